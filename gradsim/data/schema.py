@@ -1,0 +1,122 @@
+"""The vocabulary of the dataset: dims, coordinates, labels, provenance."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from gradsim import registry
+from gradsim.cell import Cell
+from gradsim.engine.derivatives import METHODS
+from gradsim.mitigation import Mitigation
+from gradsim.plugin import Plugin
+from gradsim.recorder import Problem, Variable
+from gradsim.task import Task
+from gradsim.types import Array
+
+FORMAT = 1
+"""Of the dataset and the run folder; raised when what is written changes its meaning."""
+
+DIMS = {
+    "time": "time, 0..T, where a state lives",
+    "chosen_time": "chosen times t of P(t, k)",
+    "step": "step, 1..T, which leads from state t-1 to state t",
+    "source": "source k of P(t, k)",
+    "lag": "lag t - k",
+    "batch": "batch element",
+    "component": "component of the state",
+    "state_out": "output component of a Jacobian (row)",
+    "state_in": "input component of a Jacobian (column)",
+    "group": "diagonal block of a Jacobian",
+    "row": "output component within a diagonal block",
+    "column": "input component within a diagonal block",
+    "mode": "singular value or exponent, decreasing",
+    "param": "parameter",
+}
+
+
+def coordinates(problem: Problem, dims: Iterable[str]) -> dict[str, tuple[str, Array, dict[str, str]]]:
+    """Coordinates for these dims: name -> (dim, values, attributes)."""
+    times, sources = problem.pairs.resolved(problem.steps)
+    values: dict[str, Array] = {
+        "chosen_time": times, "source": sources, "step": np.arange(1, problem.steps + 1),
+        "param": np.array(list(problem.param_shapes)),
+    }
+    sizes = problem.sizes()
+    found = {}
+    for dim in sorted(set(dims)):
+        label = {"long_name": DIMS.get(dim, f"axis of parameter {dim.rsplit('_axis', 1)[0]}")}
+        found[dim] = (dim, values.get(dim, np.arange(sizes[dim])), label)
+    blocks = np.array([name for name, size in problem.cell.blocks.items() for _ in range(size)])
+    for dim, name in (("component", "block"), ("state_out", "block_out"), ("state_in", "block_in")):
+        if dim in found:
+            found[name] = (dim, blocks, {"long_name": "block of the state"})
+    return found
+
+
+def attributes(variable: Variable) -> dict[str, str]:
+    """What xarray and its plots show for a variable."""
+    return {"long_name": variable.long_name, "units": variable.units}
+
+
+def provenance(
+    problem: Problem, *, task: Task | None, mitigations: Sequence[Mitigation], given_cell: Cell,
+    record: Sequence[str], seed: object,
+) -> dict[str, Any]:
+    """Everything that decided the numbers of a run, as plain values."""
+    cell = problem.cell
+    return {
+        "cell": {"name": given_cell.name, **given_cell.parameters},
+        "cell_as_run": repr(cell),
+        "blocks": dict(cell.blocks),
+        "task": {"name": task.name, **task.parameters} if task else None,
+        "mitigations": [{"name": m.name, **m.parameters} for m in mitigations],
+        "record": list(record),
+        "pairs": vars(problem.pairs),
+        "steps": problem.steps,
+        "batch": problem.batch,
+        "dtype": str(problem.dtype),
+        "seed": seed,
+        "derivatives": {m: "analytic" if cell.analytic(m) else "autograd" for m in METHODS},
+        "plugins": plugin_distributions([given_cell, *mitigations, *([task] if task else [])]),
+        "versions": versions(),
+    }
+
+
+def plugin_distributions(plugins: Iterable[Plugin]) -> dict[str, str]:
+    """The distribution that each plugin came from; 'not installed' for one defined in a script."""
+    installed = registry.catalogue()
+    return {
+        plugin.name: next(
+            (installed.distributions[f"{family}/{plugin.name}"]
+             for family, classes in installed.plugins.items() if classes.get(plugin.name) is type(plugin)),
+            "not installed",
+        )
+        for plugin in plugins
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that the numbers depend on."""
+    packages = ("gradsim", "numpy", "autograd", "xarray", "zarr")
+    return {"python": platform.python_version(), "machine": platform.machine(),
+            **{p: metadata.version(p) for p in packages}}
+
+
+def dataset_attributes(record: Mapping[str, Any], loss: float, penalty: float) -> dict[str, str | int | float]:
+    """The attributes of a dataset: strings and numbers only, provenance as JSON."""
+    names = [m["name"] for m in record["mitigations"]]
+    return {
+        "title": f"gradsim: {record['cell']['name']}",
+        "cell": record["cell"]["name"],
+        "mitigations": " > ".join(names) or "none",
+        "loss": loss,
+        "penalty": penalty,
+        "gradsim_format": FORMAT,
+        "provenance": json.dumps(record),
+    }

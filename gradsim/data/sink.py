@@ -1,0 +1,178 @@
+"""Where recorded values go: memory, or the zarr store of a run folder."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+import zarr.codecs
+
+from gradsim.data import schema
+from gradsim.recorder import Problem, Region, Variable
+from gradsim.types import Array
+
+Bounds = Mapping[str, slice]
+
+_CHUNK_BYTES = 16 * 2**20
+
+
+@dataclass
+class Block(AbstractContextManager["Block"]):
+    """Part of the dataset that is filled in memory and written in one go when it is left."""
+
+    sink: Sink
+    bounds: Bounds
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def write(self, name: str, region: Region, values: Array) -> None:
+        """Put values where `region` (dim -> index in the whole dataset) says."""
+        if name not in self.arrays:
+            self.arrays[name] = self.sink.open(name, self.bounds)
+        dims = self.sink.variables[name].dims
+        index = tuple(_local(region.get(d, slice(None)), self._start(d)) for d in dims)
+        self.arrays[name][index] = values
+
+    def _start(self, dim: str) -> int:
+        return (self.bounds[dim].start or 0) if dim in self.bounds and self.sink.offset else 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            for name, array in self.arrays.items():
+                self.sink.close(name, self.bounds, array)
+
+
+def _local(index: slice | int | Array, start: int) -> Any:
+    if isinstance(index, slice):
+        return index if index == slice(None) else slice(index.start - start, index.stop - start)
+    return index - start
+
+
+class Sink(ABC):
+    """Holds declared variables; what is never written stays NaN."""
+
+    offset: bool
+    """Whether a block is an array of its own, and not a view of the whole."""
+
+    def __init__(self, problem: Problem, variables: Sequence[Variable]) -> None:
+        self.problem = problem
+        self.sizes = problem.sizes()
+        self.variables = {v.name: v for v in variables}
+
+    def shape(self, name: str, bounds: Bounds | None = None) -> tuple[int, ...]:
+        """The shape of a variable, or of the part of it within bounds."""
+        full = {d: self.sizes[d] for d in self.variables[name].dims}
+        return tuple(len(range(*(bounds or {}).get(d, slice(None)).indices(n))) for d, n in full.items())
+
+    def dtype(self, name: str) -> np.dtype:
+        """The dtype of a variable."""
+        return np.dtype(self.variables[name].dtype or self.problem.dtype)
+
+    def coordinates(self) -> dict[str, tuple[str, Array, dict[str, str]]]:
+        """The coordinates of all declared variables."""
+        return schema.coordinates(self.problem, (d for v in self.variables.values() for d in v.dims))
+
+    @abstractmethod
+    def open(self, name: str, bounds: Bounds) -> Array:
+        """The array that a block of a variable is filled in."""
+
+    @abstractmethod
+    def close(self, name: str, bounds: Bounds, array: Array) -> None:
+        """Keep a filled block."""
+
+    @abstractmethod
+    def read(self, name: str) -> Array:
+        """A whole variable, as far as it has been written."""
+
+
+class MemorySink(Sink):
+    """Keeps everything in memory."""
+
+    offset = False
+
+    def __init__(self, problem: Problem, variables: Sequence[Variable]) -> None:
+        super().__init__(problem, variables)
+        self.arrays = {n: np.full(self.shape(n), np.nan, dtype=self.dtype(n)) for n in self.variables}
+
+    def open(self, name: str, bounds: Bounds) -> Array:
+        return self.arrays[name]
+
+    def close(self, name: str, bounds: Bounds, array: Array) -> None:
+        pass
+
+    def read(self, name: str) -> Array:
+        return self.arrays[name]
+
+    def dataset(self, attributes: Mapping[str, Any]) -> xr.Dataset:
+        """The labelled result."""
+        data = {n: (v.dims, self.arrays[n], schema.attributes(v)) for n, v in self.variables.items()}
+        return xr.Dataset(data, coords=self.coordinates(), attrs=dict(attributes))
+
+
+class ZarrSink(Sink):
+    """Writes into a preallocated zarr v3 store; every block is a union of whole chunks."""
+
+    offset = True
+
+    def __init__(
+        self, problem: Problem, variables: Sequence[Variable], path: Path,
+        chunks: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        super().__init__(problem, variables)
+        self.group = zarr.create_group(path, zarr_format=3)
+        for name, variable in self.variables.items():
+            shape = self.shape(name)
+            self.group.create_array(
+                name, shape=shape, dtype=self.dtype(name), fill_value=np.nan,
+                chunks=_chunk_shape(variable.dims, shape, chunks[name], self.dtype(name).itemsize),
+                dimension_names=variable.dims, attributes=schema.attributes(variable),
+                compressors=zarr.codecs.ZstdCodec(level=1, checksum=True),
+                config={"write_empty_chunks": True},
+            )
+        labels = self.coordinates()
+        for name, (dim, values, attrs) in labels.items():
+            dtype = str if values.dtype.kind == "U" else values.dtype
+            array = self.group.create_array(
+                name, shape=values.shape, dtype=dtype, dimension_names=(dim,), attributes=attrs
+            )
+            array[:] = values
+        self._beside = " ".join(n for n, (dim, _, _) in labels.items() if n != dim)
+
+    def open(self, name: str, bounds: Bounds) -> Array:
+        return np.full(self.shape(name, bounds), np.nan, dtype=self.dtype(name))
+
+    def close(self, name: str, bounds: Bounds, array: Array) -> None:
+        index = tuple(bounds.get(d, slice(None)) for d in self.variables[name].dims)
+        self.group[name][index] = array
+
+    def read(self, name: str) -> Array:
+        return np.asarray(self.group[name][...])
+
+    def finish(self, attributes: Mapping[str, Any]) -> None:
+        """Write the attributes and make the store quick to open."""
+        self.group.update_attributes({**attributes, **({"coordinates": self._beside} if self._beside else {})})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            zarr.consolidate_metadata(self.group.store, path=self.group.path)
+
+
+def _chunk_shape(
+    dims: tuple[str, ...], shape: tuple[int, ...], wanted: Mapping[str, int], itemsize: int
+) -> tuple[int, ...]:
+    """Chunks as the stage writes them; what it leaves open is cut, first dim first, to a good size."""
+    chunk = [max(1, min(wanted.get(d, n), n)) for d, n in zip(dims, shape, strict=True)]
+    for i, dim in enumerate(dims):
+        if dim not in wanted:
+            others = itemsize * int(np.prod(chunk[:i] + chunk[i + 1 :]))
+            chunk[i] = max(1, min(chunk[i], _CHUNK_BYTES // max(1, others)))
+    return tuple(chunk)

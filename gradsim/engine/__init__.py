@@ -1,0 +1,1 @@
+"""The engine: forward pass, derivatives, backward pass, Jacobian products, Lyapunov exponents."""

@@ -1,0 +1,111 @@
+"""What a run will cost, before it starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import psutil
+
+from gradsim.errors import BudgetError
+from gradsim.recorder import Adjoints, Contributions, Exponents, Gradient, Jacobians, LossRows, Problem, Products, Recorder, Variable
+
+_WORK_BYTES = 128 * 2**20
+"""What tracing, tiles and one block of contributions may take besides the arrays that are kept."""
+
+_BACKWARD = (Adjoints, Contributions, Gradient)
+_FROM_JACOBIANS = (Jacobians, Products, LossRows, Exponents)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cost of a run: bytes kept in memory, bytes of data, floating-point operations by stage."""
+
+    problem: Problem
+    recorders: Sequence[Recorder]
+    backward_jacobian: bool
+    in_memory: bool
+
+    def variables(self) -> list[tuple[Recorder, Variable]]:
+        """Every variable that will be written, named in full."""
+        prefix = {True: "effective_", False: ""}
+        return [(r, replace(v, name=prefix[r.effective] + v.name))
+                for r in self.recorders for v in r.variables(self.problem)]
+
+    def asks(self, *streams: type, effective: bool | None = None) -> bool:
+        """Whether a recorder wants one of these streams."""
+        return any(r.stream in streams and effective in (None, r.effective) for r in self.recorders)
+
+    def both(self, stream: type) -> bool:
+        """Whether a stream is wanted raw and effective."""
+        return self.asks(stream, effective=False) and self.asks(stream, effective=True)
+
+    @property
+    def needs_jacobians(self) -> bool:
+        """Whether step Jacobians must be kept: products, or a changed backward pass, need them."""
+        changed = self.backward_jacobian and self.asks(*_BACKWARD, effective=True)
+        return self.asks(*_FROM_JACOBIANS) or changed
+
+    @property
+    def data_bytes(self) -> int:
+        """The dataset, uncompressed."""
+        return sum(v.bytes(self.problem) for _, v in self.variables())
+
+    @property
+    def memory_bytes(self) -> int:
+        """States, inputs, adjoints, step Jacobians, and the dataset where it stays in memory."""
+        p = self.problem
+        m = p.cell.state_size
+        per_step = 2 * m + p.cell.input_size + 2 * m * self.asks(*_BACKWARD)
+        if self.needs_jacobians:
+            per_step += m * p.block * (2 if self.backward_jacobian else 1)
+        kept = (p.steps + 1) * p.batch * per_step * p.dtype.itemsize
+        return kept + _WORK_BYTES + (self.data_bytes if self.in_memory else 0)
+
+    def flops(self) -> dict[str, float]:
+        """Floating-point operations by stage."""
+        p = self.problem
+        m, k = p.cell.state_size, p.block
+        runs = [e for e in (False, True) if self.asks(Products, effective=e)]
+        passes = [e for e in (False, True) if self.asks(*_BACKWARD, effective=e)]
+        weights = 2 * sum(math.prod(s) for s in p.param_shapes.values())
+        return {
+            "forward": float(p.steps * p.batch * weights),
+            "step Jacobians": float(p.steps * p.batch * 3 * m * k * self.needs_jacobians),
+            "products": float(len(runs) * p.product_count * p.batch * 2 * m * k * k),
+            "loss rows": float(p.product_count * p.batch * 2 * m * k * self.asks(LossRows)),
+            "backward": float(len(passes) * p.steps * p.batch * 2 * weights),
+            "recorders": sum(r.flops(p) for r in self.recorders),
+        }
+
+    def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
+        """Raise BudgetError if the run does not fit, and say what reduces it."""
+        available = psutil.virtual_memory().available if memory is None else memory
+        if self.memory_bytes > available:
+            raise BudgetError(
+                f"this run needs {human(self.memory_bytes)} of memory and {human(available)} is available: "
+                f"{self._largest()}"
+            )
+        if disk is not None and self.data_bytes > disk:
+            raise BudgetError(
+                f"this run writes {human(self.data_bytes)} (before compression) and {human(disk)} of disk "
+                f"is free: {self._largest()}"
+            )
+
+    def _largest(self) -> str:
+        sizes = {v.name: v.bytes(self.problem) for _, v in self.variables()}
+        advice = "narrow the pairs (max_lag, sources, times), record norms instead of products, or reduce steps or batch"
+        if self.in_memory:
+            advice += ", or write to disk (store=, --out)"
+        top = max(sizes, key=lambda name: sizes[name])
+        return f"{top} alone takes {human(sizes[top])}; {advice}"
+
+
+def human(size: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

@@ -1,0 +1,58 @@
+"""Every error and warning that gradsim raises on purpose."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GradsimError(Exception):
+    """Base of every error that gradsim raises on purpose."""
+
+
+class InputError(GradsimError, ValueError):
+    """An argument does not fit: the message names it, its value and the fix."""
+
+
+class UnknownNameError(GradsimError, LookupError):
+    """A name that nobody provides: the message offers the nearest known one."""
+
+
+class PluginError(GradsimError):
+    """A plugin breaks its contract: the message names the plugin and the rule."""
+
+
+class DerivativeError(PluginError):
+    """A derivative disagrees with central differences of `step`."""
+
+
+class NonFiniteError(GradsimError, ArithmeticError):
+    """NaN or infinity appeared: the message says where first."""
+
+
+class BudgetError(GradsimError, MemoryError):
+    """A run needs more memory or disk than there is."""
+
+
+class StoreError(GradsimError, OSError):
+    """A run folder cannot be made, written or read."""
+
+
+class IncompleteRunError(StoreError):
+    """A run folder whose run did not finish."""
+
+
+class OutOfRangeWarning(UserWarning):
+    """Some values of a variable do not fit its dtype and are NaN; the log10 twin holds their size."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin could not be used; the others work."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """Make the error for an unknown name, with the nearest known one and the whole list."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}")

@@ -1,0 +1,86 @@
+"""The contract of a mitigation, and what its hooks hand on."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from gradsim.plugin import Plugin
+from gradsim.types import Array, Params, StepData
+
+if TYPE_CHECKING:
+    from gradsim.cell import Cell
+
+
+class Mitigation(Plugin, ABC):
+    """A named object that changes the initial weights, the cell, the backward pass or the gradient.
+
+    A concrete mitigation is a frozen dataclass (``eq=False``) whose hook implementations, all
+    ``@hookimpl(wrapper=True)``, take what they need of the arguments in `gradsim.hookspecs`,
+    ``yield`` for the result so far and return the changed one.
+
+    ``requires`` names recorders whose raw results the hooks read in ``measured``.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ()
+
+    def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
+        """Draw, before the unroll, what is random; the hooks find it as ``draws[self]``.
+
+        What varies by step has leading axes (steps, batch), so that any pass can be replayed.
+        """
+        return {}
+
+
+Draws = Mapping[Mitigation, StepData]
+
+
+@dataclass(frozen=True)
+class BackwardJacobian:
+    """What carries the adjoint back through a range of steps.
+
+    `blocks`, shape (steps, batch, g, k, k): the step Jacobians of the backward pass.
+    `reach`, shape (steps,), int: the earliest state that the loss at each step reaches; 0 is all
+    the way. The loss at step s acts on state k only if k >= reach[s].
+    """
+
+    blocks: Array
+    reach: Array
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A term added to the loss: its value and how it changes with parameters and states.
+
+    `gradient` holds the derivative with respect to the parameters at fixed states.
+    `state_gradient`, shape (time, batch, m) or None, is its derivative with respect to the states;
+    the backward pass carries it through time.
+    """
+
+    value: float
+    gradient: Params
+    state_gradient: Array | None = None
+
+    def __add__(self, other: Penalty) -> Penalty:
+        names = {**self.gradient, **other.gradient}
+        total = {n: self.gradient.get(n, 0) + other.gradient.get(n, 0) for n in names}
+        states = [p.state_gradient for p in (self, other) if p.state_gradient is not None]
+        return Penalty(self.value + other.value, total, sum(states[1:], states[0]) if states else None)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a mitigation may read of the run so far. The arrays are read-only.
+
+    Leading axes: `states` (time 0..T, batch, m), `inputs` and `step_data` (step, batch, ...).
+    """
+
+    cell: Cell
+    params: Params
+    states: Array
+    inputs: Array
+    step_data: StepData

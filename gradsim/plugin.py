@@ -1,0 +1,90 @@
+"""What cells, mitigations, tasks and recorders share: a name and validated parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, get_type_hints
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from gradsim.errors import InputError, unknown
+
+
+class Plugin:
+    """A frozen dataclass (``eq=False``) whose fields are its parameters.
+
+    Every field is validated against its annotation when the object is made, and all mistakes are
+    reported at once. ``name`` is how the plugin is found: lower case, words joined by ``_``.
+
+    Raises
+    ------
+    InputError
+        One or more parameters have the wrong type or are out of range.
+    """
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        given = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        try:
+            checked = _model(type(self))(**given)
+        except ValidationError as error:
+            raise InputError(describe(type(self).__name__, error)) from None
+        for key in given:
+            object.__setattr__(self, key, getattr(checked, key))
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any]) -> Any:
+        """Build the plugin from named parameters, as a TOML table or ``--set`` gives them."""
+        fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for key in parameters:
+            if key not in fields:
+                raise unknown(f"parameter of {cls.name}", key, fields)
+        required = {
+            f.name
+            for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+            if f.default is f.default_factory is dataclasses.MISSING
+        }
+        if missing := required - set(parameters):
+            raise InputError(f"{cls.name} needs {', '.join(sorted(missing))}")
+        return cls(**parameters)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as plain values, for provenance."""
+        return {f.name: _described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+def describe(owner: str, error: ValidationError) -> str:
+    """All mistakes of a validation, one phrase each, with the value that was given."""
+    return f"{owner}: " + "; ".join(_phrases(error))
+
+
+def _phrases(error: ValidationError) -> Iterable[str]:
+    for mistake in error.errors():
+        where = ".".join(str(part) for part in mistake["loc"])
+        what = mistake["msg"].removeprefix("Input should ").removeprefix("Value error, ")
+        yield f"{where} should {what} (got {mistake['input']!r})"
+
+
+@functools.cache
+def _model(cls: type) -> type[BaseModel]:
+    hints = get_type_hints(cls, include_extras=True)
+    fields: Any = {f.name: (hints[f.name], ...) for f in dataclasses.fields(cls)}
+    config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    return create_model(cls.__name__, __config__=config, **fields)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Plugin):
+        return {"name": value.name, **value.parameters}
+    if isinstance(value, np.ndarray):
+        return f"array of shape {value.shape}, dtype {value.dtype}"
+    return list(value) if isinstance(value, tuple) else value

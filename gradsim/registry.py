@@ -1,0 +1,212 @@
+"""Plugin managers: installed plugins are found by name, a run holds only what was chosen for it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pluggy
+
+from gradsim import hookspecs
+from gradsim.errors import PluginError, PluginWarning, unknown
+from gradsim.mitigation import BackwardJacobian, Mitigation, Penalty
+from gradsim.plugin import Plugin
+
+FAMILIES = ("cells", "mitigations", "tasks", "recorders")
+hookimpl = pluggy.HookimplMarker("gradsim")
+
+
+class Catalogue:
+    """All installed plugins: family -> name -> class, the distribution of each, and the problems."""
+
+    def __init__(self, entry_points: Iterable[metadata.EntryPoint]) -> None:
+        self.plugins: dict[str, dict[str, type[Plugin]]] = {family: {} for family in FAMILIES}
+        self.distributions: dict[str, str] = {}
+        self.problems: list[str] = []
+        for point in sorted(entry_points, key=_shipped_first):
+            self._load(point)
+
+    def _load(self, point: metadata.EntryPoint) -> None:
+        source = _distribution(point)
+        manager = pluggy.PluginManager("gradsim")
+        manager.add_hookspecs(hookspecs)
+        try:
+            manager.register(point.load(), name=point.name)
+            manager.check_pending()
+            found = {family: getattr(manager.hook, f"gradsim_register_{family}")() for family in FAMILIES}
+            for family, lists in found.items():
+                for cls in (cls for classes in lists for cls in classes):
+                    self._add(family, cls, source)
+        except Exception as error:  # whatever a plugin does wrong must not take the rest down
+            self.problems.append(f"{source}: {type(error).__name__}: {error}")
+
+    def _add(self, family: str, cls: type[Plugin], source: str) -> None:
+        name = getattr(cls, "name", None)
+        if not isinstance(name, str):
+            self.problems.append(f"{source}: {cls!r} has no name; give it `name = \"...\"`")
+        elif name in self.plugins[family]:
+            taken = self.distributions[f"{family}/{name}"]
+            self.problems.append(
+                f"{source}: {cls.__name__} names itself {name!r}, but {taken} already has that name "
+                f"among {family}; rename it"
+            )
+        else:
+            self.plugins[family][name] = cls
+            self.distributions[f"{family}/{name}"] = source
+
+
+def _distribution(point: metadata.EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.name
+
+
+def _shipped_first(point: metadata.EntryPoint) -> tuple[bool, str, str]:
+    return (not (point.dist and point.dist.name == "gradsim"), _distribution(point), point.name)
+
+
+def _wanted() -> list[metadata.EntryPoint]:
+    points = list(metadata.entry_points(group="gradsim"))
+    chosen = os.environ.get("GRADSIM_LOAD_PLUGINS")
+    if chosen is None:
+        return points
+    names = {n.strip() for n in chosen.split(",") if n.strip()}
+    known = {p.name for p in points} | {p.dist.name for p in points if p.dist}
+    for name in names - known:
+        raise unknown("plugin in GRADSIM_LOAD_PLUGINS", name, known)
+    return [p for p in points if p.name in names or (p.dist and p.dist.name in names)]
+
+
+@functools.cache
+def catalogue() -> Catalogue:
+    """Load all installed plugin packages, once a process; problems are warnings.
+
+    ``GRADSIM_LOAD_PLUGINS`` limits it to a comma-separated list of distributions or entry points.
+    """
+    found = Catalogue(_wanted())
+    for problem in found.problems:
+        warnings.warn(f"plugin not loaded: {problem}", PluginWarning, stacklevel=2)
+    return found
+
+
+def find(family: str, name: str) -> Any:
+    """The class of this name."""
+    known = catalogue().plugins[family]
+    if name not in known:
+        raise unknown(family.removesuffix("s"), name, known)
+    return known[name]
+
+
+def build(family: str, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
+    """The plugin of this name with these parameters."""
+    return find(family, name).from_parameters(parameters or {})
+
+
+def recorders() -> dict[str, Any]:
+    """Every name that `record` takes, and the recorder it stands for."""
+    classes: dict[str, Any] = catalogue().plugins["recorders"]
+    raw = {n: cls() for n, cls in classes.items() if cls.raw}
+    return raw | {f"effective_{n}": cls(effective=True) for n, cls in classes.items() if cls.twin}
+
+
+def recorder(name: str) -> Any:
+    """The recorder of this name; ``effective_`` asks for the twin of a raw one."""
+    known = recorders()
+    if name not in known:
+        raise unknown("recorder", name, known)
+    return known[name]
+
+
+# One run.
+
+
+class Core:
+    """The innermost implementation of every run hook: nothing is changed."""
+
+    @hookimpl
+    def gradsim_prepare_cell(self, cell):  # type: ignore[no-untyped-def]
+        return cell
+
+    @hookimpl
+    def gradsim_init_params(self, cell, rng):  # type: ignore[no-untyped-def]
+        return cell.init_params(rng)
+
+    @hookimpl
+    def gradsim_backward_jacobian(self, steps, jacobian):  # type: ignore[no-untyped-def]
+        return BackwardJacobian(jacobian, np.zeros(len(steps), dtype=np.int64))
+
+    @hookimpl
+    def gradsim_backward_step(self, adjoint):  # type: ignore[no-untyped-def]
+        return adjoint
+
+    @hookimpl
+    def gradsim_penalty(self):  # type: ignore[no-untyped-def]
+        return Penalty(0.0, {})
+
+    @hookimpl
+    def gradsim_backward(self, gradient):  # type: ignore[no-untyped-def]
+        return gradient
+
+
+RUN_HOOKS = tuple(name for name in vars(Core) if name.startswith("gradsim_"))
+
+
+class RunHooks:
+    """The hooks of one run: the chosen mitigations around the core, applied in the order written.
+
+    Raises
+    ------
+    PluginError
+        A mitigation is not one, misspells a hook, or implements a run hook that is not a wrapper.
+    """
+
+    def __init__(self, mitigations: Sequence[Mitigation]) -> None:
+        self.manager = pluggy.PluginManager("gradsim")
+        self.manager.add_hookspecs(hookspecs)
+        self.manager.register(Core(), name="core")
+        self.used: set[str] = set()
+        for i, mitigation in enumerate(mitigations):
+            self._add(i, mitigation)
+
+    def _add(self, i: int, mitigation: Mitigation) -> None:
+        if not isinstance(mitigation, Mitigation):
+            what = "the class; call it" if isinstance(mitigation, type) else f"a {type(mitigation).__name__}"
+            raise PluginError(f"mitigations[{i}] should be a Mitigation object, got {mitigation!r}: {what}")
+        if mitigation in self.manager.get_plugins():
+            raise PluginError(f"mitigations[{i}] is the same object as an earlier one; make a second {mitigation!r}")
+        try:
+            self.manager.register(mitigation, name=f"{i}:{mitigation.name}")
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"{mitigation!r}: {error}; the hooks are in gradsim.hookspecs") from None
+        mine = [
+            (name, impl) for name in RUN_HOOKS
+            for impl in getattr(self.manager.hook, name).get_hookimpls() if impl.plugin is mitigation
+        ]
+        for name, impl in mine:
+            if not impl.wrapper:
+                raise PluginError(f"{mitigation!r}: {name} should be a wrapper; write @hookimpl(wrapper=True) and yield")
+        self.used.update(name for name, _ in mine)
+        self.manager.register(_guard(mitigation, [name for name, _ in mine]), name=f"{i}:guard")
+
+    def __call__(self, hook: str, **arguments: Any) -> Any:
+        """Call a run hook."""
+        return getattr(self.manager.hook, hook)(**arguments)
+
+
+def _guard(mitigation: Mitigation, hooks: Iterable[str]) -> object:
+    """A plugin just outside a mitigation that refuses what the mitigation forgot to return."""
+
+    def watch(name: str) -> Any:
+        def guard(self: object) -> Any:
+            result = yield
+            if result is None:
+                raise PluginError(f"{mitigation!r}: {name} returned None; end it with `return` and the changed result")
+            return result
+
+        return hookimpl(wrapper=True)(guard)
+
+    return type("Guard", (), {name: watch(name) for name in hooks})()

@@ -1,0 +1,61 @@
+"""Numbers beyond the range of their dtype: a mantissa array and an exact power of two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradsim.types import Array
+
+LOG10_2 = float(np.log10(2.0))
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """mantissa * 2**exponent; `exponent` (int) broadcasts against `mantissa`."""
+
+    mantissa: Array
+    exponent: Array
+
+    @property
+    def value(self) -> Array:
+        """The plain array. Elements that leave the range of the dtype are NaN, exact zeros stay."""
+        with np.errstate(over="ignore", under="ignore"):
+            plain = np.ldexp(self.mantissa, self.exponent)
+        lost = ~np.isfinite(plain) | ((plain == 0) & (self.mantissa != 0))
+        if lost.any():
+            plain[lost] = np.nan
+        return plain
+
+    @property
+    def log10(self) -> Array:
+        """log10 of a non-negative mantissa and its exponent, float64; -inf for an exact zero."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log10(self.mantissa.astype(np.float64)) + LOG10_2 * self.exponent)
+
+    def __getitem__(self, key: Any) -> Scaled:
+        return Scaled(self.mantissa[key], self.exponent[key])
+
+
+def shift_of(size: Array, keep: int) -> Array:
+    """The exponent to take out of numbers of this size: zero while within 2**-keep..2**keep."""
+    shift = np.frexp(size)[1]
+    return np.where(np.abs(shift) > keep, shift, 0).astype(np.int32)
+
+
+def norm(scaled: Scaled, axes: tuple[int, ...]) -> Scaled:
+    """Euclidean norm over the last axes; the exponent has one entry for each norm."""
+    mantissa = scaled.mantissa.astype(np.float64, copy=False)
+    return Scaled(np.sqrt(np.sum(mantissa * mantissa, axis=axes)), scaled.exponent)
+
+
+def combine(parts: Scaled, axis: int) -> Scaled:
+    """Root of the sum of squares along an axis, of parts with exponents of their own."""
+    top = np.where(parts.mantissa > 0, parts.exponent, np.iinfo(np.int32).min // 4).max(axis=axis)
+    down = np.maximum(parts.exponent - np.expand_dims(top, axis), -2000)
+    with np.errstate(under="ignore"):
+        shifted = np.ldexp(parts.mantissa, np.where(parts.mantissa > 0, down, 0))
+        total = np.sqrt(np.sum(shifted * shifted, axis=axis))
+    return Scaled(total, np.where(total > 0, top, 0))

@@ -1,0 +1,39 @@
+"""What the analytic derivatives of cells are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradsim.types import Array
+
+
+def sigmoid(x: Any, xp: Any) -> Any:
+    """1 / (1 + exp(-x)), without overflow."""
+    return 0.5 * (xp.tanh(0.5 * x) + 1.0)
+
+
+def normal(rng: np.random.Generator, rows: int, columns: int, gain: float = 1.0) -> Array:
+    """Independent weights N(0, gain^2 / columns)."""
+    return rng.standard_normal((rows, columns)) * (gain / np.sqrt(columns))
+
+
+def rows_scaled(scale: Array, weight: Array) -> Array:
+    """diag(scale) @ weight, for scales (..., rows)."""
+    return scale[..., :, None] * weight
+
+
+def diagonal(values: Array) -> Array:
+    """Diagonal matrices (..., n, n) of values (..., n)."""
+    return values[..., :, None] * np.eye(values.shape[-1], dtype=values.dtype)
+
+
+def weight_vjp(cotangent: Array, x: Array) -> Array:
+    """The cotangent of W in W x: (..., batch, rows) and (..., batch, columns) give (..., rows, columns)."""
+    return cotangent.swapaxes(-1, -2) @ x
+
+
+def bias_vjp(cotangent: Array) -> Array:
+    """The cotangent of a bias: summed over the batch."""
+    return cotangent.sum(axis=-2)

@@ -1,0 +1,79 @@
+"""The Elman cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gradsim import Cell
+from gradsim.types import NonNegativeFloat, PositiveInt
+from gradsim_cells.algebra import bias_vjp, normal, rows_scaled, sigmoid, weight_vjp
+
+_ACTIVATIONS = {
+    "tanh": lambda a, xp: xp.tanh(a),
+    "relu": lambda a, xp: xp.maximum(a, 0.0),
+    "logistic": sigmoid,
+}
+
+# The slope of each activation, from its value.
+_SLOPES = {
+    "tanh": lambda h: 1 - h * h,
+    "relu": lambda h: (h > 0).astype(h.dtype),
+    "logistic": lambda h: h * (1 - h),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Elman(Cell):
+    """h_t = phi(W h_{t-1} + U x_t + b).
+
+    h: state (hidden_size). x: input (input_size). W (hidden_size, hidden_size) ~ N(0, gain^2 /
+    hidden_size), U (hidden_size, input_size) ~ N(0, 1 / input_size), b (hidden_size) = 0.
+    phi: tanh, relu or logistic.
+
+    J_t = diag(phi') W: products vanish when max(phi') ||W||_2 < 1 (Pascanu, Mikolov & Bengio 2013,
+    section 2.1). The slope of relu at 0 is taken as 0.
+
+    Elman (1990), Finding structure in time.
+    """
+
+    name = "elman"
+
+    input_size: PositiveInt = 1
+    hidden_size: PositiveInt = 32
+    activation: Literal["tanh", "relu", "logistic"] = "tanh"
+    gain: NonNegativeFloat = 1.0
+
+    @property
+    def blocks(self):
+        return {"h": self.hidden_size}
+
+    @property
+    def recurrent_weights(self):
+        return ("W",)
+
+    def init_params(self, rng):
+        return {
+            "W": normal(rng, self.hidden_size, self.hidden_size, self.gain),
+            "U": normal(rng, self.hidden_size, self.input_size),
+            "b": np.zeros(self.hidden_size),
+        }
+
+    def step(self, params, state, inputs, xp):
+        a = state @ params["W"].T + inputs @ params["U"].T + params["b"]
+        return _ACTIVATIONS[self.activation](a, xp)
+
+    def step_jacobian(self, params, state, inputs):
+        return rows_scaled(self._slope(params, state, inputs), params["W"])[..., None, :, :]
+
+    def state_vjp(self, params, state, inputs, cotangent):
+        return (cotangent * self._slope(params, state, inputs)) @ params["W"]
+
+    def params_vjp(self, params, state, inputs, cotangent):
+        d = cotangent * self._slope(params, state, inputs)
+        return {"W": weight_vjp(d, state), "U": weight_vjp(d, inputs), "b": bias_vjp(d)}
+
+    def _slope(self, params, state, inputs):
+        return _SLOPES[self.activation](self.step(params, state, inputs, np))

@@ -1,0 +1,105 @@
+"""The gated recurrent unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Cell
+from gradsim.types import NonNegativeFloat, PositiveInt
+from gradsim_cells.algebra import bias_vjp, diagonal, normal, rows_scaled, sigmoid, weight_vjp
+
+
+@dataclass(frozen=True, eq=False)
+class GRU(Cell):
+    """h_t = z * h_{t-1} + (1 - z) * n, with gates r, z = sigmoid(W x_t + b + U h_{t-1} + c).
+
+    The candidate is n = tanh(W_n x_t + b_n + r * (U_n h_{t-1} + c_n)) with ``reset_after`` (as
+    cuDNN and PyTorch have it), or n = tanh(W_n x_t + b_n + U_n (r * h_{t-1}) + c_n) without (as
+    Cho et al. 2014, eq. 5-8, who swap the roles of z and 1 - z in the text of the first version).
+
+    h: state (hidden_size = n). x: input. Rows of W (3n, input_size), U (3n, n), b and c (3n) are
+    in the order r, z, n. W ~ N(0, 1 / input_size), U ~ N(0, gain^2 / n), b = c = 0.
+
+    Cho et al. (2014), Learning phrase representations using RNN encoder-decoder.
+    """
+
+    name = "gru"
+
+    input_size: PositiveInt = 1
+    hidden_size: PositiveInt = 32
+    reset_after: bool = True
+    gain: NonNegativeFloat = 1.0
+
+    @property
+    def blocks(self):
+        return {"h": self.hidden_size}
+
+    @property
+    def recurrent_weights(self):
+        return ("U",)
+
+    def init_params(self, rng):
+        n = self.hidden_size
+        return {
+            "W": normal(rng, 3 * n, self.input_size),
+            "U": normal(rng, 3 * n, n, self.gain),
+            "b": np.zeros(3 * n),
+            "c": np.zeros(3 * n),
+        }
+
+    def step(self, params, state, inputs, xp):
+        _, z, candidate, _ = self._gates(params, state, inputs, xp)
+        return z * state + (1 - z) * candidate
+
+    def _gates(self, params, state, inputs, xp):
+        """(r, z, candidate, U_n h + c_n); the last one only with reset_after."""
+        n = self.hidden_size
+        x = inputs @ params["W"].T + params["b"]
+        u, c = params["U"], params["c"]
+        gates = sigmoid(x[..., : 2 * n] + state @ u[: 2 * n].T + c[: 2 * n], xp)
+        r, z = gates[..., :n], gates[..., n:]
+        if self.reset_after:
+            recurrent = state @ u[2 * n :].T + c[2 * n :]
+            return r, z, xp.tanh(x[..., 2 * n :] + r * recurrent), recurrent
+        return r, z, xp.tanh(x[..., 2 * n :] + (r * state) @ u[2 * n :].T + c[2 * n :]), None
+
+    def step_jacobian(self, params, state, inputs):
+        r, z, candidate, recurrent = self._gates(params, state, inputs, np)
+        u_r, u_z, u_n = np.split(params["U"], 3)
+        slope = (1 - z) * (1 - candidate * candidate)
+        if self.reset_after:
+            through = rows_scaled(slope * r, u_n) + rows_scaled(slope * recurrent * r * (1 - r), u_r)
+        else:
+            reset = diagonal(r) + rows_scaled(state * r * (1 - r), u_r)
+            through = rows_scaled(slope, u_n) @ reset
+        j = diagonal(z) + rows_scaled((state - candidate) * z * (1 - z), u_z) + through
+        return j[..., None, :, :]
+
+    def state_vjp(self, params, state, inputs, cotangent):
+        r, z, dr, dz, dn = self._cotangents(params, state, inputs, cotangent)
+        u_r, u_z, u_n = np.split(params["U"], 3)
+        direct = dn * r @ u_n if self.reset_after else (dn @ u_n) * r
+        return cotangent * z + dz @ u_z + dr @ u_r + direct
+
+    def params_vjp(self, params, state, inputs, cotangent):
+        r, _, dr, dz, dn = self._cotangents(params, state, inputs, cotangent)
+        d = np.concatenate((dr, dz, dn), axis=-1)
+        if self.reset_after:
+            inner = np.concatenate((dr, dz, dn * r), axis=-1)
+            u = weight_vjp(inner, state)
+        else:
+            inner = d
+            gates = np.concatenate((dr, dz), axis=-1)
+            u = np.concatenate((weight_vjp(gates, state), weight_vjp(dn, r * state)), axis=-2)
+        return {"W": weight_vjp(d, inputs), "U": u, "b": bias_vjp(d), "c": bias_vjp(inner)}
+
+    def _cotangents(self, params, state, inputs, cotangent):
+        """(r, z, and the cotangents of the preactivations of r, z, candidate)."""
+        r, z, candidate, recurrent = self._gates(params, state, inputs, np)
+        dn = cotangent * (1 - z) * (1 - candidate * candidate)
+        dz = cotangent * (state - candidate) * z * (1 - z)
+        u_n = params["U"][2 * self.hidden_size :]
+        through = dn * recurrent if self.reset_after else (dn @ u_n) * state
+        return r, z, through * r * (1 - r), dz, dn

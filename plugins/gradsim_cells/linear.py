@@ -1,0 +1,54 @@
+"""The linear cell, the yardstick of every derivative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Cell
+from gradsim.types import NonNegativeFloat, PositiveInt
+from gradsim_cells.algebra import normal, weight_vjp
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Cell):
+    """h_t = W h_{t-1} + U x_t.
+
+    h: state (hidden_size). x: input (input_size). W (hidden_size, hidden_size) ~ N(0, gain^2 /
+    hidden_size), U (hidden_size, input_size) ~ N(0, 1 / input_size).
+
+    Every Jacobian is known in closed form: P(t, k) = W^(t-k).
+    """
+
+    name = "linear"
+
+    input_size: PositiveInt = 1
+    hidden_size: PositiveInt = 32
+    gain: NonNegativeFloat = 1.0
+
+    @property
+    def blocks(self):
+        return {"h": self.hidden_size}
+
+    @property
+    def recurrent_weights(self):
+        return ("W",)
+
+    def init_params(self, rng):
+        return {
+            "W": normal(rng, self.hidden_size, self.hidden_size, self.gain),
+            "U": normal(rng, self.hidden_size, self.input_size),
+        }
+
+    def step(self, params, state, inputs, xp):
+        return state @ params["W"].T + inputs @ params["U"].T
+
+    def step_jacobian(self, params, state, inputs):
+        return np.broadcast_to(params["W"], (*state.shape[:-1], 1, *params["W"].shape))
+
+    def state_vjp(self, params, state, inputs, cotangent):
+        return cotangent @ params["W"]
+
+    def params_vjp(self, params, state, inputs, cotangent):
+        return {"W": weight_vjp(cotangent, state), "U": weight_vjp(cotangent, inputs)}

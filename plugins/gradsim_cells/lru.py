@@ -1,0 +1,101 @@
+"""The linear recurrent unit: a complex diagonal recurrence, kept as real and imaginary parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Cell
+from gradsim.errors import InputError
+from gradsim.types import PositiveFloat, PositiveInt, Probability
+from gradsim_cells.algebra import weight_vjp
+
+
+@dataclass(frozen=True, eq=False)
+class LRU(Cell):
+    """z_t = lambda * z_{t-1} + gamma * (B x_t), with lambda = exp(-exp(nu) + i exp(theta)).
+
+    State: z = re + i im, blocks re and im, each hidden_size = n. x: input. nu, theta, log_gamma (n),
+    B_re and B_im (n, input_size) ~ N(0, 1 / (2 input_size)).
+
+    |lambda|^2 is uniform in [r_min^2, r_max^2] and its phase uniform in [0, max_phase]; gamma starts at
+    sqrt(1 - |lambda|^2). J_t is the rotation and decay by lambda, one 2 x 2 block per unit, and the
+    norm of P(t, k) of a unit is sqrt(2) |lambda|^(t-k).
+
+    Orvieto et al. (2023), Resurrecting recurrent neural networks for long sequences, section 3.
+    """
+
+    name = "lru"
+
+    input_size: PositiveInt = 1
+    hidden_size: PositiveInt = 32
+    r_min: Probability = 0.0
+    r_max: Probability = 0.99
+    max_phase: PositiveFloat = 2 * np.pi
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.r_min < self.r_max < 1:
+            raise InputError(f"LRU: r_min < r_max < 1 is needed (got {self.r_min} and {self.r_max})")
+
+    @property
+    def blocks(self):
+        return {"re": self.hidden_size, "im": self.hidden_size}
+
+    @property
+    def jacobian_groups(self):
+        return self.hidden_size
+
+    @property
+    def output_blocks(self):
+        return ("re", "im")
+
+    def init_params(self, rng):
+        n = self.hidden_size
+        square = rng.uniform(self.r_min**2, self.r_max**2, n)
+        b = rng.standard_normal((2, n, self.input_size)) / np.sqrt(2 * self.input_size)
+        return {
+            "nu": np.log(-0.5 * np.log(square)),
+            "theta": np.log(self.max_phase * rng.uniform(size=n)),
+            "log_gamma": 0.5 * np.log1p(-square),
+            "B_re": b[0],
+            "B_im": b[1],
+        }
+
+    def _eigenvalues(self, params, xp):
+        size, phase = xp.exp(-xp.exp(params["nu"])), xp.exp(params["theta"])
+        return size * xp.cos(phase), size * xp.sin(phase)
+
+    def step(self, params, state, inputs, xp):
+        a, b = self._eigenvalues(params, xp)
+        re, im = self.split(state)
+        gamma = xp.exp(params["log_gamma"])
+        new_re = a * re - b * im + gamma * (inputs @ params["B_re"].T)
+        new_im = a * im + b * re + gamma * (inputs @ params["B_im"].T)
+        return xp.concatenate((new_re, new_im), axis=-1)
+
+    def step_jacobian(self, params, state, inputs):
+        a, b = self._eigenvalues(params, np)
+        block = np.stack((np.stack((a, -b), axis=-1), np.stack((b, a), axis=-1)), axis=-2)
+        return np.broadcast_to(block, (*state.shape[:-1], *block.shape)).copy()
+
+    def state_vjp(self, params, state, inputs, cotangent):
+        a, b = self._eigenvalues(params, np)
+        u, v = self.split(cotangent)
+        return np.concatenate((a * u + b * v, a * v - b * u), axis=-1)
+
+    def params_vjp(self, params, state, inputs, cotangent):
+        a, b = self._eigenvalues(params, np)
+        re, im = self.split(state)
+        u, v = self.split(cotangent)
+        da, db = (u * re + v * im).sum(axis=-2), (v * re - u * im).sum(axis=-2)
+        gamma = np.exp(params["log_gamma"])
+        driven = gamma * (u * (inputs @ params["B_re"].T) + v * (inputs @ params["B_im"].T))
+        return {
+            "nu": -np.exp(params["nu"]) * (da * a + db * b),
+            "theta": np.exp(params["theta"]) * (db * a - da * b),
+            "log_gamma": driven.sum(axis=-2),
+            "B_re": weight_vjp(gamma * u, inputs),
+            "B_im": weight_vjp(gamma * v, inputs),
+        }

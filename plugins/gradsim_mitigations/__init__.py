@@ -1,0 +1,23 @@
+"""The mitigations that ship with gradsim: one file, one idea and its reference."""
+
+from gradsim import hookimpl
+from gradsim_mitigations.clip_adjoint import ClipAdjoint
+from gradsim_mitigations.clip_norm import ClipNorm
+from gradsim_mitigations.clip_value import ClipValue
+from gradsim_mitigations.gate import Gate
+from gradsim_mitigations.jacobian_penalty import JacobianPenalty
+from gradsim_mitigations.leak import Leak
+from gradsim_mitigations.orthogonal_init import OrthogonalInit
+from gradsim_mitigations.truncate import Truncate
+from gradsim_mitigations.weight_decay import WeightDecay
+
+__all__ = [
+    "ClipAdjoint", "ClipNorm", "ClipValue", "Gate", "JacobianPenalty", "Leak", "OrthogonalInit",
+    "Truncate", "WeightDecay",
+]
+
+
+@hookimpl
+def gradsim_register_mitigations():
+    """Our mitigations."""
+    return [Gate, Leak, OrthogonalInit, Truncate, ClipAdjoint, ClipNorm, ClipValue, WeightDecay, JacobianPenalty]

@@ -1,0 +1,33 @@
+"""Clip the norm of the gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Mitigation, hookimpl
+from gradsim.types import PositiveFloat
+
+
+@dataclass(frozen=True, eq=False)
+class ClipNorm(Mitigation):
+    """Rescale the whole gradient to norm max_norm where its norm exceeds it.
+
+    g <- g min(1, max_norm / ||g||_2), with the norm over all parameters together: its direction stays.
+
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks,
+    algorithm 1.
+    """
+
+    name = "clip_norm"
+
+    max_norm: PositiveFloat = 1.0
+
+    @hookimpl(wrapper=True)
+    def gradsim_backward(self):
+        gradient = yield
+        norm = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in gradient.values()))
+        if norm <= self.max_norm:
+            return gradient
+        return {n: (g * (self.max_norm / norm)).astype(g.dtype) for n, g in gradient.items()}

@@ -1,0 +1,27 @@
+"""Clip each component of the gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Mitigation, hookimpl
+from gradsim.types import PositiveFloat
+
+
+@dataclass(frozen=True, eq=False)
+class ClipValue(Mitigation):
+    """Cut every component of the gradient to [-limit, limit]. This changes its direction.
+
+    Mikolov (2012), Statistical language models based on neural networks (thesis), section 3.2.
+    """
+
+    name = "clip_value"
+
+    limit: PositiveFloat = 1.0
+
+    @hookimpl(wrapper=True)
+    def gradsim_backward(self):
+        gradient = yield
+        return {n: np.clip(g, -self.limit, self.limit) for n, g in gradient.items()}

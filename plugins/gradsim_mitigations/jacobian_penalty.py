@@ -1,0 +1,57 @@
+"""The penalty Omega on how the adjoint changes its norm from step to step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gradsim import Mitigation, Penalty, hookimpl
+from gradsim.types import NonNegativeFloat
+
+_SMALLEST_SQUARE = 1e-20
+
+
+@dataclass(frozen=True, eq=False)
+class JacobianPenalty(Mitigation):
+    """Add weight * Omega to the loss, which keeps the norm of the adjoint from step to step.
+
+    With a_t the adjoint dL/ds_t and rho_t = ||a_t J_t|| / ||a_t||, for t = 1..T:
+
+    - form "ratio": Omega = sum over t of (rho_t - 1)^2, eq. 9 of the paper;
+    - form "squared_ratio": Omega = sum over t of (rho_t^2 - 1)^2, as in its eq. 10 and its code.
+
+    Both are averaged over the batch; terms with ||a_t||^2 < 1e-20 do not count. The gradient is the
+    immediate one of the paper: adjoints and states are held fixed and only J_t depends on the
+    parameters.
+
+    Pascanu, Mikolov & Bengio (2013), On the difficulty of training recurrent neural networks,
+    section 3.3.
+    """
+
+    name = "jacobian_penalty"
+
+    weight: NonNegativeFloat = 1.0
+    form: Literal["ratio", "squared_ratio"] = "ratio"
+
+    @hookimpl(wrapper=True)
+    def gradsim_penalty(self, run, adjoint):
+        penalty = yield
+        cell, a = run.cell, adjoint[1:]
+        given = (run.params, run.states[:-1], run.inputs)
+        carried = cell.state_vjp(*given, a, **run.step_data)
+        square = np.sum(a * a, axis=-1, keepdims=True)
+        counts = square >= _SMALLEST_SQUARE
+        ratio = np.sqrt(np.divide(np.sum(carried * carried, axis=-1, keepdims=True), square,
+                                  out=np.ones_like(square), where=counts))
+        if self.form == "ratio":
+            terms, slope = (ratio - 1) ** 2, 2 * (ratio - 1)
+        else:
+            terms, slope = (ratio**2 - 1) ** 2, 4 * ratio * (ratio**2 - 1)
+        # d rho = (a dJ) . (a J) / (||a||^2 rho), so dOmega/dJ = outer(a, pull) with
+        moving = counts & (ratio > 0)
+        pull = carried * np.divide(slope, square * ratio, out=np.zeros_like(ratio), where=moving)
+        gradient, _ = cell.bilinear_vjp(*given, a[None], pull[None], **run.step_data)
+        scale = self.weight / adjoint.shape[1]
+        return penalty + Penalty(float(scale * terms.sum()), {n: scale * g for n, g in gradient.items()})

@@ -1,0 +1,40 @@
+"""Truncated backpropagation through time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradsim import Mitigation, hookimpl
+from gradsim.errors import InputError
+from gradsim.types import PositiveInt
+
+
+@dataclass(frozen=True, eq=False)
+class Truncate(Mitigation):
+    """Every k1 steps, carry the losses of those steps back through the last k2 steps.
+
+    The loss at step s belongs to the window that ends at e = min(k1 ceil(s / k1), T), and acts on
+    the states e - k2 + 1, ..., s only: its effective product P(s, k) is zero for k <= e - k2. With
+    k1 = k2 the sequence falls into chunks; with k1 = 1 each loss travels back exactly k2 steps.
+
+    Williams & Peng (1990), An efficient gradient-based algorithm for on-line training of recurrent
+    network trajectories; the name TBPTT(k1, k2) is that of Sutskever (2013, thesis), section 2.8.6.
+    """
+
+    name = "truncate"
+
+    k1: PositiveInt = 20
+    k2: PositiveInt = 20
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.k2 < self.k1:
+            raise InputError(f"Truncate: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, k2={self.k2})")
+
+    @hookimpl(wrapper=True)
+    def gradsim_backward_jacobian(self, run, steps):
+        flow = yield
+        ends = np.minimum(-(-np.array(steps) // self.k1) * self.k1, len(run.inputs))
+        return replace(flow, reach=np.maximum(flow.reach, ends - self.k2 + 1))

@@ -1,0 +1,44 @@
+"""Weight decay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Mitigation, Penalty, hookimpl
+from gradsim.errors import unknown
+from gradsim.types import NonNegativeFloat
+
+
+@dataclass(frozen=True, eq=False)
+class WeightDecay(Mitigation):
+    """Add (l2 / 2) sum w^2 + l1 sum |w| to the loss.
+
+    `names` says which parameters of the cell; by default all with two or more axes, which leaves
+    biases alone. The derivative of |w| at 0 is taken as 0.
+
+    Krogh & Hertz (1991), A simple weight decay can improve generalization (l2).
+    """
+
+    name = "weight_decay"
+
+    l2: NonNegativeFloat = 1e-4
+    l1: NonNegativeFloat = 0.0
+    names: tuple[str, ...] | None = None
+
+    @hookimpl(wrapper=True)
+    def gradsim_penalty(self, run):
+        penalty = yield
+        weights = {n: run.params[n] for n in self._chosen(run.params)}
+        value = sum(0.5 * self.l2 * np.sum(w * w) + self.l1 * np.sum(np.abs(w)) for w in weights.values())
+        gradient = {n: self.l2 * w + self.l1 * np.sign(w) for n, w in weights.items()}
+        return penalty + Penalty(float(value), gradient)
+
+    def _chosen(self, params):
+        if self.names is None:
+            return [n for n, p in params.items() if p.ndim >= 2]
+        for name in self.names:
+            if name not in params:
+                raise unknown("parameter in weight_decay", name, params)
+        return self.names

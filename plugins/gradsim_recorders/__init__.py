@@ -1,0 +1,35 @@
+"""The recorders that ship with gradsim, by the stream that they read."""
+
+from gradsim import hookimpl
+from gradsim_recorders.backward import (
+    AdjointFactorRecorder,
+    AdjointNormRecorder,
+    AdjointRecorder,
+    ContributionNormRecorder,
+    ContributionRecorder,
+    GradientFactorRecorder,
+    GradientNormRecorder,
+    GradientRecorder,
+)
+from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
+from gradsim_recorders.products import (
+    JacobianProductRecorder,
+    LossAdjointNormRecorder,
+    LyapunovRecorder,
+    ProductNormRecorder,
+    ProductSpectralNormRecorder,
+    ProductSpectrumRecorder,
+)
+
+
+@hookimpl
+def gradsim_register_recorders():
+    """Our recorders."""
+    return [
+        StateRecorder, LossRecorder, StepJacobianRecorder,
+        JacobianProductRecorder, ProductNormRecorder, ProductSpectralNormRecorder,
+        ProductSpectrumRecorder, LyapunovRecorder, LossAdjointNormRecorder,
+        AdjointRecorder, AdjointNormRecorder, AdjointFactorRecorder,
+        ContributionRecorder, ContributionNormRecorder,
+        GradientRecorder, GradientNormRecorder, GradientFactorRecorder,
+    ]

@@ -1,0 +1,137 @@
+"""Recorders of the backward pass: adjoints, contributions, the gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradsim import Recorder, Variable
+from gradsim.recorder import Adjoints, Contributions, Gradient, axis_dim
+from gradsim.scaled import Scaled, norm
+from gradsim_recorders.ranged import both, sized
+
+
+class AdjointRecorder(Recorder):
+    """The adjoint dL/ds_t, at every time."""
+
+    name = "adjoint"
+    stream = Adjoints
+
+    def variables(self, problem):
+        return (Variable("adjoint", ("time", "batch", "component"), "adjoint dL/ds_t"),)
+
+    def compute(self, piece):
+        return {"adjoint": piece.adjoint}
+
+
+class AdjointNormRecorder(Recorder):
+    """The norm of the adjoint dL/ds_t, at every time, and its log10."""
+
+    name = "adjoint_norm"
+    stream = Adjoints
+
+    def variables(self, problem):
+        return sized("adjoint_norm", ("time", "batch"), "norm of the adjoint dL/ds_t")
+
+    def compute(self, piece):
+        adjoint = Scaled(piece.adjoint.mantissa, piece.adjoint.exponent[..., 0])
+        return both("adjoint_norm", norm(adjoint, (-1,)))
+
+
+class AdjointFactorRecorder(Recorder):
+    """The norm of the adjoint after the mitigations of the backward step over the norm before."""
+
+    name = "adjoint_factor"
+    stream = Adjoints
+    raw = False
+
+    def variables(self, problem):
+        long_name = "factor that mitigations apply to the adjoint"
+        return (Variable("adjoint_factor", ("time", "batch"), long_name, dtype="float64"),)
+
+    def compute(self, piece):
+        return {"adjoint_factor": piece.factor}
+
+
+class ContributionRecorder(Recorder):
+    """What enters dL/dparams at each step, summed over the batch; the sum over steps is the gradient.
+
+    One variable a parameter: contribution_<param>.
+    """
+
+    name = "contribution"
+    stream = Contributions
+
+    def variables(self, problem):
+        return tuple(
+            Variable(f"contribution_{n}", ("step", *_axes(n, shape)), f"contribution of a step to dL/d{n}")
+            for n, shape in problem.param_shapes.items()
+        )
+
+    def compute(self, piece):
+        return {f"contribution_{n}": part for n, part in piece.parts.items()}
+
+
+class ContributionNormRecorder(Recorder):
+    """The norm of what enters the gradient of each parameter at each step, and its log10."""
+
+    name = "contribution_norm"
+    stream = Contributions
+
+    def variables(self, problem):
+        return sized("contribution_norm", ("step", "param"), "norm of the contribution of a step")
+
+    def compute(self, piece):
+        norms = [
+            norm(Scaled(part.mantissa, part.exponent.reshape(-1)), tuple(range(1, part.mantissa.ndim)))
+            for part in piece.parts.values()
+        ]
+        stacked = (np.stack([getattr(n, x) for n in norms], axis=-1) for x in ("mantissa", "exponent"))
+        return both("contribution_norm", Scaled(*stacked))
+
+
+class GradientRecorder(Recorder):
+    """The gradient dL/dparams; one variable a parameter: gradient_<param>."""
+
+    name = "gradient"
+    stream = Gradient
+
+    def variables(self, problem):
+        return tuple(
+            Variable(f"gradient_{n}", _axes(n, shape), f"gradient dL/d{n}")
+            for n, shape in problem.param_shapes.items()
+        )
+
+    def compute(self, piece):
+        return {f"gradient_{n}": g for n, g in piece.values.items()}
+
+
+class GradientNormRecorder(Recorder):
+    """The norm of the gradient of each parameter."""
+
+    name = "gradient_norm"
+    stream = Gradient
+
+    def variables(self, problem):
+        return (Variable("gradient_norm", ("param",), "norm of the gradient", dtype="float64"),)
+
+    def compute(self, piece):
+        return {"gradient_norm": np.array([np.linalg.norm(g.astype(np.float64)) for g in piece.values.values()])}
+
+
+class GradientFactorRecorder(Recorder):
+    """The norm of the whole gradient after the mitigations of the gradient over the norm before."""
+
+    name = "gradient_factor"
+    stream = Gradient
+    raw = False
+
+    def variables(self, problem):
+        long_name = "factor that mitigations apply to the gradient"
+        return (Variable("gradient_factor", (), long_name, dtype="float64"),)
+
+    def compute(self, piece):
+        return {"gradient_factor": np.float64(piece.factor)}
+
+
+def _axes(param, shape):
+    return tuple(axis_dim(param, i) for i in range(len(shape)))

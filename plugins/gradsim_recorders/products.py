@@ -1,0 +1,140 @@
+"""Recorders of Jacobian products P(t, k) = ds_t/ds_k, and of what is made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradsim import Recorder, Variable
+from gradsim.recorder import Exponents, LossRows, Products
+from gradsim.scaled import Scaled, combine, norm
+from gradsim_recorders.ranged import both, sized
+
+_SVD_FLOPS = 8
+"""Operations of the singular values of a k x k matrix, in units of k^3; roughly."""
+
+
+class JacobianProductRecorder(Recorder):
+    """The whole product P(t, k) = J_t ... J_{k+1} of joint Jacobians; P(k, k) = I.
+
+    A block such as dh_t/dh_k is a slice of it. Only the diagonal blocks are kept. Large: for all pairs
+    T^2/2 matrices a batch element.
+    """
+
+    name = "jacobian_product"
+    stream = Products
+
+    def variables(self, problem):
+        dims = (*problem.pair_dims, "batch", *problem.matrix_dims)
+        return (Variable("jacobian_product", dims, "Jacobian product ds_t/ds_k"),)
+
+    def compute(self, piece):
+        one_block = piece.product.mantissa.shape[2] == 1
+        return {"jacobian_product": piece.product[:, :, 0] if one_block else piece.product}
+
+
+class ProductNormRecorder(Recorder):
+    """The Frobenius norm of P(t, k), and its log10, which also holds 1e-400 and 1e+400."""
+
+    name = "product_norm"
+    stream = Products
+
+    def variables(self, problem):
+        return sized("product_norm", (*problem.pair_dims, "batch"), "Frobenius norm of ds_t/ds_k")
+
+    def compute(self, piece):
+        return both("product_norm", combine(piece.norm, axis=-1))
+
+
+class ProductSpectralNormRecorder(Recorder):
+    """The spectral norm of P(t, k), its largest singular value, and its log10."""
+
+    name = "product_spectral_norm"
+    stream = Products
+
+    def variables(self, problem):
+        dims = (*problem.pair_dims, "batch")
+        return sized("product_spectral_norm", dims, "spectral norm of ds_t/ds_k")
+
+    def compute(self, piece):
+        values = _singular_values(piece.product)
+        best = values.log10.argmax(axis=-1)[..., None]
+        top = Scaled(*(np.take_along_axis(x, best, -1)[..., 0] for x in (values.mantissa, values.exponent)))
+        return both("product_spectral_norm", top)
+
+    def flops(self, problem):
+        return _svd_flops(problem)
+
+
+class ProductSpectrumRecorder(Recorder):
+    """All singular values of P(t, k), decreasing, and their log10.
+
+    A dense product in floating point resolves a value only down to about eps * k times the largest
+    one of its diagonal block; what lies below is NaN. For long products use `lyapunov`.
+    """
+
+    name = "product_spectrum"
+    stream = Products
+
+    def variables(self, problem):
+        dims = (*problem.pair_dims, "batch", "mode")
+        return sized("product_spectrum", dims, "singular value of ds_t/ds_k")
+
+    def compute(self, piece):
+        values = _singular_values(piece.product, resolved=True)
+        order = np.argsort(-values.log10, axis=-1, kind="stable")
+        ordered = (np.take_along_axis(x, order, -1) for x in (values.mantissa, values.exponent))
+        return both("product_spectrum", Scaled(*ordered))
+
+    def flops(self, problem):
+        return _svd_flops(problem)
+
+
+class LyapunovRecorder(Recorder):
+    """Finite-time Lyapunov exponents over the whole run, natural logarithm per step, decreasing.
+
+    From QR at every step (Benettin, Galgani, Giorgilli & Strelcyn 1980). -inf where a direction is
+    annihilated.
+    """
+
+    name = "lyapunov"
+    stream = Exponents
+
+    def variables(self, problem):
+        long_name = "finite-time Lyapunov exponent"
+        return (Variable("lyapunov", ("batch", "mode"), long_name, "1/step", "float64"),)
+
+    def compute(self, piece):
+        return {"lyapunov": piece.values}
+
+    def flops(self, problem):
+        return 6.0 * problem.steps * problem.batch * problem.cell.state_size * problem.block**2
+
+
+class LossAdjointNormRecorder(Recorder):
+    """The norm of dL_t/ds_k for every pair: how much the loss at time t feels the state at k."""
+
+    name = "loss_adjoint_norm"
+    stream = LossRows
+
+    def variables(self, problem):
+        return sized("loss_adjoint_norm", (*problem.pair_dims, "batch"), "norm of dL_t/ds_k")
+
+    def compute(self, piece):
+        by_group = norm(Scaled(piece.rows.mantissa, piece.rows.exponent[..., 0]), (-1,))
+        return both("loss_adjoint_norm", combine(by_group, axis=-1))
+
+
+def _singular_values(product: Scaled, resolved: bool = False) -> Scaled:
+    """Those of all diagonal blocks, (source, batch, g * k), with exponents of the same shape."""
+    mantissa = product.mantissa
+    shape = (*mantissa.shape[:2], -1)
+    values = np.linalg.svd(mantissa, compute_uv=False).astype(np.float64)
+    if resolved:
+        floor = mantissa.shape[-1] * np.finfo(mantissa.dtype).eps * values[..., :1]
+        values[values < floor] = np.nan
+    exponent = np.broadcast_to(product.exponent[..., 0], values.shape)
+    return Scaled(values.reshape(shape), exponent.reshape(shape))
+
+
+def _svd_flops(problem) -> float:
+    return float(_SVD_FLOPS * problem.pair_count * problem.batch * problem.cell.state_size * problem.block**2)
