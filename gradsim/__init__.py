@@ -31,9 +31,25 @@ _WHERE = {
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
-    "BackwardJacobian", "Cell", "Episode", "Mitigation", "Pairs", "Pass", "Penalty", "Problem",
-    "Recorder", "Task", "Variable", "Wrapper", "cross_entropy", "hookimpl", "open_run", "pick", "prepare",
-    "simulate", "squared_error",
+    "BackwardJacobian",
+    "Cell",
+    "Episode",
+    "Mitigation",
+    "Pairs",
+    "Pass",
+    "Penalty",
+    "Problem",
+    "Recorder",
+    "Task",
+    "Variable",
+    "Wrapper",
+    "cross_entropy",
+    "hookimpl",
+    "open_run",
+    "pick",
+    "prepare",
+    "simulate",
+    "squared_error",
 ]
 
 

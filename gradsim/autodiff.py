@@ -35,17 +35,20 @@ def step_jacobian(
     flat = [_flatten(x, len(lead)) for x in (state, inputs, *data.values())]
     chunk = max(1, _TRACE_BYTES // max(1, k * m * state.itemsize))
     pieces = [
-        _jacobian_piece(step, k, params, *(x[i : i + chunk] for x in flat[:2]),
-                        {n: x[i : i + chunk] for n, x in zip(data, flat[2:], strict=True)})
+        _jacobian_piece(
+            step,
+            k,
+            params,
+            *(x[i : i + chunk] for x in flat[:2]),
+            {n: x[i : i + chunk] for n, x in zip(data, flat[2:], strict=True)},
+        )
         for i in range(0, positions, chunk)
     ]
     rows = np.concatenate(pieces, axis=1).reshape(k, *lead, k, groups)
     return np.ascontiguousarray(np.moveaxis(rows, (0, -1), (-2, -3)), dtype=state.dtype)
 
 
-def _jacobian_piece(
-    step: Step, k: int, params: Params, state: Array, inputs: Array, data: StepData
-) -> Array:
+def _jacobian_piece(step: Step, k: int, params: Params, state: Array, inputs: Array, data: StepData) -> Array:
     n, m = state.shape
     copies = [np.broadcast_to(x, (k, *x.shape)).copy() for x in (state, inputs, *data.values())]
     named = dict(zip(data, copies[2:], strict=True))

@@ -96,9 +96,7 @@ class Cell(Plugin, ABC):
 
     def step_jacobian(self, params: Params, state: Array, inputs: Array, **data: Array) -> Array:
         """J = ds_t/ds_{t-1}, shape (..., g, k, k); row = output, column = input."""
-        return autodiff.step_jacobian(
-            self.step, self.jacobian_groups, params, state, inputs, data
-        )
+        return autodiff.step_jacobian(self.step, self.jacobian_groups, params, state, inputs, data)
 
     def state_vjp(
         self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array

@@ -117,12 +117,24 @@ class Problem:
         m, g, k = self.cell.state_size, self.groups, self.block
         times, sources = self.pairs.resolved(self.steps)
         fixed = {
-            "time": self.steps + 1, "step": self.steps, "batch": self.batch, "component": m,
-            "state_out": m, "state_in": m, "group": g, "row": k, "column": k, "mode": m,
-            "chosen_time": len(times), "source": len(sources), "lag": self.lags + 1, "param": len(self.param_shapes),
+            "time": self.steps + 1,
+            "step": self.steps,
+            "batch": self.batch,
+            "component": m,
+            "state_out": m,
+            "state_in": m,
+            "group": g,
+            "row": k,
+            "column": k,
+            "mode": m,
+            "chosen_time": len(times),
+            "source": len(sources),
+            "lag": self.lags + 1,
+            "param": len(self.param_shapes),
         }
-        axes = {axis_dim(n, i): size for n, shape in self.param_shapes.items()
-                for i, size in enumerate(shape)}
+        axes = {
+            axis_dim(n, i): size for n, shape in self.param_shapes.items() for i, size in enumerate(shape)
+        }
         return {**fixed, **axes}
 
 

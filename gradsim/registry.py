@@ -48,7 +48,7 @@ class Catalogue:
     def _add(self, family: str, cls: type[Plugin], source: str) -> None:
         name = getattr(cls, "name", None)
         if not isinstance(name, str):
-            self.problems.append(f"{source}: {cls!r} has no name; give it `name = \"...\"`")
+            self.problems.append(f'{source}: {cls!r} has no name; give it `name = "..."`')
         elif name in self.plugins[family]:
             taken = self.distributions[f"{family}/{name}"]
             self.problems.append(
@@ -176,19 +176,25 @@ class RunHooks:
             what = "the class; call it" if isinstance(mitigation, type) else f"a {type(mitigation).__name__}"
             raise PluginError(f"mitigations[{i}] should be a Mitigation object, got {mitigation!r}: {what}")
         if mitigation in self.manager.get_plugins():
-            raise PluginError(f"mitigations[{i}] is the same object as an earlier one; make a second {mitigation!r}")
+            raise PluginError(
+                f"mitigations[{i}] is the same object as an earlier one; make a second {mitigation!r}"
+            )
         try:
             self.manager.register(mitigation, name=f"{i}:{mitigation.name}")
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
             raise PluginError(f"{mitigation!r}: {error}; the hooks are in gradsim.hookspecs") from None
         mine = [
-            (name, impl) for name in RUN_HOOKS
-            for impl in getattr(self.manager.hook, name).get_hookimpls() if impl.plugin is mitigation
+            (name, impl)
+            for name in RUN_HOOKS
+            for impl in getattr(self.manager.hook, name).get_hookimpls()
+            if impl.plugin is mitigation
         ]
         for name, impl in mine:
             if not impl.wrapper:
-                raise PluginError(f"{mitigation!r}: {name} should be a wrapper; write @hookimpl(wrapper=True) and yield")
+                raise PluginError(
+                    f"{mitigation!r}: {name} should be a wrapper; write @hookimpl(wrapper=True) and yield"
+                )
         self.used.update(name for name, _ in mine)
         self.manager.register(_guard(mitigation, [name for name, _ in mine]), name=f"{i}:guard")
 
@@ -204,7 +210,9 @@ def _guard(mitigation: Mitigation, hooks: Iterable[str]) -> object:
         def guard(self: object) -> Any:
             result = yield
             if result is None:
-                raise PluginError(f"{mitigation!r}: {name} returned None; end it with `return` and the changed result")
+                raise PluginError(
+                    f"{mitigation!r}: {name} returned None; end it with `return` and the changed result"
+                )
             return result
 
         return hookimpl(wrapper=True)(guard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +16,9 @@ from gradsim.cell import Cell
 from gradsim.data.sink import Block, Bounds, Sink
 from gradsim.engine import backward, derivatives, lyapunov, products
 from gradsim.engine.layout import block_length, time_chunk
-from gradsim.engine.loss import Evaluation, evaluate
+from gradsim.engine.loss import evaluate
 from gradsim.engine.plan import Plan
-from gradsim.engine.unroll import Trajectory, unroll
+from gradsim.engine.unroll import unroll
 from gradsim.errors import NonFiniteError, OutOfRangeWarning, PluginError
 from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty
 from gradsim.progress import Advance
@@ -123,7 +123,9 @@ class Run:
             self.advance("step Jacobians", self.flops["step Jacobians"] * len(steps) / p.steps)
         if not np.isfinite(blocks).all():
             t, b = (int(i) for i in np.argwhere(~np.isfinite(blocks))[0][:2])
-            raise NonFiniteError(f"{s.cell!r}: the step Jacobian is not finite for the first time at step {t + 1}, batch {b}")
+            raise NonFiniteError(
+                f"{s.cell!r}: the step Jacobian is not finite for the first time at step {t + 1}, batch {b}"
+            )
         blocks.flags.writeable = False
         return blocks
 
@@ -131,7 +133,9 @@ class Run:
 
     def _effective(self) -> None:
         s = self.setup
-        self._pass = Pass(s.cell, s.params, self.trajectory.states, self.trajectory.inputs, self.trajectory.step_data)
+        self._pass = Pass(
+            s.cell, s.params, self.trajectory.states, self.trajectory.inputs, self.trajectory.step_data
+        )
         flow = self._effective_flow()
         self._from_jacobians(flow)
         if not self.plan.asks(*_BACKWARD, effective=True):
@@ -148,8 +152,12 @@ class Run:
         jacobians, reach, pull = self.raw.jacobians, None, self.raw.pull
         if "gradsim_backward_jacobian" in s.hooks.used and self.raw.jacobians is not None:
             changed = s.hooks(
-                "gradsim_backward_jacobian", run=self._pass, steps=range(1, self.problem.steps + 1),
-                jacobian=self.raw.jacobians, measured=self._measured(), draws=s.draws,
+                "gradsim_backward_jacobian",
+                run=self._pass,
+                steps=range(1, self.problem.steps + 1),
+                jacobian=self.raw.jacobians,
+                measured=self._measured(),
+                draws=s.draws,
             )
             jacobians, reach = _checked_flow(changed, self.raw.jacobians)
             pull = backward.pull_with_jacobians(jacobians)
@@ -161,12 +169,16 @@ class Run:
         s = self.setup
         changed = s.hooks("gradsim_backward_step", run=self._pass, time=time, adjoint=adjoint, draws=s.draws)
         if np.shape(changed) != adjoint.shape:
-            raise PluginError(f"gradsim_backward_step returned shape {np.shape(changed)} for an adjoint of shape {adjoint.shape}")
+            raise PluginError(
+                f"gradsim_backward_step returned shape {np.shape(changed)} for an adjoint of shape "
+                f"{adjoint.shape}"
+            )
         return np.asarray(changed, dtype=adjoint.dtype)
 
     def _measured(self) -> dict[str, Array]:
         return {
-            variable.name: self.sink.read(variable.name) for recorder, variable in self.plan.variables()
+            variable.name: self.sink.read(variable.name)
+            for recorder, variable in self.plan.variables()
             if recorder.full_name in self.setup.measured
         }
 
@@ -177,10 +189,15 @@ class Run:
         jacobian = self.raw.jacobians
         if jacobian is None:
             jacobian = self._step_jacobians()
-        penalty = s.hooks("gradsim_penalty", run=self._pass, adjoint=self.raw_adjoints.adjoint.value, jacobian=jacobian)
+        penalty = s.hooks(
+            "gradsim_penalty", run=self._pass, adjoint=self.raw_adjoints.adjoint.value, jacobian=jacobian
+        )
         for name, value in penalty.gradient.items():
             if name not in s.params or np.shape(value) != s.params[name].shape:
-                raise PluginError(f"gradsim_penalty gives a gradient for {name!r} of shape {np.shape(value)}; parameters are { {n: p.shape for n, p in s.params.items()} }")
+                raise PluginError(
+                    f"gradsim_penalty gives a gradient for {name!r} of shape {np.shape(value)}; "
+                    f"parameters are { {n: p.shape for n, p in s.params.items()} }"
+                )
         self.penalty = float(penalty.value)
         return penalty  # type: ignore[no-any-return]
 
@@ -198,8 +215,11 @@ class Run:
             length = block_length(p)
             for start in range(1, p.steps + 1, length):
                 steps = range(start, min(start + length, p.steps + 1))
-                self._feed(Jacobians(steps, blocks[start - 1 : steps.stop - 1]), flow.effective,
-                           {"step": slice(start - 1, steps.stop - 1)})
+                self._feed(
+                    Jacobians(steps, blocks[start - 1 : steps.stop - 1]),
+                    flow.effective,
+                    {"step": slice(start - 1, steps.stop - 1)},
+                )
         if asks(Exponents, effective=flow.effective):
             values = lyapunov.exponents(flow.jacobians)
             if flow.reach is not None and flow.reach[-1] > 0:
@@ -212,7 +232,9 @@ class Run:
             if asks(LossRows, effective=flow.effective):
                 self._in_parallel([self._rows_job(jacobians, flow, b) for b in range(p.batch)])
 
-    def _product_job(self, jacobians: products.ScaledJacobians, flow: Flow, tile: products.Tile) -> Callable[[], None]:
+    def _product_job(
+        self, jacobians: products.ScaledJacobians, flow: Flow, tile: products.Tile
+    ) -> Callable[[], None]:
         share = self.flops["products"] / len(products.tiles(self.problem)) / (1 + self.plan.both(Products))
 
         def job() -> None:
@@ -232,7 +254,11 @@ class Run:
         def job() -> None:
             with Block(self.sink, {"batch": slice(b, b + 1)}) as block:
                 products.walk_rows(
-                    jacobians, self.problem, self.evaluation.direct, flow.reach, slice(b, b + 1),
+                    jacobians,
+                    self.problem,
+                    self.evaluation.direct,
+                    flow.reach,
+                    slice(b, b + 1),
                     lambda piece: self._feed_into(block, piece, flow.effective),
                 )
             self.advance("loss rows", self.flops["loss rows"] / self.problem.batch)
@@ -246,7 +272,9 @@ class Run:
             for piece in backward.contributions(s.cell, s.params, self.trajectory, adjoints.adjoint):
                 readout = self.evaluation.readout_contributions(piece.steps)
                 whole = Contributions(piece.steps, {**piece.parts, **readout.parts})
-                self._feed(whole, flow.effective, {"step": slice(piece.steps.start - 1, piece.steps.stop - 1)})
+                self._feed(
+                    whole, flow.effective, {"step": slice(piece.steps.start - 1, piece.steps.stop - 1)}
+                )
         if asks(Gradient, effective=flow.effective):
             self._feed(self._gradient(adjoints, penalty), flow.effective)
         self._done("backward")
@@ -255,7 +283,9 @@ class Run:
         s = self.setup
         scaled = backward.gradient(s.cell, s.params, self.trajectory, adjoints.adjoint)
         readout = self.evaluation.readout_contributions(range(1, self.problem.steps + 1)).parts
-        values = {n: g.value for n, g in scaled.items()} | {n: g.value.sum(axis=0) for n, g in readout.items()}
+        values = {n: g.value for n, g in scaled.items()} | {
+            n: g.value.sum(axis=0) for n, g in readout.items()
+        }
         if penalty is None:
             return Gradient(values, 1.0)
         values = {n: g + penalty.gradient.get(n, 0) for n, g in values.items()}
@@ -264,8 +294,13 @@ class Run:
         changed = s.hooks("gradsim_backward", run=self._pass, gradient=values, draws=s.draws)
         for name, value in values.items():
             if name not in changed or np.shape(changed[name]) != value.shape:
-                raise PluginError(f"gradsim_backward should return a gradient for {name!r} of shape {value.shape}")
-        sizes = [np.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in d.values())) for d in (changed, values)]
+                raise PluginError(
+                    f"gradsim_backward should return a gradient for {name!r} of shape {value.shape}"
+                )
+        sizes = [
+            np.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in d.values()))
+            for d in (changed, values)
+        ]
         return Gradient(changed, float(sizes[0] / sizes[1]) if sizes[1] else 1.0)
 
     # Feeding recorders.
@@ -322,19 +357,25 @@ class Run:
         t = np.sort(rng.integers(self.problem.steps, size=_CHECKED_POSITIONS))
         b = rng.integers(self.problem.batch, size=_CHECKED_POSITIONS)
         state, inputs, data = self.trajectory.at(range(1, self.problem.steps + 1))
-        point = derivatives.Point.of(s.params, state[t, b], inputs[t, b], {n: x[t, b] for n, x in data.items()})
+        point = derivatives.Point.of(
+            s.params, state[t, b], inputs[t, b], {n: x[t, b] for n, x in data.items()}
+        )
         derivatives.check(s.cell, point, rng, methods)
 
     def _done(self, stage: str) -> None:
         self.advance(stage, self.flops[stage])
 
     def _warn(self) -> None:
-        for name, count in self.out_of_range.items():
-            total = int(np.prod(self.sink.shape(name)))
+        if self.out_of_range:
+            lost = (
+                f"{name} ({count} of {np.prod(self.sink.shape(name), dtype=int)}, {self.sink.dtype(name)})"
+                for name, count in sorted(self.out_of_range.items())
+            )
             warnings.warn(
-                f"{name}: {count} of {total} values leave the range of {self.sink.dtype(name)} and are NaN; "
-                "record a norm and read its log10 twin, or use dtype='float64'",
-                OutOfRangeWarning, stacklevel=4,
+                f"values that leave the range of their dtype are NaN: {', '.join(lost)}; the log10 twin of "
+                "a norm holds them, and dtype='float64' is wider than float32",
+                OutOfRangeWarning,
+                stacklevel=5,
             )
 
 
@@ -373,10 +414,14 @@ _TWINS = (*_BACKWARD, Jacobians, Products, LossRows, Exponents)
 
 def _checked_flow(changed: Any, raw: Array) -> tuple[Array, Array | None]:
     if not isinstance(changed, BackwardJacobian):
-        raise PluginError(f"gradsim_backward_jacobian should return a BackwardJacobian, not {type(changed).__name__}; use dataclasses.replace on what yield gave")
+        raise PluginError(
+            f"gradsim_backward_jacobian should return a BackwardJacobian, not {type(changed).__name__}; "
+            "use dataclasses.replace on what yield gave"
+        )
     if changed.blocks.shape != raw.shape or changed.reach.shape != raw.shape[:1]:
         raise PluginError(
-            f"gradsim_backward_jacobian returned blocks {changed.blocks.shape} and reach {changed.reach.shape} "
+            f"gradsim_backward_jacobian returned blocks {changed.blocks.shape} and reach "
+            f"{changed.reach.shape} "
             f"where {raw.shape} and {raw.shape[:1]} are needed"
         )
     blocks = changed.blocks.astype(raw.dtype, copy=False)

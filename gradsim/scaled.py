@@ -48,7 +48,10 @@ def shift_of(size: Array, keep: int) -> Array:
 def norm(scaled: Scaled, axes: tuple[int, ...]) -> Scaled:
     """Euclidean norm over the last axes; the exponent has one entry for each norm."""
     mantissa = scaled.mantissa.astype(np.float64, copy=False)
-    return Scaled(np.sqrt(np.sum(mantissa * mantissa, axis=axes)), scaled.exponent)
+    shift = shift_of(np.abs(mantissa).max(axis=axes, initial=0), 400)  # squares must stay in range
+    if shift.any():
+        mantissa = np.ldexp(mantissa, -np.expand_dims(shift, axes))
+    return Scaled(np.sqrt(np.sum(mantissa * mantissa, axis=axes)), scaled.exponent + shift)
 
 
 def combine(parts: Scaled, axis: int) -> Scaled:

@@ -42,8 +42,13 @@ class Simulation:
     provenance: dict[str, Any]
 
     def run(
-        self, store: str | os.PathLike[str] | None = None, *, force: bool = False,
-        threads: int | None = None, memory: float | None = None, progress: bool | None = None,
+        self,
+        store: str | os.PathLike[str] | None = None,
+        *,
+        force: bool = False,
+        threads: int | None = None,
+        memory: float | None = None,
+        progress: bool | None = None,
     ) -> xr.Dataset:
         """Run it; see `simulate`."""
         threads = _threads(threads)
@@ -148,23 +153,45 @@ def simulate(
         The run folder cannot be written or is there already.
     """
     simulation = prepare(
-        cell, inputs, task=task, batch=batch, params=params, initial_state=initial_state,
-        mitigations=mitigations, record=record, pairs=pairs, rng=rng, dtype=dtype, in_memory=store is None,
+        cell,
+        inputs,
+        task=task,
+        batch=batch,
+        params=params,
+        initial_state=initial_state,
+        mitigations=mitigations,
+        record=record,
+        pairs=pairs,
+        rng=rng,
+        dtype=dtype,
+        in_memory=store is None,
     )
     return simulation.run(store, force=force, threads=threads, memory=memory, progress=progress)
 
 
 def prepare(
-    cell: Cell, inputs: ArrayLike | None = None, *, task: Task | None = None, batch: int | None = None,
-    params: Mapping[str, ArrayLike] | None = None, initial_state: ArrayLike | None = None,
-    mitigations: Sequence[Mitigation] = (), record: Sequence[str | Recorder] = ("product_norm", "adjoint_norm"),
-    pairs: Pairs | None = None, rng: Seed = 0, dtype: DTypeLike = "float64", in_memory: bool = True,
+    cell: Cell,
+    inputs: ArrayLike | None = None,
+    *,
+    task: Task | None = None,
+    batch: int | None = None,
+    params: Mapping[str, ArrayLike] | None = None,
+    initial_state: ArrayLike | None = None,
+    mitigations: Sequence[Mitigation] = (),
+    record: Sequence[str | Recorder] = ("product_norm", "adjoint_norm"),
+    pairs: Pairs | None = None,
+    rng: Seed = 0,
+    dtype: DTypeLike = "float64",
+    in_memory: bool = True,
 ) -> Simulation:
     """Check all arguments of a run and plan it, without running it; see `simulate`."""
     kind = _float_dtype(dtype)
     streams = _Streams(rng)
     if not isinstance(cell, Cell):
-        raise InputError(f"cell should be a Cell object, got {cell!r}" + ("; call the class" if isinstance(cell, type) else ""))
+        raise InputError(
+            f"cell should be a Cell object, got {cell!r}"
+            + ("; call the class" if isinstance(cell, type) else "")
+        )
     hooks = registry.RunHooks(mitigations)
     prepared = hooks("gradsim_prepare_cell", cell=cell)
     if not isinstance(prepared, Cell):
@@ -183,11 +210,27 @@ def prepare(
     problem.pairs.resolved(steps)
     plan = Plan(problem, recorders, "gradsim_backward_jacobian" in hooks.used, in_memory)
     provenance = schema.provenance(
-        problem, task=task, mitigations=mitigations, given_cell=cell,
-        record=[r.full_name for r in recorders], seed=streams.description,
+        problem,
+        task=task,
+        mitigations=mitigations,
+        given_cell=cell,
+        record=[r.full_name for r in recorders],
+        seed=streams.description,
     )
-    setup = Setup(prepared, own, readout, x, state, data, task, episode, hooks, draws, measured,
-                  streams.generator("check"))
+    setup = Setup(
+        prepared,
+        own,
+        readout,
+        x,
+        state,
+        data,
+        task,
+        episode,
+        hooks,
+        draws,
+        measured,
+        streams.generator("check"),
+    )
     return Simulation(setup, plan, provenance)
 
 
@@ -200,8 +243,14 @@ class _Streams:
         if isinstance(rng, np.random.Generator):
             rng = int(rng.integers(2**63))
         if not isinstance(rng, np.random.SeedSequence):
-            if isinstance(rng, bool) or not isinstance(rng, int | np.integer | None) or (rng is not None and rng < 0):
-                raise InputError(f"rng should be a non-negative int, SeedSequence, Generator or None (got {rng!r})")
+            if (
+                isinstance(rng, bool)
+                or not isinstance(rng, int | np.integer | None)
+                or (rng is not None and rng < 0)
+            ):
+                raise InputError(
+                    f"rng should be a non-negative int, SeedSequence, Generator or None (got {rng!r})"
+                )
             rng = np.random.SeedSequence(None if rng is None else int(rng))
         self.seed = rng
 
@@ -218,7 +267,7 @@ def _float_dtype(dtype: DTypeLike) -> np.dtype:
     try:
         kind = np.dtype(dtype)
     except TypeError:
-        kind = None  # type: ignore[assignment]
+        kind = None
     if kind not in FLOAT_DTYPES:
         raise InputError(f"dtype should be 'float32' or 'float64' (got {dtype!r})")
     return kind
@@ -227,12 +276,21 @@ def _float_dtype(dtype: DTypeLike) -> np.dtype:
 def _numbers(name: str, value: ArrayLike, dtype: np.dtype) -> Array:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
-        raise InputError(f"{name} should hold real numbers, got dtype {array.dtype}; convert it to float64 first")
+        raise InputError(
+            f"{name} should hold real numbers, got dtype {array.dtype}; convert it to float64 first"
+        )
     bad = ~np.isfinite(array)
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
-        place = f"time {where[0]}, batch {where[1]}, feature {where[2]}" if name == "inputs" and len(where) == 3 else f"index {where}"
-        raise NonFiniteError(f"{name} is {array[where]} for the first time at {place} ({int(bad.sum())} in all); fill or cut such values first")
+        place = (
+            f"time {where[0]}, batch {where[1]}, feature {where[2]}"
+            if name == "inputs" and len(where) == 3
+            else f"index {where}"
+        )
+        raise NonFiniteError(
+            f"{name} is {array[where]} for the first time at {place} ({int(bad.sum())} in all); fill or "
+            "cut such values first"
+        )
     with np.errstate(over="ignore"):
         converted = np.array(array, dtype=dtype)
     if not np.isfinite(converted).all():
@@ -241,11 +299,17 @@ def _numbers(name: str, value: ArrayLike, dtype: np.dtype) -> Array:
 
 
 def _inputs(
-    cell: Cell, inputs: ArrayLike | None, task: Task | None, batch: int | None,
-    rng: np.random.Generator, dtype: np.dtype,
+    cell: Cell,
+    inputs: ArrayLike | None,
+    task: Task | None,
+    batch: int | None,
+    rng: np.random.Generator,
+    dtype: np.dtype,
 ) -> tuple[Array, Episode | None]:
     if (inputs is None) == (task is None):
-        raise InputError("give inputs, shape (time, batch, input), or a task that draws them: exactly one of the two")
+        raise InputError(
+            "give inputs, shape (time, batch, input), or a task that draws them: exactly one of the two"
+        )
     episode = None
     if task is not None:
         if not isinstance(task, Task):
@@ -261,17 +325,30 @@ def _inputs(
         fix = "; for one sequence pass inputs[:, None, :]" if x.ndim == 2 else ""
         raise InputError(f"inputs should have the 3 axes (time, batch, input), got shape {x.shape}{fix}")
     if x.shape[0] == 0 or x.shape[1] == 0:
-        raise InputError(f"inputs should have at least one step and one batch element, got shape {x.shape} as (time, batch, input)")
+        raise InputError(
+            f"inputs should have at least one step and one batch element, got shape {x.shape} as (time, "
+            "batch, input)"
+        )
     if x.shape[2] != cell.input_size:
-        raise InputError(f"inputs have {x.shape[2]} features (shape {x.shape}) and the cell takes input_size={cell.input_size}")
+        raise InputError(
+            f"inputs have {x.shape[2]} features (shape {x.shape}) and the cell takes "
+            f"input_size={cell.input_size}"
+        )
     if episode is not None and episode.weights.shape != x.shape[:2]:
-        raise PluginError(f"{task!r}: weights have shape {episode.weights.shape} where (time, batch) = {x.shape[:2]} is needed")
+        raise PluginError(
+            f"{task!r}: weights have shape {episode.weights.shape} where (time, batch) = {x.shape[:2]} is "
+            "needed"
+        )
     return x, episode
 
 
 def _params(
-    cell: Cell, task: Task | None, given: Mapping[str, ArrayLike] | None, hooks: registry.RunHooks,
-    streams: _Streams, dtype: np.dtype,
+    cell: Cell,
+    task: Task | None,
+    given: Mapping[str, ArrayLike] | None,
+    hooks: registry.RunHooks,
+    streams: _Streams,
+    dtype: np.dtype,
 ) -> tuple[Params, Params]:
     own: Mapping[str, ArrayLike] = hooks("gradsim_init_params", cell=cell, rng=streams.generator("params"))
     readout = init_readout(cell, task, streams.generator("readout")) if task else {}
@@ -282,7 +359,9 @@ def _params(
         if name not in fresh:
             raise unknown("parameter", name, fresh)
         if np.shape(value) != np.shape(fresh[name]):
-            raise InputError(f"params[{name!r}] has shape {np.shape(value)} where {np.shape(fresh[name])} is needed")
+            raise InputError(
+                f"params[{name!r}] has shape {np.shape(value)} where {np.shape(fresh[name])} is needed"
+            )
     if given is not None and (missing := set(own) - set(given)):
         raise InputError(f"params lack {sorted(missing)}")
     chosen = {n: _numbers(f"params[{n!r}]", v, dtype) for n, v in {**fresh, **(given or {})}.items()}
@@ -310,12 +389,17 @@ def _step_data(
             raise unknown(f"step data that {cell.name} asks for", name, known)
         value = np.asarray(known[name])
         if value.shape[:2] != (steps, batch):
-            raise PluginError(f"{cell!r}: step data {name!r} has shape {value.shape}; its leading axes should be {(steps, batch)}")
+            raise PluginError(
+                f"{cell!r}: step data {name!r} has shape {value.shape}; its leading axes should be "
+                f"{(steps, batch)}"
+            )
         found[name] = value.astype(dtype) if value.dtype.kind == "f" else value
     return found
 
 
-def _recorders(record: Sequence[str | Recorder], measured: Sequence[str], hooks: registry.RunHooks) -> list[Recorder]:
+def _recorders(
+    record: Sequence[str | Recorder], measured: Sequence[str], hooks: registry.RunHooks
+) -> list[Recorder]:
     if isinstance(record, str) or not record:
         raise InputError(f"record should be a list of recorder names, at least one (got {record!r})")
     chosen = [registry.recorder(r) if isinstance(r, str) else r for r in (*record, *measured)]
@@ -326,7 +410,8 @@ def _recorders(record: Sequence[str | Recorder], measured: Sequence[str], hooks:
         linear = r.stream in (Products, Jacobians, LossRows, Exponents)
         if r.effective and linear and "gradsim_backward_step" in hooks.used:
             raise InputError(
-                f"{name} does not exist with a mitigation that changes the adjoint itself, which is not linear; "
+                f"{name} does not exist with a mitigation that changes the adjoint itself, which is not "
+                "linear; "
                 "record effective_adjoint_norm and adjoint_factor instead"
             )
     return list(by_name.values())

@@ -44,7 +44,9 @@ def coordinates(problem: Problem, dims: Iterable[str]) -> dict[str, tuple[str, A
     """Coordinates for these dims: name -> (dim, values, attributes)."""
     times, sources = problem.pairs.resolved(problem.steps)
     values: dict[str, Array] = {
-        "chosen_time": times, "source": sources, "step": np.arange(1, problem.steps + 1),
+        "chosen_time": times,
+        "source": sources,
+        "step": np.arange(1, problem.steps + 1),
         "param": np.array(list(problem.param_shapes)),
     }
     sizes = problem.sizes()
@@ -65,8 +67,13 @@ def attributes(variable: Variable) -> dict[str, str]:
 
 
 def provenance(
-    problem: Problem, *, task: Task | None, mitigations: Sequence[Mitigation], given_cell: Cell,
-    record: Sequence[str], seed: object,
+    problem: Problem,
+    *,
+    task: Task | None,
+    mitigations: Sequence[Mitigation],
+    given_cell: Cell,
+    record: Sequence[str],
+    seed: object,
 ) -> dict[str, Any]:
     """Everything that decided the numbers of a run, as plain values."""
     cell = problem.cell
@@ -93,8 +100,11 @@ def plugin_distributions(plugins: Iterable[Plugin]) -> dict[str, str]:
     installed = registry.catalogue()
     return {
         plugin.name: next(
-            (installed.distributions[f"{family}/{plugin.name}"]
-             for family, classes in installed.plugins.items() if classes.get(plugin.name) is type(plugin)),
+            (
+                installed.distributions[f"{family}/{plugin.name}"]
+                for family, classes in installed.plugins.items()
+                if classes.get(plugin.name) is type(plugin)
+            ),
             "not installed",
         )
         for plugin in plugins
@@ -104,11 +114,16 @@ def plugin_distributions(plugins: Iterable[Plugin]) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """The versions that the numbers depend on."""
     packages = ("gradsim", "numpy", "autograd", "xarray", "zarr")
-    return {"python": platform.python_version(), "machine": platform.machine(),
-            **{p: metadata.version(p) for p in packages}}
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{p: metadata.version(p) for p in packages},
+    }
 
 
-def dataset_attributes(record: Mapping[str, Any], loss: float, penalty: float) -> dict[str, str | int | float]:
+def dataset_attributes(
+    record: Mapping[str, Any], loss: float, penalty: float
+) -> dict[str, str | int | float]:
     """The attributes of a dataset: strings and numbers only, provenance as JSON."""
     names = [m["name"] for m in record["mitigations"]]
     return {

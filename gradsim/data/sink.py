@@ -125,17 +125,25 @@ class ZarrSink(Sink):
     offset = True
 
     def __init__(
-        self, problem: Problem, variables: Sequence[Variable], path: Path,
+        self,
+        problem: Problem,
+        variables: Sequence[Variable],
+        path: Path,
         chunks: Mapping[str, Mapping[str, int]],
     ) -> None:
         super().__init__(problem, variables)
         self.group = zarr.create_group(path, zarr_format=3)
+        self.arrays: dict[str, zarr.Array[Any]] = {}
         for name, variable in self.variables.items():
             shape = self.shape(name)
-            self.group.create_array(
-                name, shape=shape, dtype=self.dtype(name), fill_value=np.nan,
+            self.arrays[name] = self.group.create_array(
+                name,
+                shape=shape,
+                dtype=self.dtype(name),
+                fill_value=np.nan,
                 chunks=_chunk_shape(variable.dims, shape, chunks[name], self.dtype(name).itemsize),
-                dimension_names=variable.dims, attributes=schema.attributes(variable),
+                dimension_names=variable.dims,
+                attributes=dict(schema.attributes(variable)),
                 compressors=zarr.codecs.ZstdCodec(level=1, checksum=True),
                 config={"write_empty_chunks": True},
             )
@@ -143,7 +151,7 @@ class ZarrSink(Sink):
         for name, (dim, values, attrs) in labels.items():
             dtype = str if values.dtype.kind == "U" else values.dtype
             array = self.group.create_array(
-                name, shape=values.shape, dtype=dtype, dimension_names=(dim,), attributes=attrs
+                name, shape=values.shape, dtype=dtype, dimension_names=(dim,), attributes=dict(attrs)
             )
             array[:] = values
         self._beside = " ".join(n for n, (dim, _, _) in labels.items() if n != dim)
@@ -153,14 +161,16 @@ class ZarrSink(Sink):
 
     def close(self, name: str, bounds: Bounds, array: Array) -> None:
         index = tuple(bounds.get(d, slice(None)) for d in self.variables[name].dims)
-        self.group[name][index] = array
+        self.arrays[name][index] = array
 
     def read(self, name: str) -> Array:
-        return np.asarray(self.group[name][...])
+        return np.asarray(self.arrays[name][...])
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Write the attributes and make the store quick to open."""
-        self.group.update_attributes({**attributes, **({"coordinates": self._beside} if self._beside else {})})
+        self.group.update_attributes(
+            {**attributes, **({"coordinates": self._beside} if self._beside else {})}
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             zarr.consolidate_metadata(self.group.store, path=self.group.path)

@@ -28,7 +28,10 @@ class RunFolder:
         self.path = path
         text = json.dumps(configuration, sort_keys=True)
         self.record: dict[str, Any] = {
-            "format": FORMAT, "status": "running", "created": _now(), "progress": 0.0,
+            "format": FORMAT,
+            "status": "running",
+            "created": _now(),
+            "progress": 0.0,
             "configuration": dict(configuration),
             "configuration_hash": hashlib.sha256(text.encode()).hexdigest(),
         }
@@ -46,15 +49,23 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.update()
         except OSError as error:
-            raise StoreError(f"cannot write the run folder {self.path}: {error.strerror}; choose another with store= or --out") from error
+            raise StoreError(
+                f"cannot write the run folder {self.path}: {error.strerror}; choose another with store= "
+                "or --out"
+            ) from error
 
     def _clear(self, force: bool) -> None:
         if self.path.is_dir() and not any(self.path.iterdir()):
             return
         if not (self.path / "run.json").is_file():
-            raise StoreError(f"{self.path} exists and is not a run folder; choose another with store= or --out")
+            raise StoreError(
+                f"{self.path} exists and is not a run folder; choose another with store= or --out"
+            )
         if not force:
-            raise StoreError(f"{self.path} is there already; pass force=True (--force) to replace it, or choose another with store= or --out")
+            raise StoreError(
+                f"{self.path} is there already; pass force=True (--force) to replace it, or choose "
+                "another with store= or --out"
+            )
         shutil.rmtree(self.path)
 
     def update(self, **changes: Any) -> None:
@@ -113,7 +124,9 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
     """
     record = read_record(path)
     if record["format"] > FORMAT:
-        raise StoreError(f"{path} was written in format {record['format']} by a newer gradsim; this one reads {FORMAT}")
+        raise StoreError(
+            f"{path} was written in format {record['format']} by a newer gradsim; this one reads {FORMAT}"
+        )
     complete = record["status"] == "complete"
     if not complete and not allow_incomplete:
         raise IncompleteRunError(
@@ -122,8 +135,10 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
         )
     folder = Path(path) / (_DATA if complete else _PARTIAL)
     dataset = xr.open_zarr(folder, chunks=None, consolidated=complete)
-    texts = {n: c.astype(str) for n, c in dataset.coords.items() if c.dtype.kind in "TO"}
-    return dataset.assign_coords(texts)
+    # NumPy casts its variable-length strings to fixed-length ones only by way of objects.
+    texts = {n: c.astype(object).astype(str) for n, c in dataset.coords.items() if c.dtype.kind in "TO"}
+    labelled: xr.Dataset = dataset.assign_coords(texts)
+    return labelled
 
 
 def _now() -> str:

@@ -36,7 +36,7 @@ def pull_with_cell(cell: Cell, params: Params, trajectory: Trajectory) -> Pull:
     def pull(t: int, adjoint: Array) -> Array:
         state, inputs, data = trajectory.at(range(t, t + 1))
         here = {n: x[0] for n, x in data.items()}
-        return cell.state_vjp(params, state[0], inputs[0], adjoint, **here)
+        return np.asarray(cell.state_vjp(params, state[0], inputs[0], adjoint, **here))
 
     return pull
 
@@ -47,14 +47,12 @@ def pull_with_jacobians(blocks: Array) -> Pull:
 
     def pull(t: int, adjoint: Array) -> Array:
         rows = adjoint.reshape(batch, k, groups).swapaxes(1, 2)[..., None, :]
-        return np.matmul(rows, blocks[t - 1])[..., 0, :].swapaxes(1, 2).reshape(batch, -1)
+        return np.asarray(np.matmul(rows, blocks[t - 1])[..., 0, :].swapaxes(1, 2).reshape(batch, -1))
 
     return pull
 
 
-def backward(
-    pull: Pull, direct: Array, reach: Array | None = None, change: Change | None = None
-) -> Adjoints:
+def backward(pull: Pull, direct: Array, reach: Array | None = None, change: Change | None = None) -> Adjoints:
     """All adjoints of a run.
 
     Parameters
@@ -101,7 +99,7 @@ def _plus(window: Scaled | None, direct: Array) -> Scaled:
 
 
 def _sum(a: Scaled, b: Scaled) -> Scaled:
-    """a + b; a zero vector does not hold down the exponent of the other."""
+    """A + b; a zero vector does not hold down the exponent of the other."""
     lowest = np.iinfo(np.int32).min // 4
     ea, eb = (np.where(x.mantissa.any(axis=-1, keepdims=True), x.exponent, lowest) for x in (a, b))
     top = np.maximum(ea, eb)
@@ -129,7 +127,7 @@ def _changed(change: Change, t: int, window: Scaled) -> Scaled:
 def _ratio(after: Scaled, before: Scaled) -> Array:
     sizes = [np.linalg.norm(s.mantissa.astype(np.float64), axis=-1) for s in (after, before)]
     shifted = np.ldexp(sizes[0], (after.exponent - before.exponent)[:, 0])
-    return np.divide(shifted, sizes[1], out=np.ones_like(shifted), where=sizes[1] > 0)
+    return np.asarray(np.divide(shifted, sizes[1], out=np.ones_like(shifted), where=sizes[1] > 0))
 
 
 def contributions(
@@ -142,7 +140,13 @@ def contributions(
         cotangent, exponent = _common(adjoint[steps.start : steps.stop])
         state, inputs, data = trajectory.at(steps)
         parts = cell.params_vjp(params, state, inputs, cotangent, **data)
-        yield Contributions(steps, {n: Scaled(p, exponent.reshape(-1, *(1,) * (p.ndim - 1))) for n, p in ((n, parts[n]) for n in params)})
+        yield Contributions(
+            steps,
+            {
+                n: Scaled(p, exponent.reshape(-1, *(1,) * (p.ndim - 1)))
+                for n, p in ((n, parts[n]) for n in params)
+            },
+        )
 
 
 def contribution_length(shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype) -> int:

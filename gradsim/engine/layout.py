@@ -30,8 +30,12 @@ def chunks(plan: Plan) -> dict[str, dict[str, int]]:
     p = plan.problem
     sources, batch = products.tile_shape(p)
     by_stream: dict[type, dict[str, int]] = {
-        Products: {"source": sources, "batch": batch, "lag": p.lags + 1,
-                   **({p.pair_dims[0]: time_chunk(p)} if p.pair_dims[0] != "source" else {})},
+        Products: {
+            "source": sources,
+            "batch": batch,
+            "lag": p.lags + 1,
+            **({p.pair_dims[0]: time_chunk(p)} if p.pair_dims[0] != "source" else {}),
+        },
         LossRows: {"batch": 1},
         Jacobians: {"step": block_length(p)},
         Contributions: {"step": backward.contribution_length(p.param_shapes, p.dtype)},

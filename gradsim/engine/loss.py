@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import autograd.numpy as anp
 import numpy as np
 
 from gradsim import autodiff
@@ -38,9 +39,13 @@ class Evaluation:
         weight = self.slopes[rows].swapaxes(1, 2) @ self.outputs[rows]
         bias = self.slopes[rows].sum(axis=1)
         zero = np.zeros(len(steps), dtype=np.int32)
-        return Contributions(steps, {
-            READOUT[0]: Scaled(weight, zero[:, None, None]), READOUT[1]: Scaled(bias, zero[:, None]),
-        })
+        return Contributions(
+            steps,
+            {
+                READOUT[0]: Scaled(weight, zero[:, None, None]),
+                READOUT[1]: Scaled(bias, zero[:, None]),
+            },
+        )
 
 
 def init_readout(cell: Cell, task: Task, rng: np.random.Generator) -> Params:
@@ -50,7 +55,9 @@ def init_readout(cell: Cell, task: Task, rng: np.random.Generator) -> Params:
     return {READOUT[0]: weight, READOUT[1]: np.zeros(task.output_size)}
 
 
-def evaluate(cell: Cell, states: Array, task: Task | None, episode: Episode | None, readout: Params) -> Evaluation:
+def evaluate(
+    cell: Cell, states: Array, task: Task | None, episode: Episode | None, readout: Params
+) -> Evaluation:
     """The loss and its direct derivatives.
 
     Without a task the loss is the sum of the last outputs, averaged over the batch: its adjoint at
@@ -70,14 +77,16 @@ def evaluate(cell: Cell, states: Array, task: Task | None, episode: Episode | No
     slopes, terms = autodiff.gradient(lambda y: weights * _loss(task, y, episode), said)
     if not np.isfinite(terms).all():
         t, b = (int(i) for i in np.argwhere(~np.isfinite(terms))[0])
-        raise NonFiniteError(f"{task!r}: the loss is {terms[t, b]} for the first time at step {t + 1}, batch {b}")
+        raise NonFiniteError(
+            f"{task!r}: the loss is {terms[t, b]} for the first time at step {t + 1}, batch {b}"
+        )
     slopes = (slopes / states.shape[1]).astype(states.dtype)
     direct[1:, :, seen] = slopes @ weight
     return Evaluation(terms, direct, outputs, slopes)
 
 
 def _loss(task: Task, outputs: Array, episode: Episode) -> Array:
-    value = task.loss(outputs, episode.targets, autodiff.anp)
+    value: Array = task.loss(outputs, episode.targets, anp)
     if value.shape != episode.weights.shape:
         raise InputError(
             f"{task!r}: loss() has shape {value.shape} where (step, batch) = {episode.weights.shape} is "

@@ -9,7 +9,18 @@ from dataclasses import dataclass, replace
 import psutil
 
 from gradsim.errors import BudgetError
-from gradsim.recorder import Adjoints, Contributions, Exponents, Gradient, Jacobians, LossRows, Problem, Products, Recorder, Variable
+from gradsim.recorder import (
+    Adjoints,
+    Contributions,
+    Exponents,
+    Gradient,
+    Jacobians,
+    LossRows,
+    Problem,
+    Products,
+    Recorder,
+    Variable,
+)
 
 _WORK_BYTES = 128 * 2**20
 """What tracing, tiles and one block of contributions may take besides the arrays that are kept."""
@@ -30,8 +41,11 @@ class Plan:
     def variables(self) -> list[tuple[Recorder, Variable]]:
         """Every variable that will be written, named in full."""
         prefix = {True: "effective_", False: ""}
-        return [(r, replace(v, name=prefix[r.effective] + v.name))
-                for r in self.recorders for v in r.variables(self.problem)]
+        return [
+            (r, replace(v, name=prefix[r.effective] + v.name))
+            for r in self.recorders
+            for v in r.variables(self.problem)
+        ]
 
     def asks(self, *streams: type, effective: bool | None = None) -> bool:
         """Whether a recorder wants one of these streams."""
@@ -95,7 +109,10 @@ class Plan:
 
     def _largest(self) -> str:
         sizes = {v.name: v.bytes(self.problem) for _, v in self.variables()}
-        advice = "narrow the pairs (max_lag, sources, times), record norms instead of products, or reduce steps or batch"
+        advice = (
+            "narrow the pairs (max_lag, sources, times), record norms instead of products, "
+            "or reduce steps or batch"
+        )
         if self.in_memory:
             advice += ", or write to disk (store=, --out)"
         top = max(sizes, key=lambda name: sizes[name])

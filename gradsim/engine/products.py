@@ -68,7 +68,10 @@ class ScaledJacobians:
 
 
 def walk_products(
-    jacobians: ScaledJacobians, problem: Problem, tile: Tile, reach: Array | None,
+    jacobians: ScaledJacobians,
+    problem: Problem,
+    tile: Tile,
+    reach: Array | None,
     emit: Callable[[Products], None],
 ) -> None:
     """Multiply one tile through time and hand on every recorded (t, sources)."""
@@ -105,8 +108,10 @@ def _place(
 def _unreached(piece: tuple[Scaled, Scaled], beyond: Array) -> tuple[Scaled, Scaled]:
     product, norm = piece
     kept = ~beyond
-    return (Scaled(product.mantissa * kept[:, None, None, None, None], product.exponent),
-            Scaled(norm.mantissa * kept[:, None, None], norm.exponent))
+    return (
+        Scaled(product.mantissa * kept[:, None, None, None, None], product.exponent),
+        Scaled(norm.mantissa * kept[:, None, None], norm.exponent),
+    )
 
 
 class _Stack:
@@ -164,7 +169,11 @@ class _Stack:
 
 
 def walk_rows(
-    jacobians: ScaledJacobians, problem: Problem, direct: Array, reach: Array | None, batch: slice,
+    jacobians: ScaledJacobians,
+    problem: Problem,
+    direct: Array,
+    reach: Array | None,
+    batch: slice,
     emit: Callable[[LossRows], None],
 ) -> None:
     """dL_t/ds_k = q_t P(t, k) for all recorded pairs of some batch elements, from the last k back."""

@@ -97,5 +97,10 @@ class LSTM(Cell):
         dh, dc = self.split(cotangent)
         tanh_c = np.tanh(c)
         dc = dc + dh * o * (1 - tanh_c * tanh_c)
-        parts = (dc * g * i * (1 - i), dc * old * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o))
+        parts = (
+            dc * g * i * (1 - i),
+            dc * old * f * (1 - f),
+            dc * i * (1 - g * g),
+            dh * tanh_c * o * (1 - o),
+        )
         return np.concatenate(parts, axis=-1), dc, f

@@ -12,12 +12,29 @@ from gradsim_mitigations.truncate import Truncate
 from gradsim_mitigations.weight_decay import WeightDecay
 
 __all__ = [
-    "ClipAdjoint", "ClipNorm", "ClipValue", "Gate", "JacobianPenalty", "Leak", "OrthogonalInit",
-    "Truncate", "WeightDecay",
+    "ClipAdjoint",
+    "ClipNorm",
+    "ClipValue",
+    "Gate",
+    "JacobianPenalty",
+    "Leak",
+    "OrthogonalInit",
+    "Truncate",
+    "WeightDecay",
 ]
 
 
 @hookimpl
 def gradsim_register_mitigations():
     """Our mitigations."""
-    return [Gate, Leak, OrthogonalInit, Truncate, ClipAdjoint, ClipNorm, ClipValue, WeightDecay, JacobianPenalty]
+    return [
+        Gate,
+        Leak,
+        OrthogonalInit,
+        Truncate,
+        ClipAdjoint,
+        ClipNorm,
+        ClipValue,
+        WeightDecay,
+        JacobianPenalty,
+    ]

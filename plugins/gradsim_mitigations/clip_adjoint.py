@@ -29,4 +29,6 @@ class ClipAdjoint(Mitigation):
     def gradsim_backward_step(self):
         adjoint = yield
         norm = np.linalg.norm(adjoint, axis=-1, keepdims=True)
-        return np.where(norm > self.max_norm, adjoint * (self.max_norm / np.maximum(norm, self.max_norm)), adjoint)
+        return np.where(
+            norm > self.max_norm, adjoint * (self.max_norm / np.maximum(norm, self.max_norm)), adjoint
+        )

@@ -43,8 +43,14 @@ class JacobianPenalty(Mitigation):
         carried = cell.state_vjp(*given, a, **run.step_data)
         square = np.sum(a * a, axis=-1, keepdims=True)
         counts = square >= _SMALLEST_SQUARE
-        ratio = np.sqrt(np.divide(np.sum(carried * carried, axis=-1, keepdims=True), square,
-                                  out=np.ones_like(square), where=counts))
+        ratio = np.sqrt(
+            np.divide(
+                np.sum(carried * carried, axis=-1, keepdims=True),
+                square,
+                out=np.ones_like(square),
+                where=counts,
+            )
+        )
         if self.form == "ratio":
             terms, slope = (ratio - 1) ** 2, 2 * (ratio - 1)
         else:

@@ -33,7 +33,9 @@ class OrthogonalInit(Mitigation):
         params = yield
         names = cell.recurrent_weights if self.names is None else self.names
         if not names:
-            raise InputError(f"orthogonal_init: {cell.name} has no recurrent weights; leave it out or give names")
+            raise InputError(
+                f"orthogonal_init: {cell.name} has no recurrent weights; leave it out or give names"
+            )
         return params | {n: self._orthogonal(n, params, rng) for n in names}
 
     def _orthogonal(self, name, params, rng):

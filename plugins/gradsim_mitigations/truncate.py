@@ -31,7 +31,9 @@ class Truncate(Mitigation):
     def __post_init__(self):
         super().__post_init__()
         if self.k2 < self.k1:
-            raise InputError(f"Truncate: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, k2={self.k2})")
+            raise InputError(
+                f"Truncate: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, k2={self.k2})"
+            )
 
     @hookimpl(wrapper=True)
     def gradsim_backward_jacobian(self, run, steps):

@@ -26,10 +26,21 @@ from gradsim_recorders.products import (
 def gradsim_register_recorders():
     """Our recorders."""
     return [
-        StateRecorder, LossRecorder, StepJacobianRecorder,
-        JacobianProductRecorder, ProductNormRecorder, ProductSpectralNormRecorder,
-        ProductSpectrumRecorder, LyapunovRecorder, LossAdjointNormRecorder,
-        AdjointRecorder, AdjointNormRecorder, AdjointFactorRecorder,
-        ContributionRecorder, ContributionNormRecorder,
-        GradientRecorder, GradientNormRecorder, GradientFactorRecorder,
+        StateRecorder,
+        LossRecorder,
+        StepJacobianRecorder,
+        JacobianProductRecorder,
+        ProductNormRecorder,
+        ProductSpectralNormRecorder,
+        ProductSpectrumRecorder,
+        LyapunovRecorder,
+        LossAdjointNormRecorder,
+        AdjointRecorder,
+        AdjointNormRecorder,
+        AdjointFactorRecorder,
+        ContributionRecorder,
+        ContributionNormRecorder,
+        GradientRecorder,
+        GradientNormRecorder,
+        GradientFactorRecorder,
     ]

@@ -115,7 +115,9 @@ class GradientNormRecorder(Recorder):
         return (Variable("gradient_norm", ("param",), "norm of the gradient", dtype="float64"),)
 
     def compute(self, piece):
-        return {"gradient_norm": np.array([np.linalg.norm(g.astype(np.float64)) for g in piece.values.values()])}
+        return {
+            "gradient_norm": np.array([np.linalg.norm(g.astype(np.float64)) for g in piece.values.values()])
+        }
 
 
 class GradientFactorRecorder(Recorder):

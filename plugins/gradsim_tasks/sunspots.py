@@ -39,7 +39,9 @@ class Sunspots(Task):
     def __post_init__(self):
         super().__post_init__()
         if self.length > 308:
-            raise InputError(f"Sunspots: length should be 308 or less, the series has 309 years (got {self.length})")
+            raise InputError(
+                f"Sunspots: length should be 308 or less, the series has 309 years (got {self.length})"
+            )
 
     @property
     def input_size(self):

@@ -1,0 +1,194 @@
+"""The backward pass: conservation identities, finite differences, truncation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import loss_of, numerical_gradient
+
+import gradsim
+from gradsim.cell import dense_blocks
+from gradsim.errors import NonFiniteError, OutOfRangeWarning
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
+from gradsim_mitigations import ClipAdjoint, Truncate
+from gradsim_tasks import Adding, Sunspots, TemporalOrder
+
+CELLS = {
+    "linear": Linear(1, 4),
+    "elman": Elman(1, 5),
+    "elman_logistic": Elman(1, 5, activation="logistic"),
+    "gru": GRU(1, 3),
+    "gru_reset_before": GRU(1, 3, reset_after=False),
+    "lstm": LSTM(1, 3),
+    "min_gru": MinGRU(1, 4),
+    "lru": LRU(1, 3),
+}
+each_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS.keys())
+
+
+@each_cell
+def test_gradient_is_the_sum_of_contributions_and_the_slope_of_the_loss(cell):
+    setting = {"task": Sunspots(length=15), "batch": 2, "rng": 5}
+    ds = gradsim.simulate(cell, record=["gradient", "contribution", "gradient_norm"], **setting)
+    names = [str(n) for n in ds.param.values]
+    assert {"readout_W", "readout_b"} < set(names)
+    for name in names:
+        total = ds[f"contribution_{name}"].sum("step")
+        np.testing.assert_allclose(total, ds[f"gradient_{name}"], rtol=1e-11, atol=1e-14)
+    params = cell.init_params(np.random.default_rng(0))
+    ds = gradsim.simulate(cell, params=params, record=["gradient"], **setting)
+    for name in params:
+        expected = numerical_gradient(lambda p: loss_of(cell, p, **setting), params, name)
+        np.testing.assert_allclose(ds[f"gradient_{name}"], expected, rtol=2e-6, atol=1e-9)
+
+
+@each_cell
+@pytest.mark.parametrize("truncation", [None, (1, 4), (3, 3), (2, 5), (4, 6)])
+def test_adjoint_is_the_sum_over_losses(cell, truncation):
+    """a_k = sum over t >= k of q_t P(t, k), raw and effective."""
+    mitigations = [] if truncation is None else [Truncate(*truncation)]
+    names = ["adjoint", "jacobian_product", "gradient", "contribution"]
+    ds = gradsim.simulate(
+        cell,
+        task=Sunspots(length=10),
+        batch=2,
+        mitigations=mitigations,
+        initial_state=0.3 * np.ones(cell.state_size),
+        record=[*names, *(f"effective_{n}" for n in names)],
+    )
+    direct = direct_adjoints(ds)
+    for prefix in ("", "effective_"):
+        p = ds[prefix + "jacobian_product"].values
+        p = dense_blocks(p if p.ndim == 6 else p[:, :, :, None])
+        p = np.where(np.isnan(p), 0, p)
+        expected = np.einsum("tbi,tkbij->kbj", direct, p)
+        np.testing.assert_allclose(ds[prefix + "adjoint"], expected, rtol=1e-9, atol=1e-13)
+        for name in cell.init_params(np.random.default_rng(0)):
+            total = ds[f"{prefix}contribution_{name}"].sum("step")
+            np.testing.assert_allclose(total, ds[f"{prefix}gradient_{name}"], rtol=1e-10, atol=1e-13)
+
+
+def direct_adjoints(ds):
+    """q_t = dL_t/ds_t: the adjoint at t less what the step Jacobian carries there, by its closed form."""
+    raw = ds.adjoint.values
+    p = ds.jacobian_product.values
+    p = dense_blocks(p if p.ndim == 6 else p[:, :, :, None])
+    carried = np.stack([np.einsum("bi,bij->bj", raw[t + 1], p[t + 1, t]) for t in range(len(raw) - 1)])
+    return np.concatenate((raw[:-1] - carried, raw[-1:]))
+
+
+def test_loss_rows_are_the_parts_of_the_adjoint():
+    """||dL_t/ds_k|| against the products, on a loss at every step."""
+    cell = GRU(1, 4)
+    ds = gradsim.simulate(
+        cell, task=Sunspots(length=12), batch=2, record=["loss_adjoint_norm", "adjoint", "jacobian_product"]
+    )
+    direct = direct_adjoints(ds)
+    p = ds.jacobian_product.values
+    for t, k in [(12, 0), (7, 7), (9, 2)]:
+        expected = np.linalg.norm(np.einsum("bi,bij->bj", direct[t], p[t, k]), axis=-1)
+        np.testing.assert_allclose(ds.loss_adjoint_norm[t, k], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("task", [Adding(length=20), TemporalOrder(length=20)], ids=lambda t: t.name)
+def test_gradient_of_the_readout(task):
+    cell = Elman(task.input_size, 4)
+    ds = gradsim.simulate(cell, task=task, batch=3, record=["gradient"], rng=1)
+    streams = np.random.SeedSequence(1, spawn_key=(0,)), np.random.SeedSequence(1, spawn_key=(3,))
+    own = cell.init_params(np.random.default_rng(streams[0]))
+    readout = np.random.default_rng(streams[1]).standard_normal((task.output_size, 4)) / 2
+    params = own | {"readout_W": readout, "readout_b": np.zeros(task.output_size)}
+    for name in ("readout_W", "readout_b"):
+        expected = numerical_gradient(lambda p: loss_of(cell, p, task=task, batch=3, rng=1), params, name)
+        np.testing.assert_allclose(ds[f"gradient_{name}"], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("k", "bias"), [(5, 0.5791338849356), (10, 0.3318301646945), (20, 0.1027139063196), (50, 0.0)]
+)
+def test_truncation_bias_in_closed_form(k, bias):
+    """h_t = w h_{t-1} + 1, L = h_T: dL/dw = sum of j w^(j-1), of which truncation keeps the last k terms."""
+    params = {"W": [[0.9]], "U": [[1.0]]}
+    ds = gradsim.simulate(
+        Linear(1, 1),
+        np.ones((50, 1, 1)),
+        params=params,
+        mitigations=[Truncate(k1=k, k2=k)],
+        record=["gradient", "effective_gradient"],
+    )
+    assert ds.gradient_W.item() == pytest.approx(96.62141403075682, rel=1e-12)
+    relative = 1 - ds.effective_gradient_W.item() / ds.gradient_W.item()
+    assert relative == pytest.approx(bias, abs=1e-10)
+
+
+def test_second_order_closed_form_of_a_scalar_chain():
+    """dx_T/dw = T x_0 w^(T-1) (Pascanu, Mikolov & Bengio 2013, section 2.3)."""
+    params = {"W": [[1.05]], "U": [[0.0]]}
+    ds = gradsim.simulate(
+        Linear(1, 1), np.zeros((50, 1, 1)), params=params, initial_state=[0.7], record=["gradient"]
+    )
+    assert ds.gradient_W.item() == pytest.approx(382.24665952512333, rel=1e-12)
+
+
+@pytest.mark.parametrize("windows", [(1, 1), (7, 7), (1, 60), (20, 30)])
+def test_truncation_matches_detached_passes(windows, rng):
+    """TBPTT(k1, k2) written out: one backward pass a window, from a detached state."""
+    k1, k2 = windows
+    cell, task = Elman(1, 4), Sunspots(length=60)
+    ds = gradsim.simulate(
+        cell,
+        task=task,
+        mitigations=[Truncate(k1, k2)],
+        record=["adjoint", "step_jacobian", "effective_adjoint", "jacobian_product"],
+    )
+    q = direct_adjoints(ds)[:, 0]
+    jacobians = ds.step_jacobian.values[:, 0]
+    total = np.zeros_like(q)
+    for end in sorted({*range(k1, 61, k1), 60}):
+        begin = (end - 1) // k1 * k1
+        a = np.zeros(4)
+        for t in range(end, max(end - k2, 0), -1):
+            a = a + q[t] * (t > begin)
+            total[t] += a
+            a = a @ jacobians[t - 1]
+        if end - k2 + 1 <= 0:
+            total[0] += a
+    np.testing.assert_allclose(ds.effective_adjoint[:, 0], total, rtol=1e-10, atol=1e-14)
+
+
+def test_an_exploding_adjoint_stays_exact_and_clipping_tames_it(rng):
+    q, _ = np.linalg.qr(rng.standard_normal((4, 4)))
+    params = {"W": 4 * q, "U": np.zeros((4, 1))}
+    with pytest.warns(OutOfRangeWarning, match=r"adjoint \(1553 of 3604, float64\)"):
+        ds = gradsim.simulate(
+            Linear(1, 4),
+            np.zeros((900, 1, 1)),
+            params=params,
+            mitigations=[ClipAdjoint(max_norm=1.0)],
+            record=["adjoint", "adjoint_norm", "effective_adjoint_norm", "effective_adjoint_factor"],
+        )
+    expected = np.log10(2) + np.log10(4) * np.arange(900, -1, -1)
+    np.testing.assert_allclose(ds.adjoint_norm_log10[:, 0], expected, rtol=1e-11)
+    np.testing.assert_allclose(ds.effective_adjoint_norm[:, 0], 1, rtol=1e-12)
+    np.testing.assert_allclose(ds.effective_adjoint_factor[:-1, 0], 1 / 4, rtol=1e-12)
+    assert ds.effective_adjoint_factor[-1, 0] == pytest.approx(1 / 2)
+
+
+def test_contributions_come_from_adjoints_beyond_the_range():
+    """Adjoints up to 1e+360 times inputs of 1e-300: each step enters the gradient with its true size."""
+    params = {"W": [[8.0]], "U": [[1.0]]}
+    ds = gradsim.simulate(
+        Linear(1, 1),
+        np.full((400, 1, 1), 1e-300),
+        params=params,
+        record=["contribution_norm", "contribution", "gradient"],
+    )
+    expected = -300 + np.log10(8) * np.arange(399, -1, -1)
+    np.testing.assert_allclose(ds.contribution_norm_log10.sel(param="U"), expected, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(ds.contribution_U[:, 0, 0], 10**expected, rtol=1e-10)
+
+
+def test_float32_says_when_the_state_overflows():
+    params = {"W": [[10.0]], "U": [[1.0]]}
+    with pytest.raises(NonFiniteError, match="time 40, batch 0"):
+        gradsim.simulate(Linear(1, 1), np.ones((60, 1, 1)), params=params, dtype="float32")
