@@ -412,7 +412,7 @@ def _recorders(
             raise InputError(
                 f"{name} does not exist with a mitigation that changes the adjoint itself, which is not "
                 "linear; "
-                "record effective_adjoint_norm and adjoint_factor instead"
+                "record effective_adjoint_norm and effective_adjoint_factor instead"
             )
     return list(by_name.values())
 

@@ -1,0 +1,254 @@
+"""The shipped mitigations against their formulas."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import numerical_gradient
+
+import gradsim
+from gradsim.cell import dense_blocks
+from gradsim.errors import InputError, UnknownNameError
+from gradsim.mitigation import Pass, Penalty
+from gradsim.registry import RunHooks
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
+from gradsim_mitigations import (
+    ClipAdjoint,
+    ClipNorm,
+    ClipValue,
+    Gate,
+    JacobianPenalty,
+    Leak,
+    OrthogonalInit,
+    Truncate,
+    WeightDecay,
+)
+from gradsim_tasks import Sunspots
+
+RAW = [
+    "state",
+    "step_jacobian",
+    "jacobian_product",
+    "product_norm",
+    "adjoint",
+    "gradient",
+    "contribution",
+    "lyapunov",
+    "loss_adjoint_norm",
+]
+BACKWARD = [
+    Truncate(2, 3),
+    ClipAdjoint(1e-3),
+    ClipNorm(1e-3),
+    ClipValue(1e-3),
+    WeightDecay(0.1, 0.1),
+    JacobianPenalty(),
+]
+
+
+def flat(ds, prefix="effective_gradient"):
+    names = [n for n in sorted(ds) if n.startswith(f"{prefix}_") and not n.endswith("_factor")]
+    return np.concatenate([ds[n].values.ravel() for n in names])
+
+
+@pytest.mark.parametrize("mitigation", BACKWARD, ids=lambda m: m.name)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_raw_run_is_bit_identical_under_a_backward_mitigation(mitigation, dtype):
+    setting = {"task": Sunspots(length=20), "batch": 2, "dtype": dtype}
+    plain = gradsim.simulate(GRU(1, 4), record=RAW, **setting)
+    record = [*RAW, "effective_gradient"]
+    changed = gradsim.simulate(GRU(1, 4), record=record, mitigations=[mitigation], **setting)
+    for name in plain.data_vars:
+        assert plain[name].identical(changed[name]), name
+    assert not np.array_equal(flat(changed), flat(changed, "gradient"))
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1e3])
+def test_clip_norm_keeps_the_direction(limit):
+    """||g'|| = min(||g||, limit) and cos(g', g) = 1 (Pascanu, Mikolov & Bengio 2013, algorithm 1)."""
+    ds = gradsim.simulate(
+        LSTM(1, 4),
+        task=Sunspots(length=20),
+        mitigations=[ClipNorm(limit)],
+        record=["gradient", "effective_gradient", "effective_gradient_factor"],
+    )
+    raw, clipped = flat(ds, "gradient"), flat(ds)
+    size = np.linalg.norm(raw)
+    assert np.linalg.norm(clipped) == pytest.approx(min(size, limit), rel=1e-14)
+    assert raw @ clipped / size / np.linalg.norm(clipped) == pytest.approx(1, abs=1e-14)
+    assert ds.effective_gradient_factor.item() == pytest.approx(min(1, limit / size), rel=1e-14)
+
+
+def test_clip_value_cuts_each_component():
+    ds = gradsim.simulate(
+        LSTM(1, 4),
+        task=Sunspots(length=20),
+        mitigations=[ClipValue(0.01)],
+        record=["gradient", "effective_gradient"],
+    )
+    assert (np.abs(flat(ds, "gradient")) > 0.01).any()
+    np.testing.assert_array_equal(flat(ds), np.clip(flat(ds, "gradient"), -0.01, 0.01))
+
+
+def test_mitigations_apply_in_the_order_written():
+    """Clipping after weight decay cuts the decay too; of two clips the second has the last word."""
+
+    def run(*mitigations):
+        record = ["gradient", "effective_gradient"]
+        return gradsim.simulate(Elman(1, 3), task=Sunspots(length=20), mitigations=mitigations, record=record)
+
+    first, second = run(ClipNorm(0.1), ClipValue(0.02)), run(ClipValue(0.02), ClipNorm(0.1))
+    gradient = flat(first, "gradient")
+    by_norm = gradient * (0.1 / np.linalg.norm(gradient))
+    np.testing.assert_allclose(flat(first), np.clip(by_norm, -0.02, 0.02), rtol=1e-13)
+    by_value = np.clip(gradient, -0.02, 0.02)
+    expected = by_value * min(1, 0.1 / np.linalg.norm(by_value))
+    np.testing.assert_allclose(flat(second), expected, rtol=1e-13)
+    assert first.attrs["mitigations"] == "clip_norm > clip_value"
+    written = json.loads(second.attrs["provenance"])["mitigations"]
+    assert written == [{"name": "clip_value", "limit": 0.02}, {"name": "clip_norm", "max_norm": 0.1}]
+
+
+def test_cells_are_wrapped_in_the_order_written(inputs):
+    runs = [
+        gradsim.simulate(Elman(2, 3), inputs, mitigations=m)
+        for m in ([Leak(0.5), Gate()], [Gate(), Leak(0.5)])
+    ]
+    cells = [json.loads(ds.attrs["provenance"])["cell_as_run"] for ds in runs]
+    assert cells[0].startswith("Gated(cell=Leaky(cell=Elman(")
+    assert cells[1].startswith("Leaky(cell=Gated(cell=Elman(")
+
+
+def test_weight_decay_value_and_gradient():
+    params = Elman(1, 3).init_params(np.random.default_rng(0))
+    setting = {"task": Sunspots(length=20), "params": params, "record": ["gradient", "effective_gradient"]}
+    ds = gradsim.simulate(Elman(1, 3), mitigations=[WeightDecay(l2=0.3, l1=0.2)], **setting)
+    w, u = params["W"], params["U"]
+    penalty = 0.15 * (np.sum(w**2) + np.sum(u**2)) + 0.2 * (np.abs(w).sum() + np.abs(u).sum())
+    assert ds.attrs["penalty"] == pytest.approx(penalty, rel=1e-14)
+    np.testing.assert_allclose(
+        ds.effective_gradient_W, ds.gradient_W + 0.3 * w + 0.2 * np.sign(w), rtol=1e-13
+    )
+    np.testing.assert_array_equal(ds.effective_gradient_b, ds.gradient_b)
+    only = gradsim.simulate(Elman(1, 3), mitigations=[WeightDecay(l2=0.3, names=("b",))], **setting)
+    np.testing.assert_array_equal(only.effective_gradient_W, only.gradient_W)
+    with pytest.raises(UnknownNameError, match=r"'w'; did you mean 'W'\?"):
+        gradsim.simulate(Elman(1, 3), mitigations=[WeightDecay(names=("w",))], **setting)
+
+
+def omega(cell, params, ds, x, adjoint, mitigation):
+    """Omega at these parameters, with states and adjoints held fixed."""
+    run = Pass(cell, params, ds.state.values, x, {})
+    jacobian = cell.step_jacobian(params, ds.state.values[:-1], x)
+    return RunHooks([mitigation])("gradsim_penalty", run=run, adjoint=adjoint, jacobian=jacobian)
+
+
+@pytest.mark.parametrize("cell", [Elman(2, 4), GRU(2, 3), LSTM(2, 3), LRU(2, 3)], ids=lambda c: c.name)
+@pytest.mark.parametrize("form", ["ratio", "squared_ratio"])
+def test_omega_and_its_immediate_gradient(cell, form, inputs):
+    params = cell.init_params(np.random.default_rng(3))
+    ds = gradsim.simulate(cell, inputs, params=params, record=["state", "adjoint", "step_jacobian"])
+    mitigation, adjoint = JacobianPenalty(weight=0.7, form=form), ds.adjoint.values
+    penalty = omega(cell, params, ds, inputs, adjoint, mitigation)
+    j = ds.step_jacobian.values
+    j = dense_blocks(j if j.ndim == 5 else j[:, :, None])
+    carried = np.einsum("tbi,tbij->tbj", adjoint[1:], j)
+    ratio = np.linalg.norm(carried, axis=-1) / np.linalg.norm(adjoint[1:], axis=-1)
+    power = 1 if form == "ratio" else 2
+    assert penalty.value == pytest.approx(0.7 * np.sum((ratio**power - 1) ** 2) / 3, rel=1e-12)
+    for name in params:
+        expected = numerical_gradient(
+            lambda p: omega(cell, p, ds, inputs, adjoint, mitigation).value, params, name
+        )
+        np.testing.assert_allclose(penalty.gradient[name], expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("c", "ratio", "squared"), [(0.9, 0.2, 0.722), (1.1, 0.2, 0.882), (1.0, 0, 0)])
+def test_omega_of_a_scaled_rotation(rng, c, ratio, squared):
+    """T (c - 1)^2 and T (c^2 - 1)^2 for T = 20."""
+    q, _ = np.linalg.qr(rng.standard_normal((5, 5)))
+    params = {"W": c * q, "U": np.zeros((5, 1))}
+    for form, expected in (("ratio", ratio), ("squared_ratio", squared)):
+        ds = gradsim.simulate(
+            Linear(1, 5),
+            np.zeros((20, 3, 1)),
+            params=params,
+            mitigations=[JacobianPenalty(form=form)],
+            record=["effective_gradient"],
+        )
+        assert ds.attrs["penalty"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_truncated_products_are_zero_beyond_their_window():
+    ds = gradsim.simulate(
+        Elman(1, 3),
+        task=Sunspots(length=12),
+        mitigations=[Truncate(k1=3, k2=5)],
+        record=["product_norm", "effective_product_norm", "effective_lyapunov", "lyapunov"],
+    )
+    for t in range(13):
+        end = min(-(-t // 3) * 3, 12)
+        for k in range(t + 1):
+            raw, effective = (ds[n].values[t, k, 0] for n in ("product_norm", "effective_product_norm"))
+            assert effective == (raw if t == 0 or k > end - 5 else 0)
+    assert (ds.effective_lyapunov == -np.inf).all()
+
+
+def test_a_linear_mitigation_has_a_product_and_a_clipped_adjoint_has_none(inputs):
+    with pytest.raises(InputError, match="effective_adjoint_factor"):
+        gradsim.simulate(Elman(2, 3), inputs, mitigations=[ClipAdjoint()], record=["effective_product_norm"])
+
+
+@pytest.mark.parametrize("cell", [Elman(2, 5), LSTM(2, 5), GRU(2, 5)], ids=lambda c: c.name)
+def test_orthogonal_init_makes_each_block_orthogonal(cell):
+    params = RunHooks([OrthogonalInit(gain=1.5)])(
+        "gradsim_init_params", cell=cell, rng=np.random.default_rng(0)
+    )
+    (name,) = cell.recurrent_weights
+    for block in params[name].reshape(-1, 5, 5):
+        np.testing.assert_allclose(block.T @ block, 2.25 * np.eye(5), atol=1e-13)
+    assert params.keys() == cell.init_params(np.random.default_rng(0)).keys()
+
+
+def test_orthogonal_start_keeps_a_linear_gradient():
+    ds = gradsim.simulate(
+        Linear(1, 20), np.zeros((100, 1, 1)), mitigations=[OrthogonalInit()], record=["product_spectrum"]
+    )
+    np.testing.assert_allclose(ds.product_spectrum[-1, 0, 0], 1, rtol=1e-12)
+
+
+def test_orthogonal_init_needs_a_recurrent_weight(inputs):
+    with pytest.raises(InputError, match="min_gru has no recurrent weights"):
+        gradsim.simulate(MinGRU(2, 3), inputs, mitigations=[OrthogonalInit()])
+
+
+def test_leak_mixes_the_identity_into_the_jacobian(inputs):
+    ds = gradsim.simulate(Elman(2, 4), inputs, mitigations=[Leak(0.2)], record=["step_jacobian", "state"])
+    params = Elman(2, 4).init_params(np.random.default_rng(np.random.SeedSequence(0, spawn_key=(0,))))
+    inner = Elman(2, 4).step_jacobian(params, ds.state.values[:-1], inputs)[:, :, 0]
+    np.testing.assert_allclose(ds.step_jacobian, 0.8 * np.eye(4) + 0.2 * inner, rtol=1e-12, atol=1e-15)
+
+
+def test_a_shut_gate_keeps_state_and_gradient(inputs):
+    ds = gradsim.simulate(
+        LSTM(2, 3),
+        inputs,
+        mitigations=[Gate(bias=60.0)],
+        initial_state=np.arange(6.0) / 6,
+        record=["state", "jacobian_product"],
+    )
+    np.testing.assert_allclose(ds.state[-1], np.tile(np.arange(6.0) / 6, (3, 1)), atol=1e-12)
+    np.testing.assert_allclose(ds.jacobian_product[-1, 0], np.tile(np.eye(6), (3, 1, 1)), atol=1e-12)
+
+
+def test_penalties_add_up():
+    a = Penalty(1.0, {"W": np.ones(2)}, np.ones(3))
+    b = Penalty(2.0, {"W": np.ones(2), "b": np.ones(1)})
+    total = a + b
+    assert total.value == 3
+    assert list(total.gradient["W"]) == [2, 2]
+    assert list(total.gradient["b"]) == [1]
+    assert list(total.state_gradient) == [1, 1, 1]
+    assert (b + b).state_gradient is None
