@@ -7,8 +7,9 @@ rows are all array axes.
 
 from __future__ import annotations
 
-import re
+import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -31,31 +32,30 @@ def step_jacobian(
     """J of a step, shape (..., g, k, k): [..., j, a, c] = d s'[a*g + j] / d s[c*g + j]."""
     lead, m = state.shape[:-1], state.shape[-1]
     k = m // groups
-    positions = int(np.prod(lead))
-    flat = [_flatten(x, len(lead)) for x in (state, inputs, *data.values())]
-    chunk = max(1, _TRACE_BYTES // max(1, k * m * state.itemsize))
+    flat = {n: x.reshape(-1, *x.shape[len(lead) :]) for n, x in data.items()}
+    state, inputs = state.reshape(-1, m), inputs.reshape(-1, inputs.shape[-1])
+    length = max(1, _TRACE_BYTES // (k * m * state.itemsize))
+    cuts = [slice(i, i + length) for i in range(0, len(state), length)]
     pieces = [
-        _jacobian_piece(
-            step,
-            k,
-            params,
-            *(x[i : i + chunk] for x in flat[:2]),
-            {n: x[i : i + chunk] for n, x in zip(data, flat[2:], strict=True)},
-        )
-        for i in range(0, positions, chunk)
+        _rows(step, k, params, state[cut], inputs[cut], {n: x[cut] for n, x in flat.items()}) for cut in cuts
     ]
     rows = np.concatenate(pieces, axis=1).reshape(k, *lead, k, groups)
     return np.ascontiguousarray(np.moveaxis(rows, (0, -1), (-2, -3)), dtype=state.dtype)
 
 
-def _jacobian_piece(step: Step, k: int, params: Params, state: Array, inputs: Array, data: StepData) -> Array:
+def _rows(step: Step, k: int, params: Params, state: Array, inputs: Array, data: StepData) -> Array:
+    """The k rows of each diagonal block, (k, n, m), of a step at n positions."""
     n, m = state.shape
-    copies = [np.broadcast_to(x, (k, *x.shape)).copy() for x in (state, inputs, *data.values())]
-    named = dict(zip(data, copies[2:], strict=True))
-    pull = _trace(lambda s: step(params, s, copies[1], anp, **named), copies[0])
+    copies, repeated = _copies(k, state), _copies(k, inputs)
+    named = {name: _copies(k, x) for name, x in data.items()}
+    pull = _trace(lambda s: step(params, s, repeated, anp, **named), copies)
     cotangent = np.zeros((k, n, k, m // k), dtype=state.dtype)
     cotangent[np.arange(k), :, np.arange(k)] = 1
-    return pull(cotangent.reshape(k, n, m))
+    return np.asarray(pull(cotangent.reshape(k, n, m)))
+
+
+def _copies(count: int, x: Array) -> Array:
+    return np.broadcast_to(x, (count, *x.shape)).copy()
 
 
 def state_vjp(
@@ -74,10 +74,14 @@ def params_vjp(
     result = {n: np.empty((*outer, *p.shape), dtype=p.dtype) for n, p in params.items()}
     for i in product(*map(range, outer)):
         here = {name: x[i] for name, x in data.items()}
-        pull = _trace(lambda p, i=i, here=here: step(p, state[i], inputs[i], anp, **here), params)
+        pull = _trace(partial(_step_of_params, step, state[i], inputs[i], here), params)
         for name, value in pull(cotangent[i]).items():
             result[name][i] = value
     return result
+
+
+def _step_of_params(step: Step, state: Array, inputs: Array, data: StepData, params: Params) -> Any:
+    return step(params, state, inputs, anp, **data)
 
 
 def bilinear_vjp(
@@ -89,8 +93,7 @@ def bilinear_vjp(
     respect to the parameters and to the old states, by a reverse pass through a reverse pass.
     """
     copies = len(left)
-    named = {n: np.broadcast_to(x, (copies, *x.shape)) for n, x in data.items()}
-    repeated = np.broadcast_to(inputs, (copies, *inputs.shape))
+    named, repeated = {n: _copies(copies, x) for n, x in data.items()}, _copies(copies, inputs)
     ones = np.ones((copies, *(1,) * state.ndim), dtype=state.dtype)
 
     def scalar(arguments: tuple[Params, Array]) -> Any:
@@ -98,32 +101,28 @@ def bilinear_vjp(
         pull = _trace(lambda old: step(p, old, repeated, anp, **named), ones * s)
         return anp.sum(pull(left) * right)
 
-    pull, _ = make_vjp(scalar)((params, state))
+    pull = _trace(scalar, (params, state))
     return pull(np.ones((), dtype=state.dtype))  # type: ignore[no-any-return]
 
 
 def gradient(function: Callable[[Any], Any], argument: Any) -> tuple[Any, Array]:
     """Gradient and value of sum(function(argument)); the value keeps its shape."""
-    pull, value = make_vjp(function)(argument)
+    pull, value = _pull_and_value(function, argument)
     return pull(np.ones_like(value)), value
 
 
 def _trace(function: Callable[[Any], Any], argument: Any) -> Callable[[Array], Any]:
-    try:
-        pull, _ = make_vjp(function)(argument)
-    except (TypeError, AttributeError, ValueError) as error:
-        raise PluginError(_untraceable(error)) from error
-    return pull  # type: ignore[no-any-return]
+    return _pull_and_value(function, argument)[0]
 
 
-def _untraceable(error: Exception) -> str:
-    text = str(error)
-    found = re.search(r"no callable (\w+) method|ufunc '?(\w+)'?", text)
-    operation = next((g for g in found.groups() if g), None) if found else None
-    where = f"numpy.{operation}" if operation else "an operation that autograd cannot follow"
-    fix = f"xp.{operation}" if operation else "a function of xp"
-    return f"step() uses {where} where {fix} is needed ({type(error).__name__}: {text})"
-
-
-def _flatten(x: Array, lead: int) -> Array:
-    return x.reshape(-1, *x.shape[lead:])
+def _pull_and_value(function: Callable[[Any], Any], argument: Any) -> tuple[Callable[[Array], Any], Any]:
+    with warnings.catch_warnings():
+        # A step may well not depend on a parameter; where it should, central differences tell.
+        warnings.filterwarnings("ignore", message="Output seems independent of input")
+        try:
+            pull, value = make_vjp(function)(argument)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise PluginError(f"step() cannot be traced ({type(error).__name__}: {error})") from error
+    if isinstance(value, np.ndarray) and value.dtype == np.dtype(object):
+        raise PluginError("step() cannot be traced (numpy made an object array of what it was given)")
+    return pull, value

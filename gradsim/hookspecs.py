@@ -76,7 +76,8 @@ def gradsim_backward_step(run: Pass, time: int, adjoint: Array, draws: Draws) ->
 def gradsim_penalty(run: Pass, adjoint: Array, jacobian: Array) -> Penalty:
     """Once, after the raw backward pass and before the effective one: the terms added to the loss.
 
-    `adjoint`, shape (time, batch, m), and `jacobian`, shape (step, batch, g, k, k), are raw.
+    `adjoint`, shape (time, batch, m), and `jacobian`, shape (step, batch, g, k, k), are raw; each is
+    computed only if an implementation asks for it.
     """
 
 

@@ -67,7 +67,7 @@ class Penalty:
 
     def __add__(self, other: Penalty) -> Penalty:
         names = {**self.gradient, **other.gradient}
-        total = {n: self.gradient.get(n, 0) + other.gradient.get(n, 0) for n in names}
+        total = {n: np.asarray(self.gradient.get(n, 0) + other.gradient.get(n, 0)) for n in names}
         states = [p.state_gradient for p in (self, other) if p.state_gradient is not None]
         return Penalty(self.value + other.value, total, sum(states[1:], states[0]) if states else None)
 

@@ -30,7 +30,7 @@ class Plugin:
     def __post_init__(self) -> None:
         given = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         try:
-            checked = _model(type(self))(**given)
+            checked = _model(type(self))(**given)  # type: ignore[arg-type]
         except ValidationError as error:
             raise InputError(describe(type(self).__name__, error)) from None
         for key in given:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 Advance = Callable[[str, float], None]
 """advance(stage, flops): this much work of a stage is done. Called from any thread."""
@@ -47,7 +48,7 @@ def progress(total: float, show: bool | None, note: Callable[[float], None]) -> 
             yield advance
 
 
-def _bar():  # type: ignore[no-untyped-def]
+def _bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

@@ -13,11 +13,19 @@ import numpy as np
 import pluggy
 
 from gradsim import hookspecs
+from gradsim.cell import Cell
 from gradsim.errors import PluginError, PluginWarning, unknown
 from gradsim.mitigation import BackwardJacobian, Mitigation, Penalty
 from gradsim.plugin import Plugin
+from gradsim.recorder import Recorder
+from gradsim.task import Task
 
-FAMILIES = ("cells", "mitigations", "tasks", "recorders")
+FAMILIES: dict[str, type[Plugin]] = {
+    "cells": Cell,
+    "mitigations": Mitigation,
+    "tasks": Task,
+    "recorders": Recorder,
+}
 hookimpl = pluggy.HookimplMarker("gradsim")
 
 
@@ -38,9 +46,8 @@ class Catalogue:
         try:
             manager.register(point.load(), name=point.name)
             manager.check_pending()
-            found = {family: getattr(manager.hook, f"gradsim_register_{family}")() for family in FAMILIES}
-            for family, lists in found.items():
-                for cls in (cls for classes in lists for cls in classes):
+            for family in FAMILIES:
+                for cls in _registered(manager, family):
                     self._add(family, cls, source)
         except Exception as error:  # whatever a plugin does wrong must not take the rest down
             self.problems.append(f"{source}: {type(error).__name__}: {error}")
@@ -58,6 +65,19 @@ class Catalogue:
         else:
             self.plugins[family][name] = cls
             self.distributions[f"{family}/{name}"] = source
+
+
+def _registered(manager: pluggy.PluginManager, family: str) -> list[type[Plugin]]:
+    """The classes that the one plugin of this manager registers."""
+    name = f"gradsim_register_{family}"
+    lists = [impl.function() for impl in getattr(manager.hook, name).get_hookimpls()]
+    for classes in lists:
+        if not isinstance(classes, list):
+            raise PluginError(f"{name} should return a list of classes, not {classes!r}")
+        for cls in classes:
+            if not (isinstance(cls, type) and issubclass(cls, FAMILIES[family])):
+                raise PluginError(f"{name} should return classes of {FAMILIES[family].__name__}, not {cls!r}")
+    return [cls for classes in lists for cls in classes]
 
 
 def _distribution(point: metadata.EntryPoint) -> str:
@@ -167,7 +187,6 @@ class RunHooks:
         self.manager = pluggy.PluginManager("gradsim")
         self.manager.add_hookspecs(hookspecs)
         self.manager.register(Core(), name="core")
-        self.used: set[str] = set()
         for i, mitigation in enumerate(mitigations):
             self._add(i, mitigation)
 
@@ -195,8 +214,18 @@ class RunHooks:
                 raise PluginError(
                     f"{mitigation!r}: {name} should be a wrapper; write @hookimpl(wrapper=True) and yield"
                 )
-        self.used.update(name for name, _ in mine)
         self.manager.register(_guard(mitigation, [name for name, _ in mine]), name=f"{i}:guard")
+
+    def uses(self, hook: str, argument: str | None = None) -> bool:
+        """Whether a mitigation implements this hook, and asks for this argument of it."""
+        impls = [i for i in getattr(self.manager.hook, hook).get_hookimpls() if i.wrapper]
+        mine = [i for i in impls if isinstance(i.plugin, Mitigation)]
+        return any(argument is None or argument in i.argnames for i in mine)
+
+    @property
+    def used(self) -> set[str]:
+        """The hooks that some mitigation implements."""
+        return {name for name in RUN_HOOKS if self.uses(name)}
 
     def __call__(self, hook: str, **arguments: Any) -> Any:
         """Call a run hook."""

@@ -106,7 +106,9 @@ class Run:
         jacobians = self._step_jacobians() if self.plan.needs_jacobians else None
         self.raw = Flow(False, jacobians, None, pull, None)
         self._from_jacobians(self.raw)
-        penalised = "gradsim_penalty" in self.setup.hooks.used and self.plan.asks(*_BACKWARD, effective=True)
+        self.raw_adjoints: Adjoints | None = None
+        for_penalty = self.setup.hooks.uses("gradsim_penalty", "adjoint")
+        penalised = for_penalty and self.plan.asks(*_BACKWARD, effective=True)
         if self.plan.asks(*_BACKWARD, effective=False) or penalised:
             self.raw_adjoints = backward.backward(pull, self.evaluation.direct)
             self._backward(self.raw, self.raw_adjoints)
@@ -150,7 +152,7 @@ class Run:
     def _effective_flow(self) -> Flow:
         s = self.setup
         jacobians, reach, pull = self.raw.jacobians, None, self.raw.pull
-        if "gradsim_backward_jacobian" in s.hooks.used and self.raw.jacobians is not None:
+        if self.plan.changes_jacobians and self.raw.jacobians is not None:
             changed = s.hooks(
                 "gradsim_backward_jacobian",
                 run=self._pass,
@@ -161,7 +163,7 @@ class Run:
             )
             jacobians, reach = _checked_flow(changed, self.raw.jacobians)
             pull = backward.pull_with_jacobians(jacobians)
-        change = self._change if "gradsim_backward_step" in s.hooks.used else None
+        change = self._change if s.hooks.uses("gradsim_backward_step") else None
         return Flow(True, jacobians, reach, pull, change)
 
     def _change(self, time: int, adjoint: Array) -> Array:
@@ -184,14 +186,8 @@ class Run:
 
     def _penalty(self) -> Penalty:
         s = self.setup
-        if "gradsim_penalty" not in s.hooks.used:
-            return Penalty(0.0, {})
-        jacobian = self.raw.jacobians
-        if jacobian is None:
-            jacobian = self._step_jacobians()
-        penalty = s.hooks(
-            "gradsim_penalty", run=self._pass, adjoint=self.raw_adjoints.adjoint.value, jacobian=jacobian
-        )
+        adjoint = self.raw_adjoints.adjoint.value if self.raw_adjoints else None
+        penalty = s.hooks("gradsim_penalty", run=self._pass, adjoint=adjoint, jacobian=self.raw.jacobians)
         for name, value in penalty.gradient.items():
             if name not in s.params or np.shape(value) != s.params[name].shape:
                 raise PluginError(

@@ -208,7 +208,7 @@ def prepare(
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
     problem = Problem(prepared, steps, size, kind, shapes, pairs or Pairs())
     problem.pairs.resolved(steps)
-    plan = Plan(problem, recorders, "gradsim_backward_jacobian" in hooks.used, in_memory)
+    plan = Plan(problem, recorders, hooks, in_memory)
     provenance = schema.provenance(
         problem,
         task=task,
@@ -267,7 +267,7 @@ def _float_dtype(dtype: DTypeLike) -> np.dtype:
     try:
         kind = np.dtype(dtype)
     except TypeError:
-        kind = None
+        kind = np.dtype(object)
     if kind not in FLOAT_DTYPES:
         raise InputError(f"dtype should be 'float32' or 'float64' (got {dtype!r})")
     return kind
@@ -408,7 +408,7 @@ def _recorders(
         if not isinstance(r, Recorder):
             raise InputError(f"record should hold names and Recorder objects, got {r!r}")
         linear = r.stream in (Products, Jacobians, LossRows, Exponents)
-        if r.effective and linear and "gradsim_backward_step" in hooks.used:
+        if r.effective and linear and hooks.uses("gradsim_backward_step"):
             raise InputError(
                 f"{name} does not exist with a mitigation that changes the adjoint itself, which is not "
                 "linear; "

@@ -103,7 +103,7 @@ def check(cell: Cell, point: Point, rng: np.random.Generator, methods: Iterable[
     try:
         found = errors(cell, point, rng, methods)
     except PluginError as error:
-        raise type(error)(f"{cell!r}: {error}") from error
+        raise type(error)(f"{cell!r}: {error}{_outside(cell)}") from error
     for method, size in found.items():
         if size > TOLERANCE:
             raise DerivativeError(
@@ -146,14 +146,17 @@ def _advice(cell: Cell, method: str) -> str:
     name = method.split("[")[0]
     if cell.analytic(name):
         return f"mend {type(cell).__name__}.{name}, or delete it to get the free derivative"
-    outside = [
-        f"{use} (line {line})" for use, line in numpy_uses(cell) if use.startswith(("np.", "numpy.", "math."))
-    ]
-    if outside:
-        return f"step() uses {', '.join(outside)} where xp is needed"
+    if outside := _outside(cell):
+        return f"autograd cannot see all of step(){outside}"
     used = sorted({use for use, _ in numpy_uses(cell)})
     suspects = ", ".join(used) or "no xp function found"
     return f"autograd's derivative of one of these is not that of step(): {suspects}"
+
+
+def _outside(cell: Cell) -> str:
+    """Where `step` calls numpy or math instead of xp, as the end of a sentence."""
+    uses = [f"{use} (line {line})" for use, line in numpy_uses(cell) if not use.startswith("xp.")]
+    return f"; use xp in place of {', '.join(uses)}" if uses else ""
 
 
 def numpy_uses(cell: Cell) -> list[tuple[str, int]]:
@@ -164,9 +167,8 @@ def numpy_uses(cell: Cell) -> list[tuple[str, int]]:
     except (OSError, TypeError):
         source = ""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith(
-            ("np.", "numpy.", "math.", "xp.")
-        ):
-            found.append((ast.unparse(node), node.lineno))
+        match node:
+            case ast.Attribute(value=ast.Name(id="np" | "numpy" | "math" | "xp")):
+                found.append((ast.unparse(node), node.lineno))
     inner = [getattr(cell, f.name) for f in fields(cell)]  # type: ignore[arg-type]
     return found + [use for c in inner if isinstance(c, Cell) for use in numpy_uses(c)]

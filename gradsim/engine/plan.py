@@ -21,6 +21,7 @@ from gradsim.recorder import (
     Recorder,
     Variable,
 )
+from gradsim.registry import RunHooks
 
 _WORK_BYTES = 128 * 2**20
 """What tracing, tiles and one block of contributions may take besides the arrays that are kept."""
@@ -35,7 +36,7 @@ class Plan:
 
     problem: Problem
     recorders: Sequence[Recorder]
-    backward_jacobian: bool
+    hooks: RunHooks
     in_memory: bool
 
     def variables(self) -> list[tuple[Recorder, Variable]]:
@@ -58,8 +59,13 @@ class Plan:
     @property
     def needs_jacobians(self) -> bool:
         """Whether step Jacobians must be kept: products, or a changed backward pass, need them."""
-        changed = self.backward_jacobian and self.asks(*_BACKWARD, effective=True)
-        return self.asks(*_FROM_JACOBIANS) or changed
+        for_hooks = self.changes_jacobians or self.hooks.uses("gradsim_penalty", "jacobian")
+        return self.asks(*_FROM_JACOBIANS) or (for_hooks and self.asks(*_BACKWARD, effective=True))
+
+    @property
+    def changes_jacobians(self) -> bool:
+        """Whether a mitigation changes the Jacobians of the backward pass."""
+        return self.hooks.uses("gradsim_backward_jacobian")
 
     @property
     def data_bytes(self) -> int:
@@ -73,7 +79,7 @@ class Plan:
         m = p.cell.state_size
         per_step = 2 * m + p.cell.input_size + 2 * m * self.asks(*_BACKWARD)
         if self.needs_jacobians:
-            per_step += m * p.block * (2 if self.backward_jacobian else 1)
+            per_step += m * p.block * (2 if self.changes_jacobians else 1)
         kept = (p.steps + 1) * p.batch * per_step * p.dtype.itemsize
         return kept + _WORK_BYTES + (self.data_bytes if self.in_memory else 0)
 

@@ -1,0 +1,139 @@
+"""Free derivatives: checked at the first use, with a message that says where to look."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd.extend import defvjp, primitive
+
+import gradsim
+from gradsim import Cell, Wrapper
+from gradsim.errors import DerivativeError, PluginError
+from gradsim_cells import GRU, LSTM, Elman
+
+
+@primitive
+def saturate(x):
+    return x / (1 + x * x)
+
+
+defvjp(saturate, lambda ans, x: lambda g: g * 1.001 * (1 - x * x) / (1 + x * x) ** 2)
+anp.saturate = saturate
+CELLS = [Elman(2, 4, activation="relu"), GRU(2, 4), LSTM(2, 4)]
+
+
+@dataclass(frozen=True, eq=False)
+class OneBlock(Cell):
+    """What the cells of this file share: h of size 3."""
+
+    name = "one_block"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"h": 3}
+
+    def init_params(self, rng):
+        return {"W": rng.standard_normal((3, 3)), "U": rng.standard_normal((3, 2))}
+
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+
+
+class UsesNumpy(OneBlock):
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(np.stack((state @ params["W"].T, inputs @ params["U"].T)).sum(axis=0))
+
+
+class ReadsValues(OneBlock):
+    """numpy on the hidden values of the trace: no exception, only a derivative that is missing."""
+
+    def step(self, params, state, inputs, xp):
+        a = state @ params["W"].T + inputs @ params["U"].T
+        return a * np.cos(getattr(a, "_value", a))
+
+
+class WrongPrimitive(OneBlock):
+    """An operation whose registered derivative is wrong by 0.1 %."""
+
+    def step(self, params, state, inputs, xp):
+        return saturate(state @ params["W"].T + inputs @ params["U"].T)
+
+
+class WrongJacobian(OneBlock):
+    def step_jacobian(self, params, state, inputs):
+        return 1.001 * super().step_jacobian(params, state, inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Free(Wrapper):
+    """The cell inside, with nothing but its step."""
+
+    name = "free"
+    cell: Cell
+
+    def step(self, params, state, inputs, xp):
+        return self.cell.step(params, state, inputs, xp)
+
+
+@pytest.mark.parametrize(
+    "cell", [Elman(2, 4, activation="relu"), GRU(2, 4), LSTM(2, 4)], ids=lambda c: c.name
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_free_derivatives_are_the_analytic_ones(cell, inputs, dtype):
+    params = cell.init_params(np.random.default_rng(0))
+    record = ["jacobian_product", "adjoint", "gradient", "contribution"]
+    runs = [
+        gradsim.simulate(c, inputs, params=params, record=record, dtype=dtype) for c in (cell, Free(cell))
+    ]
+    tolerance = 1e-12 if dtype == "float64" else 2e-5
+    for name in runs[0].data_vars:
+        assert runs[1][name].dtype == dtype
+        np.testing.assert_allclose(runs[1][name], runs[0][name], rtol=tolerance, atol=tolerance)
+
+
+def test_the_method_is_in_the_dataset(inputs):
+    methods = [
+        json.loads(gradsim.simulate(c, inputs).attrs["provenance"])["derivatives"]["step_jacobian"]
+        for c in (Elman(2, 4), OneBlock())
+    ]
+    assert methods == ["analytic", "autograd"]
+
+
+def test_numpy_in_a_step_is_named(inputs):
+    message = (
+        r"UsesNumpy\(input_size=2\): step\(\) cannot be traced .*; use xp in place of np.stack \(line 2\)"
+    )
+    with pytest.raises(PluginError, match=message):
+        gradsim.simulate(UsesNumpy(), inputs)
+
+
+def test_numpy_behind_the_back_of_the_trace_is_named(inputs):
+    with pytest.raises(
+        DerivativeError, match=r"differs from central differences .* in place of np.cos \(line 3\)"
+    ):
+        gradsim.simulate(ReadsValues(), inputs)
+
+
+def test_a_wrong_derivative_of_an_operation_is_refused(inputs):
+    with pytest.raises(DerivativeError, match="autograd's derivative of one of these"):
+        gradsim.simulate(WrongPrimitive(), inputs)
+
+
+def test_an_analytic_derivative_is_left_to_the_conformance_kit(inputs):
+    from gradsim.testing import check_cell
+
+    gradsim.simulate(WrongJacobian(), inputs)
+    with pytest.raises(AssertionError, match="jacobian"):
+        check_cell(WrongJacobian())
+
+
+def test_a_kink_is_no_false_alarm():
+    """relu at exactly 0 has no derivative: zero input and state must not be refused."""
+    cell = Free(Elman(2, 4, activation="relu"))
+    ds = gradsim.simulate(cell, np.zeros((5, 2, 2)), record=["product_norm"])
+    assert np.isfinite(ds.product_norm[4, 1]).all()
