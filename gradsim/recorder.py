@@ -164,7 +164,7 @@ class Variable:
 Region = Mapping[str, "slice | int | Array"]
 
 
-def steps_region(steps: range) -> Region:
+def steps_region(steps: range) -> dict[str, slice]:
     """Step s lies at index s - 1."""
     return {"step": slice(steps.start - 1, steps.stop - 1)}
 

@@ -44,12 +44,16 @@ class Block(AbstractContextManager["Block"]):
     def _start(self, dim: str) -> int:
         return (self.bounds[dim].start or 0) if dim in self.bounds and self.sink.offset else 0
 
+    def write_out(self) -> None:
+        """Hand what was filled to the sink."""
+        for name, array in self.arrays.items():
+            self.sink.close(name, self.bounds, array)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            for name, array in self.arrays.items():
-                self.sink.close(name, self.bounds, array)
+            self.write_out()
 
 
 def _local(index: slice | int | Array, start: int) -> Any:

@@ -26,8 +26,8 @@ from gradsim.registry import RunHooks
 _WORK_BYTES = 128 * 2**20
 """What tracing, tiles and one block of contributions may take besides the arrays that are kept."""
 
-_BACKWARD = (Adjoints, Contributions, Gradient)
-_FROM_JACOBIANS = (Jacobians, Products, LossRows, Exponents)
+BACKWARD = (Adjoints, Contributions, Gradient)
+FROM_JACOBIANS = (Jacobians, Products, LossRows, Exponents)
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,21 @@ class Plan:
         """Whether a recorder wants one of these streams."""
         return any(r.stream in streams and effective in (None, r.effective) for r in self.recorders)
 
-    def both(self, stream: type) -> bool:
-        """Whether a stream is wanted raw and effective."""
-        return self.asks(stream, effective=False) and self.asks(stream, effective=True)
+    def runs_of(self, *streams: type) -> int:
+        """How often these streams are made: raw, effective, or both."""
+        return max(1, sum(self.asks(*streams, effective=e) for e in (False, True)))
+
+    @property
+    def penalty_needs_adjoint(self) -> bool:
+        """Whether a penalty that will be asked for reads the raw adjoint."""
+        asked = self.asks(*BACKWARD, effective=True)
+        return asked and self.hooks.uses("gradsim_penalty", "adjoint")
 
     @property
     def needs_jacobians(self) -> bool:
         """Whether step Jacobians must be kept: products, or a changed backward pass, need them."""
         for_hooks = self.changes_jacobians or self.hooks.uses("gradsim_penalty", "jacobian")
-        return self.asks(*_FROM_JACOBIANS) or (for_hooks and self.asks(*_BACKWARD, effective=True))
+        return self.asks(*FROM_JACOBIANS) or (for_hooks and self.asks(*BACKWARD, effective=True))
 
     @property
     def changes_jacobians(self) -> bool:
@@ -77,7 +83,7 @@ class Plan:
         """States, inputs, adjoints, step Jacobians, and the dataset where it stays in memory."""
         p = self.problem
         m = p.cell.state_size
-        per_step = 2 * m + p.cell.input_size + 2 * m * self.asks(*_BACKWARD)
+        per_step = 2 * m + p.cell.input_size + 2 * m * self.asks(*BACKWARD)
         if self.needs_jacobians:
             per_step += m * p.block * (2 if self.changes_jacobians else 1)
         kept = (p.steps + 1) * p.batch * per_step * p.dtype.itemsize
@@ -88,7 +94,7 @@ class Plan:
         p = self.problem
         m, k = p.cell.state_size, p.block
         runs = [e for e in (False, True) if self.asks(Products, effective=e)]
-        passes = [e for e in (False, True) if self.asks(*_BACKWARD, effective=e)]
+        passes = [e for e in (False, True) if self.asks(*BACKWARD, effective=e)]
         weights = 2 * sum(math.prod(s) for s in p.param_shapes.values())
         return {
             "forward": float(p.steps * p.batch * weights),

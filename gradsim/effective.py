@@ -1,0 +1,99 @@
+"""What the mitigations of a run make of its backward pass: their hooks, and the checks of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim.errors import NonFiniteError, PluginError
+from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty
+from gradsim.recorder import Gradient
+from gradsim.registry import RunHooks
+from gradsim.types import Array, Params
+
+
+@dataclass(frozen=True)
+class Mitigated:
+    """The hooks of one run. A hook that no mitigation implements is not called."""
+
+    hooks: RunHooks
+    run: Pass
+    draws: Draws
+
+    def jacobians(self, raw: Array, measured: Mapping[str, Array]) -> BackwardJacobian:
+        """The Jacobians that carry the adjoint back, and how far each loss reaches."""
+        changed = self.hooks(
+            "gradsim_backward_jacobian",
+            run=self.run,
+            steps=range(1, len(raw) + 1),
+            jacobian=raw,
+            measured=measured,
+            draws=self.draws,
+        )
+        if not isinstance(changed, BackwardJacobian):
+            raise PluginError(
+                f"gradsim_backward_jacobian should return a BackwardJacobian, not {type(changed).__name__}; "
+                "use dataclasses.replace on what yield gave"
+            )
+        if changed.blocks.shape != raw.shape or changed.reach.shape != raw.shape[:1]:
+            raise PluginError(
+                f"gradsim_backward_jacobian returned blocks {changed.blocks.shape} and reach "
+                f"{changed.reach.shape} where {raw.shape} and {raw.shape[:1]} are needed"
+            )
+        if not np.isfinite(changed.blocks).all():
+            raise NonFiniteError("gradsim_backward_jacobian returned Jacobians that are not finite")
+        return BackwardJacobian(changed.blocks.astype(raw.dtype, copy=False), changed.reach)
+
+    def adjoint(self, time: int, adjoint: Array) -> Array:
+        """The adjoint (batch, m) at one time."""
+        adjoint.flags.writeable = False
+        changed = self.hooks(
+            "gradsim_backward_step", run=self.run, time=time, adjoint=adjoint, draws=self.draws
+        )
+        if np.shape(changed) != adjoint.shape:
+            raise PluginError(
+                f"gradsim_backward_step returned shape {np.shape(changed)} "
+                f"for an adjoint of shape {adjoint.shape}"
+            )
+        return np.asarray(changed, dtype=adjoint.dtype)
+
+    def penalty(self, adjoint: Array | None, jacobian: Array | None) -> Penalty:
+        """The terms added to the loss."""
+        if not self.hooks.uses("gradsim_penalty"):
+            return Penalty(0.0, {})
+        penalty: Penalty = self.hooks("gradsim_penalty", run=self.run, adjoint=adjoint, jacobian=jacobian)
+        shapes = {n: p.shape for n, p in self.run.params.items()}
+        for name, value in penalty.gradient.items():
+            if np.shape(value) != shapes.get(name):
+                raise PluginError(
+                    f"gradsim_penalty gives a gradient of {name!r} with shape {np.shape(value)}; "
+                    f"the parameters have the shapes {shapes}"
+                )
+        states = penalty.state_gradient
+        if states is not None and states.shape != self.run.states.shape:
+            raise PluginError(
+                f"gradsim_penalty gives a state_gradient of shape {states.shape} "
+                f"where (time, batch, m) = {self.run.states.shape} is needed"
+            )
+        return penalty
+
+    def gradient(self, values: Params) -> Gradient:
+        """The gradient after the mitigations of the gradient."""
+        if not self.hooks.uses("gradsim_backward"):
+            return Gradient(values, 1.0)
+        for array in values.values():
+            array.flags.writeable = False
+        changed = self.hooks("gradsim_backward", run=self.run, gradient=values, draws=self.draws)
+        for name, value in values.items():
+            if name not in changed or np.shape(changed[name]) != value.shape:
+                raise PluginError(
+                    f"gradsim_backward should return a gradient for {name!r} of shape {value.shape}"
+                )
+        before, after = _norm(values), _norm(changed)
+        return Gradient(changed, after / before if before else 1.0)
+
+
+def _norm(gradient: Params) -> float:
+    return float(np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in gradient.values())))

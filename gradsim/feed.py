@@ -1,0 +1,121 @@
+"""Handing the pieces of a run to the recorders that asked, and their values to the sink."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+
+import numpy as np
+
+from gradsim.data.sink import Block, Bounds, Sink
+from gradsim.engine import products
+from gradsim.engine.layout import time_chunk
+from gradsim.engine.plan import Plan
+from gradsim.errors import OutOfRangeWarning
+from gradsim.recorder import Piece, Problem, Products
+from gradsim.scaled import Scaled
+from gradsim.types import Array
+
+
+class Feed:
+    """Takes pieces from any thread."""
+
+    def __init__(self, plan: Plan, sink: Sink, threads: int) -> None:
+        self.plan, self.sink, self.threads = plan, sink, threads
+        self._out_of_range: Counter[str] = Counter()
+        self._stop, self._lock = threading.Event(), threading.Lock()
+
+    def piece(self, piece: Piece, effective: bool = False, bounds: Bounds | None = None) -> None:
+        """Record a piece that fills a block of its own."""
+        if self.plan.asks(type(piece), effective=effective):
+            with Block(self.sink, bounds or {}) as block:
+                self.into(block, piece, effective)
+
+    def into(self, block: Block, piece: Piece, effective: bool) -> None:
+        """Record a piece that is a part of a block."""
+        if self._stop.is_set():
+            raise CancelledError
+        for recorder in self.plan.recorders:
+            if recorder.stream is type(piece) and recorder.effective == effective:
+                prefix = "effective_" if effective else ""
+                for name, values in recorder.compute(piece).items():
+                    block.write(prefix + name, piece.region, self._plain(prefix + name, values))
+
+    def _plain(self, name: str, values: Array | Scaled) -> Array:
+        if not isinstance(values, Scaled):
+            return values
+        plain = values.value
+        if lost := int((np.isnan(plain) & ~np.isnan(values.mantissa)).sum()):
+            with self._lock:
+                self._out_of_range[name] += lost
+        return plain
+
+    def in_parallel(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Do independent jobs on threads; stop them all at the first error or Ctrl-C."""
+        if self.threads == 1:
+            for job in jobs:
+                job()
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            futures = [pool.submit(job) for job in jobs]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+                for future in futures:
+                    if future.done():
+                        future.result()
+            finally:
+                if any(not future.done() for future in futures):
+                    self._stop.set()
+                for future in futures:
+                    future.cancel()
+
+    def warn(self) -> None:
+        """Say once which values did not fit."""
+        if self._out_of_range:
+            lost = (
+                f"{name} ({count} of {np.prod(self.sink.shape(name), dtype=int)}, {self.sink.dtype(name)})"
+                for name, count in sorted(self._out_of_range.items())
+            )
+            warnings.warn(
+                f"values that leave the range of their dtype are NaN: {', '.join(lost)}; the log10 twin of "
+                "a norm holds them, and dtype='float64' is wider than float32",
+                OutOfRangeWarning,
+                stacklevel=6,
+            )
+
+
+class TileBlocks:
+    """The blocks that one tile fills one after the other, as its products move through time."""
+
+    def __init__(self, sink: Sink, problem: Problem, tile: products.Tile) -> None:
+        self.sink, self.tile = sink, tile
+        self.outer = problem.pair_dims[0]
+        # In a band of lags the tile is one block; else its rows are times, and it is cut along them.
+        self.length = 0 if self.outer == "source" else time_chunk(problem)
+        self.current: Block | None = None
+        self.index = -1
+
+    def block_for(self, piece: Products) -> Block:
+        """The block in which this piece lies; the one before is written when it is left."""
+        row = piece.region[self.outer]
+        index = row // self.length if self.length and isinstance(row, int) else 0
+        if self.current is None or index != self.index:
+            self.finish()
+            self.current, self.index = Block(self.sink, self._bounds(index)), index
+        return self.current
+
+    def _bounds(self, index: int) -> dict[str, slice]:
+        bounds = {"source": self.tile.sources, "batch": self.tile.batch}
+        if self.length:
+            end = min((index + 1) * self.length, self.sink.sizes[self.outer])
+            bounds[self.outer] = slice(index * self.length, end)
+        return bounds
+
+    def finish(self) -> None:
+        """Write what is open."""
+        if self.current is not None:
+            self.current.write_out()
+            self.current = None
