@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from gradsim import registry
 from gradsim.cell import Cell
 from gradsim.engine.loss import READOUT, init_readout
-from gradsim.errors import InputError, NonFiniteError, PluginError, unknown
+from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, unknown
 from gradsim.recorder import Exponents, Jacobians, LossRows, Products, Recorder
 from gradsim.task import Episode, Task
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
@@ -140,7 +140,14 @@ def checked_params(
     dtype: np.dtype,
 ) -> tuple[Params, Params]:
     """The parameters of the cell and of the readout, given or drawn."""
-    own: Mapping[str, ArrayLike] = hooks("gradsim_init_params", cell=cell, rng=streams.generator("params"))
+    try:
+        own: Params = hooks("gradsim_init_params", cell=cell, rng=streams.generator("params"))
+    except MemoryError as error:
+        raise BudgetError(
+            f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
+        ) from None
+    if hooks.uses("gradsim_init_params"):
+        _same_params(cell, own)
     readout = init_readout(cell, task, streams.generator("readout")) if task else {}
     if clash := set(own) & set(READOUT):
         raise PluginError(f"{cell!r}: {sorted(clash)} are names of the readout; rename these parameters")
@@ -158,6 +165,14 @@ def checked_params(
     for array in chosen.values():
         array.flags.writeable = False
     return {n: chosen[n] for n in own}, {n: chosen[n] for n in readout}
+
+
+def _same_params(cell: Cell, changed: Params) -> None:
+    """Refuse an initialisation that does not keep the names and shapes of the cell."""
+    expected = {n: np.shape(p) for n, p in cell.init_params(np.random.default_rng(0)).items()}
+    found = {n: np.shape(p) for n, p in changed.items()}
+    if found != expected:
+        raise PluginError(f"gradsim_init_params returned parameters {found} where {cell!r} has {expected}")
 
 
 def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dtype) -> Array:
@@ -185,8 +200,14 @@ def checked_step_data(
                 f"{cell!r}: step data {name!r} has shape {value.shape}; its leading axes should be "
                 f"{(steps, batch)}"
             )
-        found[name] = value.astype(dtype) if value.dtype.kind == "f" else value
-    return found
+        found[name] = value
+    return as_dtype(found, dtype)
+
+
+def as_dtype(data: StepData, dtype: np.dtype) -> StepData:
+    """Floats in the dtype of the run; other arrays as they are."""
+    arrays = {n: np.asarray(x) for n, x in data.items()}
+    return {n: x.astype(dtype) if x.dtype.kind == "f" else x for n, x in arrays.items()}
 
 
 def chosen_recorders(

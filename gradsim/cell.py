@@ -56,7 +56,9 @@ class Cell(Plugin, ABC):
             traced. Use `xp.tanh` and never `numpy.tanh`.
 
         Further keyword-only parameters name the step data that the cell asks for: `step_index`
-        (int, 1..T, shape (...)) is always there; `draw` makes the others.
+        (int, 1..T, shape (...)) is always there; `draw` makes the others, or the task. Drawn floats
+        have the dtype of the state; integers and booleans belong into `xp.where`, as arithmetic with
+        them would widen float32.
 
         Returns
         -------

@@ -59,11 +59,20 @@ class Mitigated:
             )
         return np.asarray(changed, dtype=adjoint.dtype)
 
-    def penalty(self, adjoint: Array | None, jacobian: Array | None) -> Penalty:
+    def penalty(
+        self, adjoint: Array | None, jacobian: Array | None, measured: Mapping[str, Array]
+    ) -> Penalty:
         """The terms added to the loss."""
         if not self.hooks.uses("gradsim_penalty"):
             return Penalty(0.0, {})
-        penalty: Penalty = self.hooks("gradsim_penalty", run=self.run, adjoint=adjoint, jacobian=jacobian)
+        penalty: Penalty = self.hooks(
+            "gradsim_penalty",
+            run=self.run,
+            adjoint=adjoint,
+            jacobian=jacobian,
+            measured=measured,
+            draws=self.draws,
+        )
         shapes = {n: p.shape for n, p in self.run.params.items()}
         for name, value in penalty.gradient.items():
             if np.shape(value) != shapes.get(name):

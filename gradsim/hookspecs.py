@@ -63,7 +63,7 @@ def gradsim_backward_jacobian(
     """For each range of steps, after the raw Jacobians are known: what carries the adjoint back.
 
     `jacobian`, shape (steps, batch, g, k, k), is the raw one; `measured` holds the raw results of the
-    recorders that the mitigations require.
+    recorders that the mitigations require, by variable name.
     """
 
 
@@ -73,11 +73,13 @@ def gradsim_backward_step(run: Pass, time: int, adjoint: Array, draws: Draws) ->
 
 
 @hookspec(firstresult=True)
-def gradsim_penalty(run: Pass, adjoint: Array, jacobian: Array) -> Penalty:
+def gradsim_penalty(
+    run: Pass, adjoint: Array, jacobian: Array, measured: Mapping[str, Array], draws: Draws
+) -> Penalty:
     """Once, after the raw backward pass and before the effective one: the terms added to the loss.
 
     `adjoint`, shape (time, batch, m), and `jacobian`, shape (step, batch, g, k, k), are raw; each is
-    computed only if an implementation asks for it.
+    computed only if an implementation asks for it. `measured` is as in `gradsim_backward_jacobian`.
     """
 
 

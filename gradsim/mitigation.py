@@ -31,7 +31,8 @@ class Mitigation(Plugin, ABC):
     def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
         """Draw, before the unroll, what is random; the hooks find it as ``draws[self]``.
 
-        What varies by step has leading axes (steps, batch), so that any pass can be replayed.
+        What varies by step has leading axes (steps, batch), so that any pass can be replayed. Floats
+        are given to the hooks in the dtype of the run.
         """
         return {}
 
@@ -56,7 +57,7 @@ class BackwardJacobian:
 class Penalty:
     """A term added to the loss: its value and how it changes with parameters and states.
 
-    `gradient` holds the derivative with respect to the parameters at fixed states.
+    `gradient` holds the derivative with respect to the parameters, at fixed states and adjoints.
     `state_gradient`, shape (time, batch, m) or None, is its derivative with respect to the states;
     the backward pass carries it through time.
     """

@@ -50,7 +50,8 @@ class Plugin:
         }
         if missing := required - set(parameters):
             raise InputError(f"{cls.name} needs {', '.join(sorted(missing))}")
-        return cls(**parameters)
+        # TOML has lists where the fields of a frozen dataclass are tuples.
+        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in parameters.items()})
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _phrases(error: ValidationError) -> Iterable[str]:
 def _model(cls: type) -> type[BaseModel]:
     hints = get_type_hints(cls, include_extras=True)
     fields: Any = {f.name: (hints[f.name], ...) for f in dataclasses.fields(cls)}
-    config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     return create_model(cls.__name__, __config__=config, **fields)
 
 
@@ -83,8 +84,15 @@ def _plain(value: Any) -> Any:
 
 
 def _described(value: Any) -> Any:
-    if isinstance(value, Plugin):
-        return {"name": value.name, **value.parameters}
-    if isinstance(value, np.ndarray):
-        return f"array of shape {value.shape}, dtype {value.dtype}"
-    return list(value) if isinstance(value, tuple) else value
+    match value:
+        case Plugin():
+            return {"name": value.name, **value.parameters}
+        case np.ndarray():
+            return f"array of shape {value.shape}, dtype {value.dtype}"
+        case list() | tuple():
+            return [_described(item) for item in value]
+        case dict():
+            return {str(key): _described(item) for key, item in value.items()}
+        case None | bool() | int() | float() | str():
+            return value
+    return repr(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -295,13 +295,27 @@ class Recorder(Plugin, ABC):
 
     @abstractmethod
     def compute(self, piece: Piece) -> Mapping[str, Array | Scaled]:
-        """The values for the region of this piece, by variable name, dims in order."""
+        """The values for the region of this piece, by variable name, dims in order.
+
+        The arrays of a piece may be used again for the next one: copy what is to be kept.
+        """
 
     def flops(self, problem: Problem) -> float:
         """The floating-point operations of `compute` over the whole run, for the plan."""
         return 0.0
 
+    def declared(self, problem: Problem) -> tuple[Variable, ...]:
+        """Its variables, named in full."""
+        if not self.effective:
+            return self.variables(problem)
+        return tuple(_effective(v) for v in self.variables(problem))
+
     @property
     def full_name(self) -> str:
         """The name that asks for this recorder."""
         return f"effective_{self.name}" if self.effective else self.name
+
+
+def _effective(variable: Variable) -> Variable:
+    head, log, size = variable.long_name.rpartition("log10 of the ")
+    return replace(variable, name=f"effective_{variable.name}", long_name=f"{head}{log}effective {size}")

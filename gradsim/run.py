@@ -152,10 +152,8 @@ class Run:
         flow = self._effective_flow(raw, mitigated)
         self._from_jacobians(flow)
         if self.plan.asks(*BACKWARD, effective=True):
-            penalty = mitigated.penalty(
-                raw_adjoints.adjoint.value if raw_adjoints else None,
-                raw.jacobians,
-            )
+            adjoint = raw_adjoints.adjoint.value if raw_adjoints else None
+            penalty = mitigated.penalty(adjoint, raw.jacobians, self._measured())
             self.penalty = float(penalty.value)
             direct = self.evaluation.direct
             if penalty.state_gradient is not None:

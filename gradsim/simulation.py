@@ -17,6 +17,7 @@ from gradsim import registry
 from gradsim.arguments import (
     Seed,
     Streams,
+    as_dtype,
     checked_inputs,
     checked_params,
     checked_state,
@@ -27,7 +28,7 @@ from gradsim.arguments import (
 from gradsim.cell import Cell
 from gradsim.data import schema
 from gradsim.data.sink import MemorySink, ZarrSink
-from gradsim.data.store import RunFolder, open_run
+from gradsim.data.store import RunFolder, nearest_folder, open_run
 from gradsim.engine.layout import chunks
 from gradsim.engine.plan import Plan
 from gradsim.errors import InputError, PluginError
@@ -206,7 +207,10 @@ def prepare(
     own, readout = checked_params(prepared, task, params, hooks, streams, kind)
     state = checked_state(prepared, initial_state, size, kind)
     data = checked_step_data(prepared, episode, streams.generator("cell"), steps, size, kind)
-    draws = {m: m.draw(streams.generator("mitigation", i), steps, size) for i, m in enumerate(mitigations)}
+    draws = {
+        m: as_dtype(m.draw(streams.generator("mitigation", i), steps, size), kind)
+        for i, m in enumerate(mitigations)
+    }
 
     measured = [name for m in mitigations for name in m.requires]
     recorders = chosen_recorders(record, measured, hooks)
@@ -248,7 +252,4 @@ def _threads(threads: int | None) -> int:
 
 
 def _free_disk(store: str | os.PathLike[str]) -> float:
-    folder = Path(store).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(nearest_folder(store)).free

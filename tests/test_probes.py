@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from conftest import loss_of, numerical_gradient
+from helpers import loss_of, numerical_gradient
 
 import gradsim
 from gradsim import (

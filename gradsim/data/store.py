@@ -19,6 +19,7 @@ from gradsim.errors import IncompleteRunError, StoreError
 
 _PARTIAL = "data.partial.zarr"
 _DATA = "data.zarr"
+_ELSEWHERE = "choose another with store= or --out"
 
 
 class RunFolder:
@@ -42,31 +43,17 @@ class RunFolder:
         return self.path / _PARTIAL
 
     def create(self, force: bool) -> None:
-        """Make the folder; an older run there is removed only with `force`."""
-        if self.path.exists():
-            self._clear(force)
+        """Make the folder; an older run there is removed only with `force`, and only what is of the run."""
+        check_folder(self.path, force)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.update()
+            for data in (_DATA, _PARTIAL):
+                shutil.rmtree(self.path / data, ignore_errors=True)
         except OSError as error:
             raise StoreError(
-                f"cannot write the run folder {self.path}: {error.strerror}; choose another with store= "
-                "or --out"
+                f"cannot write the run folder {self.path}: {error.strerror}; {_ELSEWHERE}"
             ) from error
-
-    def _clear(self, force: bool) -> None:
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            return
-        if not (self.path / "run.json").is_file():
-            raise StoreError(
-                f"{self.path} exists and is not a run folder; choose another with store= or --out"
-            )
-        if not force:
-            raise StoreError(
-                f"{self.path} is there already; pass force=True (--force) to replace it, or choose "
-                "another with store= or --out"
-            )
-        shutil.rmtree(self.path)
 
     def update(self, **changes: Any) -> None:
         """Replace run.json in one go, so that a reader never sees half of it."""
@@ -92,6 +79,51 @@ class RunFolder:
             raise
         os.replace(self.partial, self.path / _DATA)
         self.update(status="complete", progress=1.0)
+
+
+def check_folder(path: Path, force: bool) -> None:
+    """Refuse a folder that a run cannot be written into; nothing is changed.
+
+    Raises
+    ------
+    IncompleteRunError
+        A run that did not finish is there, and `force` is not given.
+    StoreError
+        Anything else is there, or nothing can be.
+    """
+    if path.exists():
+        _check_present(path, force)
+    place = nearest_folder(path)
+    if not place.is_dir():
+        raise StoreError(f"cannot write the run folder {path}: {place} is a file; {_ELSEWHERE}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StoreError(f"cannot write the run folder {path}: {place} is not writable; {_ELSEWHERE}")
+
+
+def _check_present(path: Path, force: bool) -> None:
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if not (path / "run.json").is_file():
+        raise StoreError(f"{path} exists and is not a run folder; {_ELSEWHERE}")
+    if force:
+        return
+    record = read_record(path)
+    fix = f"pass force=True (--force) to replace it, or {_ELSEWHERE}"
+    if record["status"] != "complete":
+        raise IncompleteRunError(f"{path} holds a run that is not complete: {_how_far(record)}; {fix}")
+    raise StoreError(f"{path} holds a run already; {fix}")
+
+
+def _how_far(record: Mapping[str, Any]) -> str:
+    return f"its status is {record['status']!r} after {record['progress']:.0%}"
+
+
+def nearest_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder itself, or the nearest one above that exists."""
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    return place
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -130,8 +162,8 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
     complete = record["status"] == "complete"
     if not complete and not allow_incomplete:
         raise IncompleteRunError(
-            f"the run in {path} is not complete: its status is {record['status']!r} after "
-            f"{record['progress']:.0%}; run it again with --force, or pass allow_incomplete=True"
+            f"the run in {path} is not complete: {_how_far(record)}; "
+            "run it again with --force, or pass allow_incomplete=True"
         )
     folder = Path(path) / (_DATA if complete else _PARTIAL)
     dataset = xr.open_zarr(folder, chunks=None, consolidated=complete)

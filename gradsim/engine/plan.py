@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psutil
 
@@ -41,12 +41,7 @@ class Plan:
 
     def variables(self) -> list[tuple[Recorder, Variable]]:
         """Every variable that will be written, named in full."""
-        prefix = {True: "effective_", False: ""}
-        return [
-            (r, replace(v, name=prefix[r.effective] + v.name))
-            for r in self.recorders
-            for v in r.variables(self.problem)
-        ]
+        return [(r, v) for r in self.recorders for v in r.declared(self.problem)]
 
     def asks(self, *streams: type, effective: bool | None = None) -> bool:
         """Whether a recorder wants one of these streams."""
@@ -78,16 +73,20 @@ class Plan:
         """The dataset, uncompressed."""
         return sum(v.bytes(self.problem) for _, v in self.variables())
 
-    @property
-    def memory_bytes(self) -> int:
-        """States, inputs, adjoints, step Jacobians, and the dataset where it stays in memory."""
+    def memory(self) -> dict[str, int]:
+        """The bytes of each part that is kept in memory."""
         p = self.problem
         m = p.cell.state_size
-        per_step = 2 * m + p.cell.input_size + 2 * m * self.asks(*BACKWARD)
-        if self.needs_jacobians:
-            per_step += m * p.block * (2 if self.changes_jacobians else 1)
-        kept = (p.steps + 1) * p.batch * per_step * p.dtype.itemsize
-        return kept + _WORK_BYTES + (self.data_bytes if self.in_memory else 0)
+        vectors = 2 * m + p.cell.input_size + 2 * m * self.asks(*BACKWARD)
+        matrices = m * p.block * self.needs_jacobians * (2 if self.changes_jacobians else 1)
+        each = (p.steps + 1) * p.batch * p.dtype.itemsize
+        dataset = {v.name: v.bytes(p) for _, v in self.variables() if self.in_memory}
+        return {"states": each * vectors, "step Jacobians": each * matrices, "work": _WORK_BYTES, **dataset}
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the run keeps in memory at its peak."""
+        return sum(self.memory().values())
 
     def flops(self) -> dict[str, float]:
         """Floating-point operations by stage."""
@@ -111,24 +110,25 @@ class Plan:
         if self.memory_bytes > available:
             raise BudgetError(
                 f"this run needs {human(self.memory_bytes)} of memory and {human(available)} is available: "
-                f"{self._largest()}"
+                f"{self._advice(self.memory())}"
             )
         if disk is not None and self.data_bytes > disk:
+            sizes = {v.name: v.bytes(self.problem) for _, v in self.variables()}
             raise BudgetError(
                 f"this run writes {human(self.data_bytes)} (before compression) and {human(disk)} of disk "
-                f"is free: {self._largest()}"
+                f"is free: {self._advice(sizes)}"
             )
 
-    def _largest(self) -> str:
-        sizes = {v.name: v.bytes(self.problem) for _, v in self.variables()}
-        advice = (
-            "narrow the pairs (max_lag, sources, times), record norms instead of products, "
-            "or reduce steps or batch"
-        )
-        if self.in_memory:
-            advice += ", or write to disk (store=, --out)"
+    def _advice(self, sizes: dict[str, int]) -> str:
         top = max(sizes, key=lambda name: sizes[name])
-        return f"{top} alone takes {human(sizes[top])}; {advice}"
+        fix = "reduce the steps, the batch or the state"
+        if any(v.name == top for _, v in self.variables()):
+            fix = (
+                "narrow the pairs (max_lag, sources, times), record norms instead of products, or reduce "
+                "the steps or the batch"
+            )
+            fix += ", or write to disk (store=, --out)" * self.in_memory
+        return f"{top} alone takes {human(sizes[top])}; {fix}"
 
 
 def human(size: float) -> str:

@@ -87,7 +87,7 @@ def test_a_run_that_is_there_is_not_replaced_unasked(tmp_path):
     x = np.ones((5, 1, 2))
     gradsim.simulate(Elman(2, 3), x, store=tmp_path / "run")
     before = (tmp_path / "run" / "run.json").read_text()
-    with pytest.raises(StoreError, match="is there already; pass force=True"):
+    with pytest.raises(StoreError, match="holds a run already; pass force=True"):
         gradsim.simulate(Elman(2, 3), x, store=tmp_path / "run")
     assert (tmp_path / "run" / "run.json").read_text() == before
     gradsim.simulate(Elman(2, 4), x, store=tmp_path / "run", force=True)
@@ -103,6 +103,14 @@ def test_force_does_not_delete_what_is_no_run(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
+def test_force_keeps_what_is_not_of_the_run(tmp_path):
+    gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store=tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("precious")
+    ds = gradsim.simulate(Elman(2, 3), np.ones((7, 1, 2)), store=tmp_path / "run", force=True)
+    assert ds.sizes["time"] == 8
+    assert (tmp_path / "run" / "notes.txt").read_text() == "precious"
+
+
 def test_bad_input_with_force_leaves_the_old_run(tmp_path):
     gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store=tmp_path / "run")
     with pytest.raises(NonFiniteError):
@@ -114,7 +122,7 @@ def test_bad_input_with_force_leaves_the_old_run(tmp_path):
 
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write the run folder"):
+    with pytest.raises(StoreError, match=r"cannot write the run folder .* is a file"):
         gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store=tmp_path / "file" / "run")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import loss_of, numerical_gradient
+from helpers import loss_of, numerical_gradient
 
 import gradsim
 from gradsim.cell import dense_blocks

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import numerical_gradient
+from helpers import numerical_gradient
 
 import gradsim
 from gradsim.cell import dense_blocks
@@ -142,7 +142,8 @@ def omega(cell, params, ds, x, adjoint, mitigation):
     """Omega at these parameters, with states and adjoints held fixed."""
     run = Pass(cell, params, ds.state.values, x, {})
     jacobian = cell.step_jacobian(params, ds.state.values[:-1], x)
-    return RunHooks([mitigation])("gradsim_penalty", run=run, adjoint=adjoint, jacobian=jacobian)
+    given = {"run": run, "adjoint": adjoint, "jacobian": jacobian, "measured": {}, "draws": {}}
+    return RunHooks([mitigation])("gradsim_penalty", **given)
 
 
 @pytest.mark.parametrize("cell", [Elman(2, 4), GRU(2, 3), LSTM(2, 3), LRU(2, 3)], ids=lambda c: c.name)

@@ -1,0 +1,11 @@
+"""What a recorded dataset says: pure functions Dataset -> Dataset or DataArray.
+
+They read saved and in-memory datasets alike, with every layout of pairs (t, k), and work on the
+log10 twin of a variable, so that 1e-400 and 1e+400 are ordinary values.
+"""
+
+from gradsim.analysis.agreement import compare_adjoints, compare_gradients
+from gradsim.analysis.lags import by_lag, norm_by_lag
+from gradsim.analysis.rates import decay_rate, horizon
+
+__all__ = ["by_lag", "compare_adjoints", "compare_gradients", "decay_rate", "horizon", "norm_by_lag"]

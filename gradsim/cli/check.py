@@ -1,0 +1,124 @@
+"""``gradsim check``: the conformance kit on a plugin."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from importlib import util
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from gradsim.errors import GradsimError, InputError, PluginError, unknown
+
+
+@click.command("check")
+@click.argument("target", metavar="NAME_OR_MODULE")
+@click.pass_context
+def command(ctx: click.Context, target: str) -> None:
+    """Check that a plugin keeps its contract.
+
+    NAME_OR_MODULE is an installed plugin, or a module or .py file with plugins in it. They are made
+    with their default parameters.
+
+    \b
+    Examples:
+      gradsim check lstm
+      gradsim check my_cell.py
+    """
+    failed = [cls for cls in _classes(target) if not _passes(cls)]
+    if failed:
+        click.echo(f"Failed: {', '.join(cls.__name__ for cls in failed)}", err=True)
+        ctx.exit(1)
+
+
+def _classes(target: str) -> list[Any]:
+    from gradsim import registry
+
+    families = registry.catalogue().plugins.values()
+    found = [classes[target] for classes in families if target in classes]
+    if found:
+        return found
+    module = _module(target)
+    if module is None:
+        raise unknown("plugin or module", target, {name for classes in families for name in classes})
+    found = list(_defined_in(module))
+    if not found:
+        raise InputError(f"{target} defines no cell, mitigation, task or recorder")
+    return found
+
+
+def _module(target: str) -> ModuleType | None:
+    path = Path(target)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise InputError(f"there is no file {path}")
+        return _imported(target, util.spec_from_file_location(path.stem, path))
+    sys.path.insert(0, "")  # a module in the current folder, as with `python -m`
+    try:
+        spec = util.find_spec(target)
+        return _imported(target, spec) if spec else None
+    except (ModuleNotFoundError, ValueError):  # no package that it could be in, or no name
+        return None
+    finally:
+        sys.path.remove("")
+
+
+def _imported(target: str, spec: ModuleSpec | None) -> ModuleType:
+    assert spec is not None
+    assert spec.loader is not None
+    if spec.name in sys.modules and not target.endswith(".py"):
+        return sys.modules[spec.name]
+    module = sys.modules[spec.name] = util.module_from_spec(spec)  # dataclasses look it up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever is wrong in it
+        del sys.modules[spec.name]
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        raise PluginError(f"{target} cannot be imported: {what}") from error
+    return module
+
+
+def _defined_in(module: ModuleType) -> Iterable[type]:
+    from gradsim import Cell, Mitigation, Recorder, Task, Wrapper
+
+    for cls in vars(module).values():
+        if not inspect.isclass(cls) or not f"{cls.__module__}.".startswith(f"{module.__name__}."):
+            continue
+        # A wrapper belongs to the mitigation that makes it, and has no defaults.
+        plugin = issubclass(cls, Cell | Mitigation | Task | Recorder) and not issubclass(cls, Wrapper)
+        if plugin and not inspect.isabstract(cls):
+            yield cls
+
+
+def _passes(cls: Any) -> bool:
+    from gradsim.testing import checks_of
+
+    try:
+        plugin = cls()
+    except (TypeError, GradsimError) as error:
+        click.echo(f"{cls.__name__}\n  FAILED    made with its defaults: {error}")
+        return False
+    click.echo(repr(plugin))
+    return all([_keeps(name, check) for name, check in checks_of(plugin)])
+
+
+def _keeps(name: str, check: Callable[[], None]) -> bool:
+    from unittest import SkipTest
+
+    try:
+        check()
+    except SkipTest as reason:  # the check that it rests on has failed
+        click.echo(f"  not made  {name}: {reason}")
+    except Exception as error:  # whatever a plugin does wrong is its failure, not ours
+        click.echo(f"  FAILED    {name}: {str(error) or type(error).__name__}")
+        return False
+    else:
+        click.echo(f"  ok        {name}")
+    return True

@@ -1,0 +1,79 @@
+"""How a command ends: its exit code, and warnings and errors as plain lines on stderr."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from gradsim.errors import (
+    GradsimError,
+    IncompleteRunError,
+    InputError,
+    OutOfRangeWarning,
+    PluginWarning,
+    UnknownNameError,
+)
+
+FAILED, USAGE, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130
+
+
+class Failure(click.ClickException):
+    """An error that the user should read without a traceback."""
+
+    def __init__(self, error: GradsimError) -> None:
+        super().__init__(str(error))
+        self.exit_code = exit_code(error)  # type: ignore[misc]  # click says ClassVar, and reads the instance
+
+
+def exit_code(error: GradsimError) -> int:
+    """2 for what was asked wrongly, 3 for an incomplete run, 1 for everything else."""
+    if isinstance(error, InputError | UnknownNameError):
+        return USAGE
+    return INCOMPLETE if isinstance(error, IncompleteRunError) else FAILED
+
+
+@contextmanager
+def outcome(ctx: click.Context) -> Iterator[None]:
+    """Turn what ends a command into a message and an exit code."""
+    try:
+        with plain_warnings():
+            yield
+    except GradsimError as error:
+        raise Failure(error) from error
+    except MemoryError as error:
+        raise click.ClickException(
+            f"out of memory: {error}; `gradsim plan` says what takes how much"
+        ) from error
+    except KeyboardInterrupt:
+        click.echo(f"\nInterrupted. To run it again: {_again(sys.argv[1:])}", err=True)
+        ctx.exit(INTERRUPTED)
+
+
+def _again(arguments: list[str]) -> str:
+    """The same command; a run has left a folder by now, which only --force replaces."""
+    force = ["--force"] if arguments[:1] == ["run"] and "--force" not in arguments else []
+    return shlex.join(["gradsim", *arguments, *force])
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show the warnings that gradsim gives on purpose as one line each."""
+    with warnings.catch_warnings():
+        for category in (OutOfRangeWarning, PluginWarning):
+            warnings.simplefilter("always", category)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, OutOfRangeWarning | PluginWarning):
+                click.echo(f"Warning: {message}", err=True)
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,78 @@
+"""Flags and ``--set`` applied to the tables of an experiment, before anything is validated."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from gradsim.errors import InputError
+
+_LISTS = ("mitigations", "compare")
+
+
+def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bool) -> dict[str, Any]:
+    """The tables with the flags that were given in place of what they had.
+
+    With another cell or task the default experiment is another one: it loses its comparison, and
+    takes its name from both.
+    """
+    changed = dict(tables)
+    for key in ("cell", "task"):
+        if flags[key] is not None:
+            changed[key] = {"name": flags[key]}
+    if flags["mitigations"]:
+        changed["mitigations"] = [{"name": name} for name in flags["mitigations"]]
+    if flags["record"]:
+        changed["record"] = list(flags["record"])
+    changed |= {k: flags[k] for k in ("seed", "batch", "dtype") if flags[k] is not None}
+    if default and (flags["cell"] or flags["task"]):
+        del changed["compare"]
+        changed["name"] = f"{changed['task']['name']}-{changed['cell']['name']}"
+    return changed
+
+
+def assign(tables: dict[str, Any], change: str) -> None:
+    """Apply ``a.b=value``. In a list, b is an index or the name (or label) of one of its tables."""
+    key, equals, text = change.partition("=")
+    *path, last = key.strip().split(".")
+    if not equals or not all((*path, last)):
+        raise InputError(f"--set {change}: should be KEY=VALUE, for example cell.hidden_size=64")
+    place: Any = tables
+    for part in path:
+        place = _within(place, part, change)
+    if isinstance(place, list):
+        place[_index(place, last, change)] = parsed(text)
+    elif isinstance(place, dict):
+        place[last] = parsed(text)
+    else:
+        raise InputError(f"--set {change}: {'.'.join(path)} is not a table (it is {place!r})")
+
+
+def _within(place: Any, part: str, change: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, part, change)]
+    if not isinstance(place, dict):
+        raise InputError(f"--set {change}: there is no table {part} in {place!r}")
+    return place.setdefault(part, [] if part in _LISTS else {})
+
+
+def _index(place: list[Any], part: str, change: str) -> int:
+    names = [t.get("label", t.get("name")) if isinstance(t, dict) else None for t in place]
+    if part in names:
+        return names.index(part)
+    if part.isdecimal() and int(part) < len(place):
+        return int(part)
+    known = ", ".join(f"{i} ({n})" if n else str(i) for i, n in enumerate(names))
+    raise InputError(f"--set {change}: there is no entry {part!r}; there are {known or 'none'}")
+
+
+def parsed(text: str) -> Any:
+    """The value that TOML reads in a text; the text itself where it reads none."""
+    try:
+        tables = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = tables.get("value")
+    # Dates are not used in experiments, and more than one key is not a value.
+    return value if len(tables) == 1 and isinstance(value, bool | int | float | str | list | dict) else text

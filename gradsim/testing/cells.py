@@ -1,0 +1,16 @@
+"""All checks of a cell."""
+
+from __future__ import annotations
+
+from gradsim.cell import Cell
+from gradsim.task import Task
+from gradsim.testing import common, derivatives, steps
+from gradsim.testing.cell_bench import CellBench
+from gradsim.testing.kit import Checks, Suite
+
+CHECKS = Checks([*common.CHECKS, *steps.CHECKS, *derivatives.CHECKS])
+
+
+def suite(cell: Cell, task: Task | None = None) -> Suite:
+    """The checks of one cell; `task` draws the step data that it neither has nor draws."""
+    return Suite(CellBench(cell, task), CHECKS)

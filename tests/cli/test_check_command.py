@@ -1,0 +1,113 @@
+"""`gradsim check`: what passes, what fails, what cannot be found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+CELL = '''
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Cell
+
+
+@dataclass(frozen=True, eq=False)
+class Mine(Cell):
+    """h_t = tanh(W h_{t-1} + x_t)."""
+
+    name = "mine_alone"
+
+    input_size: int = 3
+
+    @property
+    def blocks(self):
+        return {"h": 3}
+
+    def init_params(self, rng):
+        return {"W": rng.standard_normal((3, 3))}
+
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(state @ params["W"].T + inputs)
+'''
+
+WRONG = """
+    def step_jacobian(self, params, state, inputs):
+        slope = 1 - self.step(params, state, inputs, np) ** 2
+        return 1.001 * (slope[..., None] * params["W"])[..., None, :, :]
+"""
+
+
+def test_an_installed_plugin_is_checked_by_name(gradsim_cli):
+    result = gradsim_cli("check", "elman")
+    assert result.exit_code == 0
+    assert result.output.startswith("Elman(")
+    assert "  ok        jacobian_product" in result.output
+
+
+@pytest.mark.parametrize("target", ["my_file.py", "my_module"])
+def test_a_cell_with_only_a_step_is_checked_from_its_file_or_module(gradsim_cli, target):
+    Path(target).with_suffix(".py").write_text(CELL)
+    result = gradsim_cli("check", target)
+    assert result.exit_code == 0, result.output
+    assert "Mine(input_size=3)" in result.output
+    assert "FAILED" not in result.output
+
+
+def test_a_jacobian_wrong_by_a_thousandth_fails(gradsim_cli):
+    Path("wrong.py").write_text(CELL + WRONG)
+    result = gradsim_cli("check", "wrong.py")
+    assert result.exit_code == 1
+    assert "  FAILED    jacobian: " in result.output
+    assert "  not made  jacobian_product: " in result.output
+    assert "Failed: Mine" in result.output
+
+
+def test_a_plugin_that_cannot_be_made_with_its_defaults_fails(gradsim_cli):
+    Path("needy.py").write_text(CELL.replace("input_size: int = 3", "input_size: int"))
+    result = gradsim_cli("check", "needy.py")
+    assert result.exit_code == 1
+    assert "made with its defaults: " in result.output
+
+
+def test_what_a_module_only_imports_is_not_checked(gradsim_cli):
+    Path("empty.py").write_text("from gradsim_cells import Elman\n")
+    result = gradsim_cli("check", "empty.py")
+    assert result.exit_code == 2
+    assert "empty.py defines no cell, mitigation, task or recorder" in result.output
+
+
+def test_the_modules_of_a_package_are_checked_too(gradsim_cli):
+    result = gradsim_cli("check", "gradsim_tasks")
+    assert result.exit_code == 0
+    assert [line.split("(")[0] for line in result.output.splitlines() if line[0] != " "] == [
+        "Adding",
+        "Sunspots",
+        "TemporalOrder",
+    ]
+
+
+@pytest.mark.parametrize("target", ["bad.py", "bad"])
+@pytest.mark.parametrize("text", ["import numpyy\n", "x = 1 / 0\n", "def (:\n"])
+def test_a_module_that_cannot_be_imported_fails_with_its_line(gradsim_cli, target, text):
+    Path("bad.py").write_text(text)
+    result = gradsim_cli("check", target)
+    assert result.exit_code == 1
+    assert f"{target} cannot be imported: " in result.output
+    assert "bad.py, line 1)" in result.output
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("elmn", "unknown plugin or module 'elmn'; did you mean 'elman'?"),
+        ("not.there", "unknown plugin or module 'not.there'"),
+        ("nowhere.py", "there is no file nowhere.py"),
+    ],
+)
+def test_what_cannot_be_found_is_a_mistake_of_usage(gradsim_cli, target, message):
+    result = gradsim_cli("check", target)
+    assert result.exit_code == 2
+    assert message in result.output

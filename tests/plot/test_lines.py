@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradsim import analysis, plot
+from gradsim.errors import InputError
+from gradsim.plot.decades import DecadeLocator, power
+from gradsim.plot.style import typeset
+
+
+def curve(ax, i=0):
+    return ax.lines[i].get_xdata(), np.ma.filled(np.ma.masked_invalid(ax.lines[i].get_ydata()), np.nan)
+
+
+def test_norm_by_lag_shows_what_the_analysis_says(run):
+    ax = plot.norm_by_lag({"a": run, "b": run})
+    lag, median = curve(ax)
+    np.testing.assert_array_equal(lag, np.arange(21))
+    np.testing.assert_array_equal(median, analysis.norm_by_lag(run)["median"])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert ax.get_xlabel() == "Lag $t - k$ (step)"
+    assert ax.get_ylabel() == r"Frobenius norm of $\partial s_t/\partial s_k$"
+
+
+def test_a_summary_draws_the_same_lines(run):
+    whole, summary = plot.norm_by_lag(run), plot.norm_by_lag({"": analysis.norm_by_lag(run)})
+    np.testing.assert_array_equal(curve(whole), curve(summary))
+
+
+def test_lines_differ_without_colour(run):
+    ax = plot.norm_by_lag({str(i): run for i in range(7)})
+    looks = {(str(line.get_linestyle()), line.get_marker()) for line in ax.lines[:7]}
+    assert len(looks) == 7
+
+
+def test_a_norm_that_falls_to_zero_does_not_stretch_the_axis(run):
+    ax = plot.norm_by_lag(run, variable="effective_product_norm")
+    assert ax.get_ylim()[0] > -10
+    assert [text.get_text() for text in ax.texts] == ["0"]
+    assert np.isnan(curve(ax)[1][-1])
+
+
+def test_adjoint_before_and_after(run):
+    ax = plot.adjoint(run)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["raw", "effective (truncate)"]
+    np.testing.assert_array_equal(curve(ax)[1], run["adjoint_norm_log10"].median("batch"))
+    assert ax.get_ylabel() == r"Norm of the adjoint $\partial L/\partial s_t$"
+    assert ax.get_xlabel() == "Time $t$ (step)"
+
+
+def test_adjoint_of_several_runs_draws_raw_once(run):
+    ax = plot.adjoint({"one": run, "two": run})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["raw", "one", "two"]
+
+
+def test_adjoint_of_a_raw_run_needs_no_key(run):
+    ax = plot.adjoint(run[["adjoint_norm", "adjoint_norm_log10"]])
+    assert ax.get_legend() is None
+
+
+def test_singular_values_of_one_source(run):
+    ax = plot.singular_value_fan(run, source=5)
+    time, largest = curve(ax)
+    expected = run["product_spectrum_log10"].sel(source=5).isel(batch=0, mode=0)
+    np.testing.assert_array_equal(time, np.arange(21))
+    np.testing.assert_array_equal(largest, expected)
+    assert ax.get_ylabel() == r"Singular value of $\partial s_t/\partial s_{5}$"
+    with pytest.raises(InputError, match="source should be one of"):
+        plot.singular_value_fan(run, source=99)
+
+
+def test_lyapunov_has_its_unit(run):
+    assert plot.lyapunov(run).get_ylabel() == "Finite-time Lyapunov exponent (1/step)"
+
+
+@pytest.mark.parametrize("draw", [plot.norm_by_lag, plot.adjoint, plot.singular_value_fan, plot.lyapunov])
+def test_a_missing_variable_names_its_recorder(run, draw):
+    with pytest.raises(InputError, match="add the recorder"):
+        draw(run[[]])
+
+
+def test_nothing_to_draw():
+    with pytest.raises(InputError, match="no run to draw"):
+        plot.norm_by_lag({})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (-800, 0, [-800, -600, -400, -200, 0]),
+        (-4, 2, [-4, -3, -2, -1, 0, 1, 2]),
+        (-0.1, 1.05, [0, 0.3010, 0.6990, 1]),
+    ],
+)
+def test_ticks(low, high, ticks):
+    np.testing.assert_allclose(sorted(DecadeLocator().tick_values(low, high)), ticks, atol=1e-4)
+
+
+def test_tick_labels():
+    assert [power(x) for x in (0, -400, 0.30103, -0.69897)] == ["1", "$10^{-400}$", "2", "0.2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("norm of dL_t/ds_k", r"Norm of $\partial L_t/\partial s_k$"),
+        ("step Jacobian ds_t/ds_{t-1}", r"Step Jacobian $\partial s_t/\partial s_{t-1}$"),
+        ("gradient dL/dreadout_W", "Gradient dL/dreadout_W"),
+    ],
+)
+def test_typeset(text, label):
+    assert typeset(text) == label

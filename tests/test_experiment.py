@@ -1,0 +1,162 @@
+"""An experiment file: the runs that it stands for, and its mistakes all at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradsim.errors import InputError
+from gradsim.experiment import ExperimentError, build, default_record, read_toml
+from gradsim_mitigations import ClipAdjoint, ClipNorm, Gate, Truncate
+
+
+def tables(**changes):
+    return {"task": {"name": "adding", "length": 30}, "cell": {"name": "elman"}, **changes}
+
+
+def mistakes(**changes):
+    with pytest.raises(ExperimentError) as caught:
+        build(tables(**changes), name="e", source="e.toml")
+    first, *lines = str(caught.value).split("\n  ")
+    assert first == f"e.toml: {len(lines)} mistake{'s' if len(lines) > 1 else ''}"
+    return lines
+
+
+def test_the_default_experiment_is_an_lstm_and_an_elman_network_on_the_sunspots():
+    main, other = build(read_toml(), name="unused")
+    assert (main.name, main.label, other.name, other.label) == ("sunspots", "lstm", "sunspots-elman", "elman")
+    assert main.cell.forget_bias == 3
+    assert main.cell.hidden_size == other.cell.hidden_size == 32
+    assert main.task.name == other.task.name == "sunspots"
+
+
+def test_input_size_comes_from_the_task():
+    assert build(tables(), name="e")[0].cell.input_size == 2
+
+
+def test_an_input_size_that_does_not_fit_the_task_is_refused():
+    (line,) = mistakes(cell={"name": "elman", "input_size": 3})
+    assert line == "cell.input_size: should be 2, as the task adding has it; leave it out (got 3)"
+
+
+def test_the_values_of_an_experiment_reach_the_simulation():
+    given = tables(
+        seed=7,
+        batch=3,
+        dtype="float32",
+        record=["loss", "product_norm"],
+        pairs={"max_lag": 4},
+        mitigations=[{"name": "leak", "rate": 0.5}, {"name": "clip_norm"}],
+    )
+    (run,) = build(given, name="e")
+    simulation = run.prepare()
+    assert simulation.plan.problem.batch == 3
+    assert simulation.plan.problem.dtype == "float32"
+    assert simulation.plan.problem.lags == 4
+    assert simulation.provenance["seed"]["entropy"] == "7"
+    assert simulation.provenance["record"] == ["loss", "product_norm"]
+    assert simulation.provenance["mitigations"] == [
+        {"name": "leak", "rate": 0.5},
+        {"name": "clip_norm", "max_norm": 1.0},
+    ]
+
+
+def test_a_compared_run_inherits_what_it_does_not_replace():
+    given = tables(seed=3, cell={"name": "elman", "gain": 0.5, "hidden_size": 8})
+    given["compare"] = [
+        {"label": "strong", "cell": {"gain": 2.0}},
+        {"label": "gru", "cell": {"name": "gru"}, "seed": 4},
+        {"label": "order", "task": {"name": "temporal_order"}},
+    ]
+    main, strong, gru, order = build(given, name="e")
+    assert [run.name for run in (main, strong, gru, order)] == ["e", "e-strong", "e-gru", "e-order"]
+    assert (strong.cell.gain, strong.cell.hidden_size, strong.seed) == (2.0, 8, 3)
+    assert (gru.cell.name, gru.cell.hidden_size, gru.seed) == ("gru", 32, 4)
+    assert order.cell.input_size == 8
+
+
+def test_the_main_run_never_shares_its_label_with_a_compared_one():
+    main, other = build(tables(compare=[{"label": "elman", "seed": 1}]), name="e")
+    assert (main.label, other.label) == ("e", "elman")
+
+
+def test_what_is_recorded_by_default_follows_the_mitigations():
+    assert "effective_adjoint" not in default_record([Gate()])
+    assert "effective_gradient_norm" in default_record([ClipNorm()])
+    assert "effective_product_norm" in default_record([Truncate()])
+    both = default_record([Truncate(), ClipAdjoint()])
+    assert "effective_adjoint_factor" in both
+    assert "effective_product_norm" not in both
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sed": 1}, "sed: unknown key 'sed'; did you mean 'seed'?"),
+        ({"pairs": {"maxlag": 1}}, "pairs.maxlag: unknown key 'maxlag'; did you mean 'max_lag'?"),
+        ({"compare": [{"label": "a", "sed": 1}]}, "compare.0.sed: unknown key 'sed'; did you mean 'seed'?"),
+        ({"seed": -1}, "seed: should be greater than or equal to 0 (got -1)"),
+        ({"batch": True}, "batch: should be a valid integer (got True)"),
+        ({"dtype": "float16"}, "dtype: should be 'float32' or 'float64' (got 'float16')"),
+        ({"name": "../x"}, "name: should be made of letters, digits and . _ - to name a folder"),
+        ({"cell": "elman"}, "cell: should be a table with a name"),
+        ({"task": {"length": 30}}, "task.name: is missing"),
+        ({"cell": {"name": "elmn"}}, "cell.name: unknown cell 'elmn'; did you mean 'elman'?"),
+        ({"task": {"name": "add"}}, "task.name: unknown task 'add'; did you mean 'adding'?"),
+        ({"record": ["los"]}, "record.0: unknown recorder 'los'; did you mean 'loss'?"),
+        ({"record": []}, "record: should name a recorder"),
+        (
+            {"cell": {"name": "elman", "gian": 1}},
+            "cell.gian: unknown parameter of elman 'gian'; did you mean",
+        ),
+        ({"cell": {"name": "elman", "gain": "x"}}, "cell.gain: should be a valid number"),
+        ({"cell": {"name": "elman", "activation": "x"}}, "cell.activation: should be 'tanh', 'relu' or"),
+        ({"mitigations": [{"name": "truncate", "k1": 3, "k2": 2}]}, "mitigations.0: Truncate: k2 >= k1"),
+        ({"pairs": {"max_lag": 1, "times": [2]}}, "pairs: give max_lag or times, not both"),
+        ({"compare": [{"label": "a"}, {"label": "a"}]}, "compare: label 'a' is used twice"),
+    ],
+)
+def test_each_mistake_names_its_key_and_the_fix(changes, line):
+    (found,) = mistakes(**changes)
+    assert found.startswith(line)
+
+
+def test_all_mistakes_come_at_once():
+    lines = mistakes(
+        sed=1,
+        batch=0,
+        cell={"name": "elman", "gain": -1, "hiden_size": 3, "hidden_size": 0},
+        mitigations=[{"name": "clip_norm", "max_norm": "big"}, {"name": "clip"}],
+        record=["los"],
+        compare=[{"label": "a", "cell": {"gains": 1}}],
+    )
+    assert [line.split(":")[0] for line in lines] == [
+        "batch",
+        "sed",
+        "mitigations.0.max_norm",
+        "mitigations.1.name",
+        "cell.hiden_size",
+        "cell.hidden_size",
+        "cell.gain",
+        "record.0",
+        "compare.0.cell.gains",
+    ]
+
+
+def test_an_error_of_a_run_names_the_run():
+    runs = build(tables(pairs={"sources": [99]}), name="mine")
+    with pytest.raises(InputError, match="mine: pairs: sources should lie in"):
+        runs[0].prepare()
+
+
+def test_bad_toml_names_file_and_line(tmp_path):
+    file = tmp_path / "bad.toml"
+    file.write_text("seed = 1\n[cell\n")
+    with pytest.raises(InputError, match=r"bad.toml is not valid TOML: .*line 2"):
+        read_toml(file)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    file = tmp_path / "bad.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"bad.toml is not valid TOML"):
+        read_toml(file)

@@ -1,0 +1,120 @@
+"""Each study runs at its quick size, and its figure shows what it claims."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+
+from gradsim import plot
+
+STUDIES = Path(__file__).parents[1] / "studies"
+NAMES = sorted(path.stem for path in STUDIES.glob("*.py") if path.stem != "running")
+
+
+@pytest.fixture(scope="module")
+def modules():
+    sys.path.insert(0, str(STUDIES))
+    yield {name: importlib.import_module(name) for name in [*NAMES, "running"]}
+    sys.path.remove(str(STUDIES))
+
+
+@pytest.fixture(scope="module")
+def computed(modules):
+    return {name: modules[name].compute(quick=True) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_and_keeps_its_data(modules, computed, name, tmp_path):
+    figure = modules[name].plot(computed[name])
+    assert isinstance(figure, Figure)
+    plot.save(figure, tmp_path / name)
+    modules["running"].write(computed[name], tmp_path / name)
+    again = modules["running"].read(tmp_path / name)
+    assert set(again) == set(computed[name])
+    for key, ds in computed[name].items():
+        xr.testing.assert_allclose(again[key], ds.astype("float32"), rtol=1e-6, atol=1e-3)
+    plot.save(modules[name].plot(again), tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_listed_with_a_figure_of_its_name(name):
+    assert f"[{name}.py]({name}.py)" in (STUDIES / "README.md").read_text()
+    assert (STUDIES / f"{name}.png").stat().st_size < 400_000
+    assert (STUDIES / f"{name}.svg").is_file()
+
+
+def test_options_from_any_folder(tmp_path):
+    script = STUDIES / "vanishing_and_exploding.py"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    out = subprocess.run(
+        [sys.executable, script, "--help"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert all(option in out for option in ("--quick", "--out", "--redraw"))
+
+
+@pytest.fixture
+def vanishing(computed):
+    return computed["vanishing_and_exploding"]
+
+
+def test_a_smaller_gain_vanishes_faster_and_the_lstm_outlives_it(vanishing):
+    rate = {label: float(ds["rate"]) for label, ds in vanishing.items() if "rate" in ds}
+    assert rate["Elman, gain 0.45"] < rate["Elman, gain 1"] < 0 < rate["Elman, gain 3"]
+    assert rate["Elman, gain 1"] < rate["LSTM, forget bias 1"] < rate["LSTM, forget bias 3"]
+    high = {label: float(vanishing[label]["high"]) for label in rate}
+    low = {label: float(vanishing[label]["low"]) for label in rate}
+    assert high["Elman, gain 1"] < low["LSTM, forget bias 3"]
+    assert abs(rate["LSTM, forget bias 3"]) < 0.05
+
+
+def test_every_exploding_draw_explodes(vanishing):
+    assert (vanishing["Elman, gain 3"]["draw_rate"] > 0).all()
+
+
+def test_a_contracting_network_stays_below_the_bound(vanishing):
+    """Pascanu et al. (2013), eq. 7: ||P(t, k)||_2 <= ||W||_2^(t-k), and F <= sqrt(32) times that."""
+    shown = vanishing["Elman, gain 0.45"]
+    largest = float(shown["weight_norm"].max())
+    assert largest < 1
+    bound = np.log10(np.sqrt(32)) + shown["lag"] * np.log10(largest)
+    assert (shown["quantiles"].isel(quantile=-1) <= bound + 1e-12).all()
+    assert (shown["draw_rate"] <= np.log(shown["weight_norm"])).all()
+
+
+@pytest.fixture
+def clipping(computed):
+    return computed["what_clipping_changes"]
+
+
+def test_clipping_the_norm_keeps_the_direction_and_the_adjoint_does_not(clipping):
+    cosine = clipping["cosine by threshold"]
+    np.testing.assert_allclose(cosine["clip norm"], 1, rtol=1e-12)
+    assert float(np.abs(cosine["clip adjoint"].sel(threshold=1e-3)).max()) < 0.5
+    mild, exploding = (cosine[f"clip adjoint{gain}"].median("batch") for gain in (", gain 2", ""))
+    assert (mild.values[:3] > exploding.values[:3]).all()
+
+
+def test_a_window_over_the_whole_sequence_changes_nothing(modules):
+    study = modules["what_clipping_changes"]
+    assert study._cosine(study.Truncate(k1=30, k2=30), study.EXPLODING, 0, 30) == pytest.approx(1, abs=1e-12)
+
+
+def test_the_first_steps_own_the_raw_gradient_and_not_the_clipped_one(clipping):
+    run = clipping["clip adjoint"]
+    late = slice(80, None)
+    assert float(run["share_log10"].sel(step=late).median()) < -2
+    assert float(run["effective_share_log10"].sel(step=late).median()) > -1
+    assert float(run["effective_adjoint_norm_log10"].max()) <= 1e-12
