@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 from gradsim import registry
 from gradsim.cell import Cell
 from gradsim.engine.loss import READOUT, init_readout
+from gradsim.engine.plan import FROM_JACOBIANS
 from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, unknown
-from gradsim.recorder import Exponents, Jacobians, LossRows, Products, Recorder
+from gradsim.recorder import Recorder
 from gradsim.task import Episode, Task
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
 
@@ -221,7 +222,7 @@ def chosen_recorders(
     for name, r in by_name.items():
         if not isinstance(r, Recorder):
             raise InputError(f"record should hold names and Recorder objects, got {r!r}")
-        linear = r.stream in (Products, Jacobians, LossRows, Exponents)
+        linear = r.stream in FROM_JACOBIANS
         if r.effective and linear and hooks.uses("gradsim_backward_step"):
             raise InputError(
                 f"{name} does not exist with a mitigation that changes the adjoint itself, which is not "

@@ -11,8 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecut
 import numpy as np
 
 from gradsim.data.sink import Block, Bounds, Sink
-from gradsim.engine import products
-from gradsim.engine.layout import time_chunk
+from gradsim.engine.layout import Tile, time_chunk
 from gradsim.engine.plan import Plan
 from gradsim.errors import OutOfRangeWarning
 from gradsim.recorder import Piece, Problem, Products
@@ -36,13 +35,17 @@ class Feed:
 
     def into(self, block: Block, piece: Piece, effective: bool) -> None:
         """Record a piece that is a part of a block."""
-        if self._stop.is_set():
-            raise CancelledError
+        self.check()
         for recorder in self.plan.recorders:
             if recorder.stream is type(piece) and recorder.effective == effective:
                 prefix = "effective_" if effective else ""
                 for name, values in recorder.compute(piece).items():
                     block.write(prefix + name, piece.region, self._plain(prefix + name, values))
+
+    def check(self) -> None:
+        """Leave a job when another one has failed or Ctrl-C was pressed."""
+        if self._stop.is_set():
+            raise CancelledError
 
     def _plain(self, name: str, values: Array | Scaled) -> Array:
         if not isinstance(values, Scaled):
@@ -90,7 +93,7 @@ class Feed:
 class TileBlocks:
     """The blocks that one tile fills one after the other, as its products move through time."""
 
-    def __init__(self, sink: Sink, problem: Problem, tile: products.Tile) -> None:
+    def __init__(self, sink: Sink, problem: Problem, tile: Tile) -> None:
         self.sink, self.tile = sink, tile
         self.outer = problem.pair_dims[0]
         # In a band of lags the tile is one block; else its rows are times, and it is cut along them.

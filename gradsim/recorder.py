@@ -164,6 +164,13 @@ class Variable:
 Region = Mapping[str, "slice | int | Array"]
 
 
+def local(index: slice | int | Array, start: int) -> slice | int | Array:
+    """An index of the whole dataset, seen from a part that starts at `start`."""
+    if isinstance(index, slice):
+        return index if index.start is None else slice(index.start - start, index.stop - start)
+    return index - start
+
+
 def steps_region(steps: range) -> dict[str, slice]:
     """Step s lies at index s - 1."""
     return {"step": slice(steps.start - 1, steps.stop - 1)}
@@ -204,11 +211,20 @@ class Jacobians:
 class Products:
     """P(t, k) for one time and a tile of sources and batch elements.
 
-    `product` has shape (source, batch, g, k, k) and exponents (source, batch, g, 1, 1); `norm`, the
-    Frobenius norm of each diagonal block, has both as (source, batch, g).
+    `product` has shape (source, batch, g, k, k) and exponents (source, batch, g, 1, 1).
     """
 
     product: Scaled
+    region: Region
+
+
+@dataclass(frozen=True)
+class ProductNorms:
+    """Frobenius norms of P(t, k) for a range of sources and batch elements and all their pairs.
+
+    `norm` is laid out as the pairs are, then batch; NaN where there is no product.
+    """
+
     norm: Scaled
     region: Region
 
@@ -270,7 +286,16 @@ class Exponents:
 
 
 Piece = (
-    Forward | LossTerms | Jacobians | Products | LossRows | Adjoints | Contributions | Gradient | Exponents
+    Forward
+    | LossTerms
+    | Jacobians
+    | ProductNorms
+    | Products
+    | LossRows
+    | Adjoints
+    | Contributions
+    | Gradient
+    | Exponents
 )
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from gradsim.cell import Cell
 from gradsim.data.sink import Block, Sink
 from gradsim.effective import Mitigated
-from gradsim.engine import backward, derivatives, lyapunov, products
-from gradsim.engine.layout import block_length
+from gradsim.engine import backward, derivatives, lyapunov
+from gradsim.engine.jacobians import ScaledJacobians
+from gradsim.engine.layout import Tile, block_length, board_shape, cut, tile_shape, whole
 from gradsim.engine.loss import evaluate
-from gradsim.engine.plan import BACKWARD, FROM_JACOBIANS, Plan
+from gradsim.engine.plan import BACKWARD, FROM_JACOBIANS, PRODUCTS, Plan
+from gradsim.engine.products import NormBoard, walk_products, walk_rows
 from gradsim.engine.unroll import unroll
 from gradsim.errors import NonFiniteError
 from gradsim.feed import Feed, TileBlocks
@@ -28,6 +30,7 @@ from gradsim.recorder import (
     Jacobians,
     LossRows,
     LossTerms,
+    ProductNorms,
     Products,
     steps_region,
 )
@@ -76,6 +79,8 @@ class Run:
         self.feed = Feed(plan, sink, threads)
         self.advance = advance
         self.flops = plan.flops()
+        pairs = self.problem.sizes()["source"] * self.problem.batch * plan.runs_of(*PRODUCTS)
+        self._products_flops = self.flops["products"] / pairs
         self.loss = self.penalty = 0.0
 
     def execute(self) -> None:
@@ -189,11 +194,11 @@ class Run:
             if flow.reach is not None and flow.reach[-1] > 0:
                 values = np.full_like(values, -np.inf)  # the last loss does not reach the start
             self.feed.piece(Exponents(values), flow.effective)
-        if asked & {Products, LossRows}:
-            scaled = products.ScaledJacobians.of(flow.jacobians)
-            if Products in asked:
-                tiles = products.tiles(self.problem)
-                self.feed.in_parallel([self._products_job(scaled, flow, t, len(tiles)) for t in tiles])
+        if asked & {*PRODUCTS, LossRows}:
+            scaled = ScaledJacobians.of(flow.jacobians)
+            if asked & {*PRODUCTS}:
+                boards = cut(whole(self.problem), board_shape(self.problem))
+                self.feed.in_parallel([self._products_job(scaled, flow, board) for board in boards])
             if LossRows in asked:
                 self.feed.in_parallel([self._rows_job(scaled, flow, b) for b in range(self.problem.batch)])
 
@@ -206,22 +211,30 @@ class Run:
                 here = np.where(cut[:, None, None, None, None], 0, here)
             self.feed.piece(Jacobians(steps, here), flow.effective, steps_region(steps))
 
-    def _products_job(
-        self, jacobians: products.ScaledJacobians, flow: Flow, tile: products.Tile, of: int
-    ) -> Callable[[], None]:
+    def _products_job(self, jacobians: ScaledJacobians, flow: Flow, area: Tile) -> Callable[[], None]:
+        asks, effective = self.plan.asks, flow.effective
+        tiles = cut(area, tile_shape(self.problem))
+
         def job() -> None:
-            blocks = TileBlocks(self.sink, self.problem, tile)
+            board = NormBoard(self.problem, area) if asks(ProductNorms, effective=effective) else None
+            for tile in tiles:
+                blocks = TileBlocks(self.sink, self.problem, tile)
 
-            def emit(piece: Products) -> None:
-                self.feed.into(blocks.block_for(piece), piece, flow.effective)
+                def emit(piece: Products, blocks: TileBlocks = blocks) -> None:
+                    self.feed.into(blocks.block_for(piece), piece, effective)
 
-            products.walk_products(jacobians, self.problem, tile, flow.reach, emit)
-            blocks.finish()
-            self.advance("products", self.flops["products"] / of / self.plan.runs_of(Products))
+                wanted = emit if asks(Products, effective=effective) else None
+                walk_products(jacobians, self.problem, tile, flow.reach, board, wanted)
+                blocks.finish()
+                self.feed.check()
+                share = (tile.sources.stop - tile.sources.start) * (tile.batch.stop - tile.batch.start)
+                self.advance("products", self._products_flops * share)
+            if board is not None:
+                self.feed.piece(board.piece(), effective, board.bounds)
 
         return job
 
-    def _rows_job(self, jacobians: products.ScaledJacobians, flow: Flow, b: int) -> Callable[[], None]:
+    def _rows_job(self, jacobians: ScaledJacobians, flow: Flow, b: int) -> Callable[[], None]:
         def job() -> None:
             batch = slice(b, b + 1)
             with Block(self.sink, {"batch": batch}) as block:
@@ -230,7 +243,7 @@ class Run:
                     self.feed.into(block, piece, flow.effective)
 
                 direct = self.evaluation.direct
-                products.walk_rows(jacobians, self.problem, direct, flow.reach, batch, emit)
+                walk_rows(jacobians, self.problem, direct, flow.reach, batch, emit)
             share = self.problem.batch * self.plan.runs_of(LossRows)
             self.advance("loss rows", self.flops["loss rows"] / share)
 

@@ -17,7 +17,7 @@ import zarr
 import zarr.codecs
 
 from gradsim.data import schema
-from gradsim.recorder import Problem, Region, Variable
+from gradsim.recorder import Problem, Region, Variable, local
 from gradsim.types import Array
 
 Bounds = Mapping[str, slice]
@@ -38,7 +38,7 @@ class Block(AbstractContextManager["Block"]):
         if name not in self.arrays:
             self.arrays[name] = self.sink.open(name, self.bounds)
         dims = self.sink.variables[name].dims
-        index = tuple(_local(region.get(d, slice(None)), self._start(d)) for d in dims)
+        index = tuple(local(region.get(d, slice(None)), self._start(d)) for d in dims)
         self.arrays[name][index] = values
 
     def _start(self, dim: str) -> int:
@@ -54,12 +54,6 @@ class Block(AbstractContextManager["Block"]):
     ) -> None:
         if kind is None:
             self.write_out()
-
-
-def _local(index: slice | int | Array, start: int) -> Any:
-    if isinstance(index, slice):
-        return index if index == slice(None) else slice(index.start - start, index.stop - start)
-    return index - start
 
 
 class Sink(ABC):

@@ -17,6 +17,7 @@ from gradsim.recorder import (
     Jacobians,
     LossRows,
     Problem,
+    ProductNorms,
     Products,
     Recorder,
     Variable,
@@ -27,7 +28,8 @@ _WORK_BYTES = 128 * 2**20
 """What tracing, tiles and one block of contributions may take besides the arrays that are kept."""
 
 BACKWARD = (Adjoints, Contributions, Gradient)
-FROM_JACOBIANS = (Jacobians, Products, LossRows, Exponents)
+FROM_JACOBIANS = (Jacobians, ProductNorms, Products, LossRows, Exponents)
+PRODUCTS = (ProductNorms, Products)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Plan:
         """Floating-point operations by stage."""
         p = self.problem
         m, k = p.cell.state_size, p.block
-        runs = [e for e in (False, True) if self.asks(Products, effective=e)]
+        runs = [e for e in (False, True) if self.asks(*PRODUCTS, effective=e)]
         passes = [e for e in (False, True) if self.asks(*BACKWARD, effective=e)]
         weights = 2 * sum(math.prod(s) for s in p.param_shapes.values())
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.recorder import Exponents, LossRows, Products
+from gradsim.recorder import Exponents, LossRows, ProductNorms, Products
 from gradsim.scaled import Scaled, combine, norm
 from gradsim_recorders.ranged import both, sized
 
@@ -36,13 +36,13 @@ class ProductNormRecorder(Recorder):
     """The Frobenius norm of P(t, k), and its log10, which also holds 1e-400 and 1e+400."""
 
     name = "product_norm"
-    stream = Products
+    stream = ProductNorms
 
     def variables(self, problem):
         return sized("product_norm", (*problem.pair_dims, "batch"), "Frobenius norm of ds_t/ds_k")
 
     def compute(self, piece):
-        return both("product_norm", combine(piece.norm, axis=-1))
+        return both("product_norm", piece.norm)
 
 
 class ProductSpectralNormRecorder(Recorder):

@@ -1,0 +1,81 @@
+"""Step Jacobians whose powers of two are taken out, so that their products stay in range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim.engine.backward import KEEP
+from gradsim.scaled import shift_of
+from gradsim.types import Array
+
+SMALL = 4
+"""Diagonal blocks up to this size are multiplied element by element."""
+
+_ROOM = {4: 56.0, 8: 480.0}
+"""Powers of two that a product may move either way while its square stays in the range of the dtype."""
+
+
+@dataclass(frozen=True)
+class ScaledJacobians:
+    """J_t = blocks[t - 1] * 2**exponent[t - 1], shapes (step, batch, g, k, k) and (step, batch, g).
+
+    `shifted` (step,) says where an exponent is not zero. `safe`: no product of any steps, whatever
+    its length, leaves the range; else the products have to be watched.
+    """
+
+    blocks: Array
+    exponent: Array
+    shifted: Array
+    safe: bool
+
+    @classmethod
+    def of(cls, blocks: Array) -> ScaledJacobians:
+        """Scale what can be known to need it before any product is made."""
+        drift = _drift(blocks) if blocks.shape[-1] <= 2 else None
+        if drift is None:
+            # Only single Jacobians that are extremely large or small.
+            exponent = shift_of(np.abs(blocks).max(axis=(-1, -2)), KEEP[blocks.itemsize] - 4)
+        else:
+            exponent = drift
+        if exponent.any():
+            blocks = np.ldexp(blocks, -exponent[..., None, None])
+        return cls(blocks, exponent, np.asarray(exponent.any(axis=(1, 2))), drift is not None)
+
+
+def _drift(blocks: Array) -> Array | None:
+    """Exponents that keep all products of small blocks in range, or None if there are none.
+
+    The logarithm of a product of steps k+1..t lies between the sums of those of the smallest and the
+    largest singular values. Both sums, less the exponents so far, stay within a quarter of the room
+    either way, so that every difference of two of them stays within half.
+    """
+    low, high = _log2_singular_values(blocks)
+    if not np.isfinite(low).all():
+        return None
+    exponent = np.zeros(blocks.shape[:-2], dtype=np.int32)
+    least, most = np.zeros((2, *blocks.shape[1:3]))
+    quarter = _ROOM[blocks.itemsize] / 4
+    for t in range(len(blocks)):
+        least, most = least + low[t], most + high[t]
+        if max(np.abs(least).max(), np.abs(most).max()) > quarter:
+            exponent[t] = np.rint((least + most) / 2)
+            least, most = least - exponent[t], most - exponent[t]
+            if max(np.abs(least).max(), np.abs(most).max()) > quarter:
+                return None
+    return exponent
+
+
+def _log2_singular_values(blocks: Array) -> tuple[Array, Array]:
+    """log2 of the smallest and largest singular value of blocks of size 1 or 2."""
+    with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
+        if blocks.shape[-1] == 1:
+            size = np.log2(np.abs(blocks[..., 0, 0].astype(np.float64)))
+            return size, size
+        b = blocks.astype(np.float64)
+        square = np.sum(b * b, axis=(-1, -2))
+        determinant = np.abs(b[..., 0, 0] * b[..., 1, 1] - b[..., 0, 1] * b[..., 1, 0])
+        gap = np.sqrt(np.maximum(square * square - 4 * determinant * determinant, 0))
+        largest = np.log2((square + gap) / 2) / 2
+        return np.log2(determinant) - largest, largest
