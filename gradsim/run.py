@@ -14,6 +14,7 @@ from gradsim.engine import backward, derivatives, lyapunov
 from gradsim.engine.jacobians import ScaledJacobians
 from gradsim.engine.layout import Tile, block_length, board_shape, cut, tile_shape, whole
 from gradsim.engine.loss import evaluate
+from gradsim.engine.norms import all_norms
 from gradsim.engine.plan import BACKWARD, FROM_JACOBIANS, PRODUCTS, Plan
 from gradsim.engine.products import NormBoard, walk_products, walk_rows
 from gradsim.engine.unroll import unroll
@@ -35,6 +36,7 @@ from gradsim.recorder import (
     steps_region,
 )
 from gradsim.registry import RunHooks
+from gradsim.scaled import Scaled
 from gradsim.task import Episode, Task
 from gradsim.types import Array, Params, StepData
 
@@ -79,8 +81,8 @@ class Run:
         self.feed = Feed(plan, sink, threads)
         self.advance = advance
         self.flops = plan.flops()
-        pairs = self.problem.sizes()["source"] * self.problem.batch * plan.runs_of(*PRODUCTS)
-        self._products_flops = self.flops["products"] / pairs
+        columns = self.problem.sizes()["source"] * self.problem.batch * max(1, len(plan.walked))
+        self._column_flops = self.flops["products"] / columns
         self.loss = self.penalty = 0.0
 
     def execute(self) -> None:
@@ -196,9 +198,16 @@ class Run:
             self.feed.piece(Exponents(values), flow.effective)
         if asked & {*PRODUCTS, LossRows}:
             scaled = ScaledJacobians.of(flow.jacobians)
+            if ProductNorms in asked and (size := self.plan.halved):
+                asked.remove(ProductNorms)
+                batches = (
+                    slice(b, min(b + size, self.problem.batch)) for b in range(0, self.problem.batch, size)
+                )
+                self.feed.in_parallel([self._norms_job(scaled, flow, batch) for batch in batches])
             if asked & {*PRODUCTS}:
                 boards = cut(whole(self.problem), board_shape(self.problem))
-                self.feed.in_parallel([self._products_job(scaled, flow, board) for board in boards])
+                norms = ProductNorms in asked
+                self.feed.in_parallel([self._products_job(scaled, flow, board, norms) for board in boards])
             if LossRows in asked:
                 self.feed.in_parallel([self._rows_job(scaled, flow, b) for b in range(self.problem.batch)])
 
@@ -211,12 +220,28 @@ class Run:
                 here = np.where(cut[:, None, None, None, None], 0, here)
             self.feed.piece(Jacobians(steps, here), flow.effective, steps_region(steps))
 
-    def _products_job(self, jacobians: ScaledJacobians, flow: Flow, area: Tile) -> Callable[[], None]:
+    def _norms_job(self, jacobians: ScaledJacobians, flow: Flow, batch: slice) -> Callable[[], None]:
+        def job() -> None:
+            self.feed.check()
+            squares, exponents = all_norms(jacobians, batch)
+            if flow.reach is not None:
+                beyond = np.arange(self.problem.steps + 1) < np.concatenate([[0], flow.reach])[:, None]
+                squares = np.where(beyond[..., None], 0 * squares, squares)
+            piece = ProductNorms(Scaled(np.sqrt(squares), exponents), {"batch": batch})
+            self.feed.piece(piece, flow.effective, {"batch": batch})
+            share = (batch.stop - batch.start) / self.problem.batch / self.plan.runs_of(ProductNorms)
+            self.advance("norms", self.flops["norms"] * share)
+
+        return job
+
+    def _products_job(
+        self, jacobians: ScaledJacobians, flow: Flow, area: Tile, with_norms: bool
+    ) -> Callable[[], None]:
         asks, effective = self.plan.asks, flow.effective
         tiles = cut(area, tile_shape(self.problem))
 
         def job() -> None:
-            board = NormBoard(self.problem, area) if asks(ProductNorms, effective=effective) else None
+            board = NormBoard(self.problem, area) if with_norms else None
             for tile in tiles:
                 blocks = TileBlocks(self.sink, self.problem, tile)
 
@@ -228,7 +253,7 @@ class Run:
                 blocks.finish()
                 self.feed.check()
                 share = (tile.sources.stop - tile.sources.start) * (tile.batch.stop - tile.batch.start)
-                self.advance("products", self._products_flops * share)
+                self.advance("products", self._column_flops * share)
             if board is not None:
                 self.feed.piece(board.piece(), effective, board.bounds)
 

@@ -29,7 +29,6 @@ from gradsim.cell import Cell
 from gradsim.data import schema
 from gradsim.data.sink import MemorySink, ZarrSink
 from gradsim.data.store import RunFolder, nearest_folder, open_run
-from gradsim.engine.layout import chunks
 from gradsim.engine.plan import Plan
 from gradsim.errors import InputError, PluginError
 from gradsim.mitigation import Mitigation
@@ -64,7 +63,7 @@ class Simulation:
             return sink.dataset(self._execute(sink, threads, progress, lambda fraction: None))
         folder = RunFolder(Path(store), self.provenance)
         with folder.writing(force):
-            zarr_sink = ZarrSink(self.plan.problem, self._variables(), folder.partial, chunks(self.plan))
+            zarr_sink = ZarrSink(self.plan.problem, self._variables(), folder.partial, self.plan.chunks())
             attributes = self._execute(
                 zarr_sink, threads, progress, lambda fraction: folder.update(progress=round(fraction, 4))
             )

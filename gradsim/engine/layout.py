@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim.engine import backward
 from gradsim.engine.jacobians import SMALL
-from gradsim.engine.plan import Plan
-from gradsim.recorder import Contributions, Jacobians, LossRows, Problem, ProductNorms, Products
+from gradsim.recorder import Pairs, Problem
 
 _BLOCK_BYTES = 32 * 2**20
 """Step Jacobians made in one vectorised call; a chunk of written products."""
@@ -22,6 +20,12 @@ _BOARD_BYTES = 16 * 2**20
 
 _BOARDS = 16
 """Into how many boards a run is cut at least, where it has so many tiles: work for as many threads."""
+
+_HALVED_BYTES = 2**28
+"""The norms of all pairs of one batch element, up to which they are made by halving."""
+
+_WORTH_HALVING = 24
+"""Blocks between 3 and this size are so quick to multiply that the work besides decides: for tiles."""
 
 _TILE_BYTES = 2**19
 """Products of a tile: they and their double stay in the second-level cache."""
@@ -57,6 +61,18 @@ def board_shape(problem: Problem) -> tuple[int, int]:
     return sources * across, batch * down
 
 
+def halves(problem: Problem) -> int:
+    """How many batch elements at a time have their norms made by halving; 0 where tiles are better.
+
+    Halving makes the norms of all pairs, and holds those of a batch element in memory.
+    """
+    p = problem
+    if p.pairs != Pairs() or 2 < p.block < _WORTH_HALVING or (p.steps + 1) ** 2 * 8 > _HALVED_BYTES:
+        return 0
+    chain = p.steps * p.groups * p.block**2 * 8
+    return int(np.clip(_BOARD_BYTES // chain, 1, max(1, p.batch // 4)))
+
+
 def cut(area: Tile, shape: tuple[int, int]) -> list[Tile]:
     """The tiles of this shape that make up an area, earliest and so longest sources first."""
     return [
@@ -82,20 +98,3 @@ def time_chunk(problem: Problem) -> int:
     sources, batch = tile_shape(problem)
     one = sources * batch * problem.cell.state_size * problem.block * problem.dtype.itemsize
     return int(np.clip(_BLOCK_BYTES // one, 1, problem.sizes()[problem.pair_dims[0]]))
-
-
-def chunks(plan: Plan) -> dict[str, dict[str, int]]:
-    """The chunks of each variable: what its stage fills in one block is a union of whole chunks."""
-    p = plan.problem
-    sources, batch = tile_shape(p)
-    in_time = {} if p.pair_dims[0] == "source" else {p.pair_dims[0]: time_chunk(p)}
-    every_pair = {d: p.sizes()[d] for d in p.pair_dims}
-    board_sources, board_batch = board_shape(p)
-    by_stream: dict[type, dict[str, int]] = {
-        Products: {"source": sources, "batch": batch, "lag": p.lags + 1, **in_time},
-        ProductNorms: {**every_pair, "source": board_sources, "batch": board_batch},
-        LossRows: {"batch": 1},
-        Jacobians: {"step": block_length(p)},
-        Contributions: {"step": backward.contribution_length(p.param_shapes, p.dtype)},
-    }
-    return {v.name: by_stream.get(r.stream, {}) for r, v in plan.variables()}

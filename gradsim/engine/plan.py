@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from gradsim.engine import backward, layout
 from gradsim.errors import BudgetError
 from gradsim.recorder import (
     Adjoints,
@@ -83,28 +84,62 @@ class Plan:
         matrices = m * p.block * self.needs_jacobians * (2 if self.changes_jacobians else 1)
         each = (p.steps + 1) * p.batch * p.dtype.itemsize
         dataset = {v.name: v.bytes(p) for _, v in self.variables() if self.in_memory}
-        return {"states": each * vectors, "step Jacobians": each * matrices, "work": _WORK_BYTES, **dataset}
+        norms = 2 * 12 * (p.steps + 1) ** 2 * self.halved
+        kept = {"states": each * vectors, "step Jacobians": each * matrices, "norms of two jobs": norms}
+        return {**kept, "work": _WORK_BYTES, **dataset}
 
     @property
     def memory_bytes(self) -> int:
         """What the run keeps in memory at its peak."""
         return sum(self.memory().values())
 
+    @property
+    def halved(self) -> int:
+        """How many batch elements at a time have their norms made by halving; 0: by tiles, if at all."""
+        return layout.halves(self.problem) if self.asks(ProductNorms) else 0
+
+    @property
+    def walked(self) -> list[bool]:
+        """For which of raw and effective the products are made one by one."""
+        streams = (Products,) if self.halved else PRODUCTS
+        return [e for e in (False, True) if self.asks(*streams, effective=e)]
+
     def flops(self) -> dict[str, float]:
         """Floating-point operations by stage."""
         p = self.problem
         m, k = p.cell.state_size, p.block
-        runs = [e for e in (False, True) if self.asks(*PRODUCTS, effective=e)]
         passes = [e for e in (False, True) if self.asks(*BACKWARD, effective=e)]
         weights = 2 * sum(math.prod(s) for s in p.param_shapes.values())
+        levels = 4 + 2 * max(0.0, math.log2(p.steps / 8))
+        halving = p.steps * levels * 2 * m * k * k + p.pair_count * 2 * m * k
         return {
             "forward": float(p.steps * p.batch * weights),
             "step Jacobians": float(p.steps * p.batch * 3 * m * k * self.needs_jacobians),
-            "products": float(len(runs) * p.product_count * p.batch * 2 * m * k * k),
+            "norms": float(bool(self.halved) * self.runs_of(ProductNorms) * p.batch * halving),
+            "products": float(len(self.walked) * p.product_count * p.batch * 2 * m * k * k),
             "loss rows": float(p.product_count * p.batch * 2 * m * k * self.asks(LossRows)),
             "backward": float(len(passes) * p.steps * p.batch * 2 * weights),
             "recorders": sum(r.flops(p) for r in self.recorders),
         }
+
+    def chunks(self) -> dict[str, dict[str, int]]:
+        """The chunks of each variable: what its stage fills in one block is a union of whole chunks."""
+        p = self.problem
+        sources, batch = layout.tile_shape(p)
+        in_time = {} if p.pair_dims[0] == "source" else {p.pair_dims[0]: layout.time_chunk(p)}
+        every_pair = {d: p.sizes()[d] for d in p.pair_dims}
+        board_sources, board_batch = layout.board_shape(p)
+        norms = {**every_pair, "source": board_sources, "batch": board_batch}
+        if at_once := layout.halves(p):
+            norms = {**every_pair, "batch": at_once}
+        by_stream: dict[type, dict[str, int]] = {
+            Products: {"source": sources, "batch": batch, "lag": p.lags + 1, **in_time},
+            ProductNorms: norms,
+            LossRows: {"batch": 1},
+            Jacobians: {"step": layout.block_length(p)},
+            Contributions: {"step": backward.contribution_length(p.param_shapes, p.dtype)},
+        }
+        return {v.name: by_stream.get(r.stream, {}) for r, v in self.variables()}
 
     def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
         """Raise BudgetError if the run does not fit, and say what reduces it."""

@@ -28,7 +28,7 @@ def test_a_plan_gives_dims_and_bytes_of_every_variable(gradsim_cli):
 
 
 def test_a_plan_gives_operations_by_stage(gradsim_cli):
-    result = gradsim_cli("plan", "--cell", "elman", "--set", "task.length=10", "--record", "product_norm")
+    result = gradsim_cli("plan", "--cell", "elman", "--set", "task.length=10", "--record", "jacobian_product")
     # 10 + 9 + ... + 1 products of 32 x 32 matrices
     assert row(result.output, "products") == "products 3.6 M"
 

@@ -12,6 +12,8 @@ import pytest
 
 import gradsim
 from gradsim import Cell, Episode, Pairs, Task
+from gradsim.engine.jacobians import ScaledJacobians
+from gradsim.engine.norms import all_norms
 from gradsim.errors import OutOfRangeWarning
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 
@@ -237,11 +239,14 @@ def exact_log_norms(jacobian, source):
     return found
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-@pytest.mark.parametrize("kind", ["ordinary", "vanishing", "exploding", "uneven", "zeros", "singular"])
-def test_norms_of_any_blocks_in_exact_arithmetic(size, kind, rng):
+KINDS = ["ordinary", "vanishing", "exploding", "uneven", "zeros", "singular", "nearly_annihilated"]
+of_any_size = pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+of_any_kind = pytest.mark.parametrize("kind", KINDS)
+SOME_PAIRS = [(60, 0), (60, 25), (30, 0), (45, 10), (31, 29), (7, 7)]
+
+
+def jacobians_of(kind, groups, k, rng):
     """Groups that part ways by hundreds of orders of magnitude, annihilated ones, singular blocks."""
-    groups, k = size
     jacobian = rng.standard_normal((60, 2, groups, k, k)) / np.sqrt(k)
     if kind == "vanishing":
         jacobian *= 2.0**-40
@@ -255,6 +260,18 @@ def test_norms_of_any_blocks_in_exact_arithmetic(size, kind, rng):
         jacobian[20, 0, 0] = 0
     if kind == "singular":
         jacobian[..., 0, :] = 0
+    if kind == "nearly_annihilated":
+        # The first half leaves one direction, which the second half multiplies by 1e-9.
+        jacobian[29, ..., 1:, :] = 0
+        jacobian[30, ..., :, 0] *= 1e-9
+    return jacobian
+
+
+@of_any_size
+@of_any_kind
+def test_norms_of_any_blocks_in_exact_arithmetic(size, kind, rng):
+    groups, k = size
+    jacobian = jacobians_of(kind, groups, k, rng)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)
         ds = gradsim.simulate(
@@ -263,6 +280,31 @@ def test_norms_of_any_blocks_in_exact_arithmetic(size, kind, rng):
             batch=2,
             record=["product_norm", "product_spectral_norm"],
         )
-    for t, source in [(60, 0), (60, 25), (30, 0), (45, 10), (7, 7)]:
+    for t, source in SOME_PAIRS:
         exact = np.array(exact_log_norms(jacobian[:t], source)) * np.log10(2)
         np.testing.assert_allclose(ds.product_norm_log10[t, source], exact, rtol=1e-12, atol=1e-12)
+
+
+@of_any_size
+@of_any_kind
+def test_halving_gives_the_norms_of_the_products(size, kind, rng):
+    """Inner products of Gram matrices, also of blocks for which a run would take tiles."""
+    groups, k = size
+    jacobian = jacobians_of(kind, groups, k, rng)
+    squares, exponents = all_norms(ScaledJacobians.of(jacobian), slice(0, 2))
+    for t, source in SOME_PAIRS:
+        with np.errstate(divide="ignore"):
+            found = np.log2(squares[t, source]) / 2 + exponents[t, source]
+        np.testing.assert_allclose(found, exact_log_norms(jacobian[:t], source), rtol=1e-12, atol=1e-11)
+    assert np.isnan(squares[np.triu_indices(61, 1)]).all()
+
+
+def test_halving_in_float32_is_as_good_as_multiplying_out(rng):
+    """Long products have rank one, and their inner products are small: none may lose its digits."""
+    jacobian = (rng.standard_normal((200, 3, 1, 40, 40)) / np.sqrt(40)).astype(np.float32)
+    squares, exponents = all_norms(ScaledJacobians.of(jacobian), slice(0, 3))
+    product = np.eye(40)
+    for t in range(200):
+        product = jacobian[t, 1, 0].astype(np.float64) @ product
+        found = np.sqrt(squares[t + 1, 0, 1]) * 2.0 ** exponents[t + 1, 0, 1]
+        assert found == pytest.approx(np.linalg.norm(product), rel=2e-5)
