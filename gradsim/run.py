@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradsim.cell import Cell
-from gradsim.data.sink import Block, Sink
+from gradsim.data.sink import Sink
 from gradsim.effective import Mitigated
-from gradsim.engine import backward, derivatives, lyapunov
-from gradsim.engine.jacobians import ScaledJacobians
-from gradsim.engine.layout import Tile, block_length, board_shape, cut, tile_shape, whole
+from gradsim.engine import backward, derivatives
+from gradsim.engine.layout import step_blocks
 from gradsim.engine.loss import evaluate
-from gradsim.engine.norms import all_norms
-from gradsim.engine.plan import BACKWARD, FROM_JACOBIANS, PRODUCTS, Plan
-from gradsim.engine.products import NormBoard, walk_products, walk_rows
+from gradsim.engine.plan import BACKWARD, FROM_JACOBIANS, Plan
 from gradsim.engine.unroll import unroll
 from gradsim.errors import NonFiniteError
-from gradsim.feed import Feed, TileBlocks
+from gradsim.feed import Feed
+from gradsim.jacobian_stages import Flow, JacobianStages
 from gradsim.mitigation import Draws, Pass, Penalty
 from gradsim.progress import Advance
 from gradsim.recorder import (
     Adjoints,
     Contributions,
-    Exponents,
     Forward,
     Gradient,
-    Jacobians,
-    LossRows,
     LossTerms,
-    ProductNorms,
-    Products,
     steps_region,
 )
 from gradsim.registry import RunHooks
-from gradsim.scaled import Scaled
 from gradsim.task import Episode, Task
 from gradsim.types import Array, Params, StepData
 
@@ -61,17 +53,6 @@ class Setup:
     checking: np.random.Generator
 
 
-@dataclass(frozen=True)
-class Flow:
-    """What carries adjoints back, raw or effective: step Jacobians, reach of the losses, pull."""
-
-    effective: bool
-    jacobians: Array | None
-    reach: Array | None
-    pull: backward.Pull
-    change: backward.Change | None = None
-
-
 class Run:
     """A run in progress; `execute` does it all. `loss` and `penalty` are its results besides the data."""
 
@@ -81,15 +62,14 @@ class Run:
         self.feed = Feed(plan, sink, threads)
         self.advance = advance
         self.flops = plan.flops()
-        columns = self.problem.sizes()["source"] * self.problem.batch * max(1, len(plan.walked))
-        self._column_flops = self.flops["products"] / columns
+        self.stages = JacobianStages(plan, sink, self.feed, advance)
         self.loss = self.penalty = 0.0
 
     def execute(self) -> None:
         """Do the stages that some recorder asked for."""
         self._forward()
         raw = self._raw_flow()
-        self._from_jacobians(raw)
+        self.stages.record(raw, self.evaluation.direct)
         adjoints = self._raw_adjoints(raw)
         if self.plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
             self._effective(raw, adjoints)
@@ -135,7 +115,7 @@ class Run:
     def _step_jacobians(self) -> Array:
         s, p = self.setup, self.problem
         blocks = np.empty((p.steps, p.batch, p.groups, p.block, p.block), dtype=p.dtype)
-        for steps in self._step_blocks():
+        for steps in step_blocks(self.problem):
             state, inputs, data = self.trajectory.at(steps)
             made = s.cell.step_jacobian(s.params, state, inputs, **data)
             if not np.isfinite(made).all():
@@ -147,17 +127,13 @@ class Run:
         blocks.flags.writeable = False
         return blocks
 
-    def _step_blocks(self) -> list[range]:
-        length, end = block_length(self.problem), self.problem.steps + 1
-        return [range(start, min(start + length, end)) for start in range(1, end, length)]
-
     # Effective: as changed by the mitigations.
 
     def _effective(self, raw: Flow, raw_adjoints: Adjoints | None) -> None:
         s, t = self.setup, self.trajectory
         mitigated = Mitigated(s.hooks, Pass(s.cell, s.params, t.states, t.inputs, t.step_data), s.draws)
         flow = self._effective_flow(raw, mitigated)
-        self._from_jacobians(flow)
+        self.stages.record(flow, self.evaluation.direct)
         if self.plan.asks(*BACKWARD, effective=True):
             adjoint = raw_adjoints.adjoint.value if raw_adjoints else None
             penalty = mitigated.penalty(adjoint, raw.jacobians, self._measured())
@@ -182,97 +158,6 @@ class Run:
             for recorder, variable in self.plan.variables()
             if recorder.full_name in self.setup.measured
         }
-
-    # Stages that raw and effective share.
-
-    def _from_jacobians(self, flow: Flow) -> None:
-        if flow.jacobians is None:
-            return
-        asked = {s for s in FROM_JACOBIANS if self.plan.asks(s, effective=flow.effective)}
-        if Jacobians in asked:
-            self._record_jacobians(flow, flow.jacobians)
-        if Exponents in asked:
-            values = lyapunov.exponents(flow.jacobians)
-            if flow.reach is not None and flow.reach[-1] > 0:
-                values = np.full_like(values, -np.inf)  # the last loss does not reach the start
-            self.feed.piece(Exponents(values), flow.effective)
-        if asked & {*PRODUCTS, LossRows}:
-            scaled = ScaledJacobians.of(flow.jacobians)
-            if ProductNorms in asked and (size := self.plan.halved):
-                asked.remove(ProductNorms)
-                batches = (
-                    slice(b, min(b + size, self.problem.batch)) for b in range(0, self.problem.batch, size)
-                )
-                self.feed.in_parallel([self._norms_job(scaled, flow, batch) for batch in batches])
-            if asked & {*PRODUCTS}:
-                boards = cut(whole(self.problem), board_shape(self.problem))
-                norms = ProductNorms in asked
-                self.feed.in_parallel([self._products_job(scaled, flow, board, norms) for board in boards])
-            if LossRows in asked:
-                self.feed.in_parallel([self._rows_job(scaled, flow, b) for b in range(self.problem.batch)])
-
-    def _record_jacobians(self, flow: Flow, blocks: Array) -> None:
-        for steps in self._step_blocks():
-            region = steps_region(steps)["step"]
-            here = blocks[region]
-            if flow.reach is not None:
-                cut = flow.reach[region] >= np.array(steps)
-                here = np.where(cut[:, None, None, None, None], 0, here)
-            self.feed.piece(Jacobians(steps, here), flow.effective, steps_region(steps))
-
-    def _norms_job(self, jacobians: ScaledJacobians, flow: Flow, batch: slice) -> Callable[[], None]:
-        def job() -> None:
-            self.feed.check()
-            squares, exponents = all_norms(jacobians, batch)
-            if flow.reach is not None:
-                beyond = np.arange(self.problem.steps + 1) < np.concatenate([[0], flow.reach])[:, None]
-                squares = np.where(beyond[..., None], 0 * squares, squares)
-            piece = ProductNorms(Scaled(np.sqrt(squares), exponents), {"batch": batch})
-            self.feed.piece(piece, flow.effective, {"batch": batch})
-            share = (batch.stop - batch.start) / self.problem.batch / self.plan.runs_of(ProductNorms)
-            self.advance("norms", self.flops["norms"] * share)
-
-        return job
-
-    def _products_job(
-        self, jacobians: ScaledJacobians, flow: Flow, area: Tile, with_norms: bool
-    ) -> Callable[[], None]:
-        asks, effective = self.plan.asks, flow.effective
-        tiles = cut(area, tile_shape(self.problem))
-
-        def job() -> None:
-            board = NormBoard(self.problem, area) if with_norms else None
-            for tile in tiles:
-                blocks = TileBlocks(self.sink, self.problem, tile)
-
-                def emit(piece: Products, blocks: TileBlocks = blocks) -> None:
-                    self.feed.into(blocks.block_for(piece), piece, effective)
-
-                wanted = emit if asks(Products, effective=effective) else None
-                walk_products(jacobians, self.problem, tile, flow.reach, board, wanted)
-                blocks.finish()
-                self.feed.check()
-                share = (tile.sources.stop - tile.sources.start) * (tile.batch.stop - tile.batch.start)
-                self.advance("products", self._column_flops * share)
-            if board is not None:
-                self.feed.piece(board.piece(), effective, board.bounds)
-
-        return job
-
-    def _rows_job(self, jacobians: ScaledJacobians, flow: Flow, b: int) -> Callable[[], None]:
-        def job() -> None:
-            batch = slice(b, b + 1)
-            with Block(self.sink, {"batch": batch}) as block:
-
-                def emit(piece: LossRows) -> None:
-                    self.feed.into(block, piece, flow.effective)
-
-                direct = self.evaluation.direct
-                walk_rows(jacobians, self.problem, direct, flow.reach, batch, emit)
-            share = self.problem.batch * self.plan.runs_of(LossRows)
-            self.advance("loss rows", self.flops["loss rows"] / share)
-
-        return job
 
     def _backward(
         self,

@@ -93,6 +93,12 @@ def block_length(problem: Problem) -> int:
     return int(np.clip(_BLOCK_BYTES // one, 1, problem.steps))
 
 
+def step_blocks(problem: Problem) -> list[range]:
+    """All steps, cut into blocks of that length."""
+    length, end = block_length(problem), problem.steps + 1
+    return [range(start, min(start + length, end)) for start in range(1, end, length)]
+
+
 def time_chunk(problem: Problem) -> int:
     """Times that one tile fills before it is written: full products need it short."""
     sources, batch = tile_shape(problem)

@@ -3,7 +3,7 @@
     python tests/reference/from_torch.py          # write the .npz files beside this script
     python tests/reference/from_torch.py --check  # compare them with this PyTorch, write nothing
 
-Needs the extra `peers`. The loss is L = (1/batch) sum over t, b of <q_tb, h_tb> with fixed random q.
+Needs the extra `bench`. The loss is L = (1/batch) sum over t, b of <q_tb, h_tb> with fixed random q.
 """
 
 from __future__ import annotations
