@@ -275,8 +275,9 @@ def draw(results):
     ax = figure.subplots()
     looks = {"torch": ("o", "#D55E00"), "jax": ("s", "#0072B2"), "jax by hand": ("^", "#009E73")}
     for name, (marker, colour) in looks.items():
-        there = [(row[name], work) for work, row in results.items() if name in row]
+        there = [(row[name], i) for i, row in enumerate(results.values()) if name in row]
         ax.plot(*zip(*there, strict=True), marker, color=colour, label=name)
+    ax.set_yticks(range(len(results)), list(results))
     ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.set(xscale="log", xlabel="Time of the peer over time of gradsim (1)")
     ax.invert_yaxis()
