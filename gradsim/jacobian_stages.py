@@ -81,8 +81,7 @@ class JacobianStages:
 
     def _norms_job(self, jacobians: ScaledJacobians, flow: Flow, batch: slice) -> Callable[[], None]:
         def job() -> None:
-            self.feed.check()
-            squares, exponents = all_norms(jacobians, batch)
+            squares, exponents = all_norms(jacobians, batch, self.feed.check)
             if flow.reach is not None:
                 beyond = np.arange(self.problem.steps + 1) < np.concatenate([[0], flow.reach])[:, None]
                 squares = np.where(beyond[..., None], 0 * squares, squares)

@@ -14,7 +14,7 @@ product loses digits; such pairs, and those that leave the range, are multiplied
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,14 +45,20 @@ class Chain:
     exponent: Array
 
 
-def all_norms(jacobians: ScaledJacobians, batch: slice) -> tuple[Array, Array]:
-    """Squared norms and exponents of the norms of all P(t, k), (time, source, batch); NaN for t < k."""
+def all_norms(
+    jacobians: ScaledJacobians, batch: slice, check: Callable[[], None] = lambda: None
+) -> tuple[Array, Array]:
+    """Squared norms and exponents of the norms of all P(t, k), (time, source, batch); NaN for t < k.
+
+    `check` is called now and then, and may raise to leave.
+    """
     steps, size, groups, k, _ = jacobians.blocks[:, batch].shape
     squares = np.full((steps + 1, steps + 1, size), np.nan)
     exponents = np.zeros(squares.shape, dtype=np.int32)
     diagonal = np.arange(steps + 1)
     squares[diagonal, diagonal] = groups * k
     for low, high in _intervals(0, steps):
+        check()
         if high - low <= _DIRECT:
             for source in range(low, high):
                 chain = _after(jacobians, batch, source, high)
