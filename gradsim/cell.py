@@ -14,6 +14,7 @@ from gradsim import autodiff
 from gradsim.errors import unknown
 from gradsim.plugin import Plugin
 from gradsim.types import Array, Params, StepData
+from gradsim.unrolled import Parallel, Unrolled
 
 
 class Cell(Plugin, ABC):
@@ -93,6 +94,28 @@ class Cell(Plugin, ABC):
     def initial_state(self) -> Array:
         """The state s_0 of a run that is given none, shape (m,): zeros."""
         return np.zeros(self.state_size)
+
+    # Many steps at once. A cell may override both, for speed.
+
+    def unroll(
+        self, params: Params, state: Array, inputs: Array, step_data: StepData, parallel: Parallel
+    ) -> Unrolled:
+        """Take a block of steps from `state` (batch, m): inputs and step data (steps, batch, ...).
+
+        The same numbers as `step`, to rounding. `parallel` runs independent jobs on threads; what they
+        compute must not depend on how many there are.
+        """
+        states = np.empty((len(inputs) + 1, *state.shape), dtype=state.dtype)
+        states[0] = state
+        for t, x in enumerate(inputs):
+            here = {name: data[t] for name, data in step_data.items()}
+            states[t + 1] = self.step(params, states[t], x, np, **here)
+        return Unrolled(self, params, states, inputs, step_data)
+
+    @property
+    def saved_size(self) -> int:
+        """The floats that `unroll` keeps for each step and batch element, besides the state."""
+        return 0
 
     # Derivatives. A cell may override them with analytic ones, for speed.
 
