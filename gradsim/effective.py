@@ -22,12 +22,15 @@ class Mitigated:
     run: Pass
     draws: Draws
 
-    def jacobians(self, raw: Array, measured: Mapping[str, Array]) -> BackwardJacobian:
-        """The Jacobians that carry the adjoint back, and how far each loss reaches."""
+    def jacobians(
+        self, steps: range, given: BackwardJacobian, measured: Mapping[str, Array]
+    ) -> BackwardJacobian:
+        """The Jacobians that carry the adjoint back through some steps, and how far each loss reaches."""
+        raw = given.blocks
         changed = self.hooks(
             "gradsim_backward_jacobian",
             run=self.run,
-            steps=range(1, len(raw) + 1),
+            steps=steps,
             jacobian=raw,
             measured=measured,
             draws=self.draws,
@@ -37,10 +40,10 @@ class Mitigated:
                 f"gradsim_backward_jacobian should return a BackwardJacobian, not {type(changed).__name__}; "
                 "use dataclasses.replace on what yield gave"
             )
-        if changed.blocks.shape != raw.shape or changed.reach.shape != raw.shape[:1]:
+        if changed.blocks.shape != raw.shape or changed.reach.shape != given.reach.shape:
             raise PluginError(
                 f"gradsim_backward_jacobian returned blocks {changed.blocks.shape} and reach "
-                f"{changed.reach.shape} where {raw.shape} and {raw.shape[:1]} are needed"
+                f"{changed.reach.shape} where {raw.shape} and {given.reach.shape} are needed"
             )
         if not np.isfinite(changed.blocks).all():
             raise NonFiniteError("gradsim_backward_jacobian returned Jacobians that are not finite")

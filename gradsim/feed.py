@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import cast
 
 import numpy as np
 
@@ -14,18 +16,37 @@ from gradsim.data.sink import Block, Bounds, Sink
 from gradsim.engine.layout import Tile, time_chunk
 from gradsim.engine.plan import Plan
 from gradsim.errors import OutOfRangeWarning
-from gradsim.recorder import Piece, Problem, Products
+from gradsim.recorder import Piece, Problem, Products, Region
 from gradsim.scaled import Scaled
 from gradsim.types import Array
 
 
 class Feed:
-    """Takes pieces from any thread."""
+    """Takes pieces from any thread. `with` it: its own threads end there, and what is open is written."""
 
     def __init__(self, plan: Plan, sink: Sink, threads: int) -> None:
         self.plan, self.sink, self.threads = plan, sink, threads
         self._out_of_range: Counter[str] = Counter()
         self._stop, self._lock = threading.Event(), threading.Lock()
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._rolling = Rolling(sink, plan.chunks())
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.shutdown()
+        if kind is None:
+            self._rolling.finish()
+            self._warn()
+
+    def stretch(self, piece: Piece, effective: bool = False) -> None:
+        """Record a piece of those that come one after the other along time."""
+        for name, values in self._computed(piece, effective):
+            self._rolling.write(name, piece.region, values)
 
     def piece(self, piece: Piece, effective: bool = False, bounds: Bounds | None = None) -> None:
         """Record a piece that fills a block of its own."""
@@ -36,11 +57,19 @@ class Feed:
     def into(self, block: Block, piece: Piece, effective: bool) -> None:
         """Record a piece that is a part of a block."""
         self.check()
+        for name, values in self._computed(piece, effective):
+            block.write(name, piece.region, values)
+
+    def _computed(self, piece: Piece, effective: bool) -> Iterator[tuple[str, Array]]:
+        prefix = "effective_" if effective else ""
         for recorder in self.plan.recorders:
             if recorder.stream is type(piece) and recorder.effective == effective:
-                prefix = "effective_" if effective else ""
                 for name, values in recorder.compute(piece).items():
-                    block.write(prefix + name, piece.region, self._plain(prefix + name, values))
+                    yield prefix + name, self._plain(prefix + name, values)
+
+    def settle(self) -> None:
+        """Write what stretches have left open, so that it can be read."""
+        self._rolling.finish()
 
     def check(self) -> None:
         """Leave a job when another one has failed or Ctrl-C was pressed."""
@@ -58,24 +87,23 @@ class Feed:
 
     def in_parallel(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Do independent jobs on threads; stop them all at the first error or Ctrl-C."""
-        if self.threads == 1:
+        if self._pool is None or len(jobs) == 1:
             for job in jobs:
                 job()
             return
-        with ThreadPoolExecutor(self.threads) as pool:
-            futures = [pool.submit(job) for job in jobs]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-                for future in futures:
-                    if future.done():
-                        future.result()
-            finally:
-                if any(not future.done() for future in futures):
-                    self._stop.set()
-                for future in futures:
-                    future.cancel()
+        futures = [self._pool.submit(job) for job in jobs]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+            for future in futures:
+                if future.done():
+                    future.result()
+        finally:
+            if any(not future.done() for future in futures):
+                self._stop.set()
+            for future in futures:
+                future.cancel()
 
-    def warn(self) -> None:
+    def _warn(self) -> None:
         """Say once which values did not fit."""
         if self._out_of_range:
             lost = (
@@ -88,6 +116,38 @@ class Feed:
                 OutOfRangeWarning,
                 stacklevel=6,
             )
+
+
+class Rolling:
+    """Blocks along time that fill up as a run passes over it, forward or back, and are written when full."""
+
+    def __init__(self, sink: Sink, chunks: Mapping[str, Mapping[str, int]]) -> None:
+        self.sink, self.chunks = sink, chunks
+        self._open: dict[tuple[str, int], tuple[Block, int]] = {}
+
+    def write(self, name: str, region: Region, values: Array) -> None:
+        """Take the values of a stretch of the first dim of a variable."""
+        dim = self.sink.variables[name].dims[0]
+        rows, total = cast(slice, region[dim]), self.sink.sizes[dim]
+        length = self.chunks[name].get(dim, total)
+        for index in range(rows.start // length, -(-rows.stop // length)):
+            bounds = slice(index * length, min((index + 1) * length, total))
+            here = slice(max(rows.start, bounds.start), min(rows.stop, bounds.stop))
+            block, missing = self._open.pop(
+                (name, index), (Block(self.sink, {dim: bounds}), bounds.stop - bounds.start)
+            )
+            block.write(name, {dim: here}, values[here.start - rows.start : here.stop - rows.start])
+            missing -= here.stop - here.start
+            if missing:
+                self._open[name, index] = block, missing
+            else:
+                block.write_out()
+
+    def finish(self) -> None:
+        """Write what is open."""
+        for block, _ in self._open.values():
+            block.write_out()
+        self._open.clear()
 
 
 class TileBlocks:

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from gradsim.data.sink import Block, Sink
-from gradsim.engine import backward, lyapunov
+from gradsim.engine.cuts import parts
 from gradsim.engine.jacobians import ScaledJacobians
-from gradsim.engine.layout import Tile, board_shape, cut, step_blocks, tile_shape, whole
+from gradsim.engine.layout import Tile, board_shape, cut, tile_shape
+from gradsim.engine.layout import whole as whole_of
+from gradsim.engine.lyapunov import LyapunovSum
 from gradsim.engine.norms import all_norms
 from gradsim.engine.plan import FROM_JACOBIANS, PRODUCTS, Plan
 from gradsim.engine.products import NormBoard, walk_products, walk_rows
+from gradsim.engine.unroll import part
 from gradsim.feed import Feed, TileBlocks
+from gradsim.mitigation import BackwardJacobian
 from gradsim.progress import Advance
 from gradsim.recorder import Exponents, Jacobians, LossRows, ProductNorms, Products, steps_region
 from gradsim.scaled import Scaled
 from gradsim.types import Array
+from gradsim.unrolled import Unrolled
+
+
+class Flow(Protocol):
+    """Step Jacobians, raw or as changed by the mitigations."""
+
+    effective: bool
+
+    def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
+        """Those of some steps that have been taken, and how far the losses at these steps reach."""
 
 
 @dataclass(frozen=True)
-class Flow:
-    """What carries adjoints back, raw or effective: step Jacobians, reach of the losses, pull."""
+class Whole:
+    """The step Jacobians of a whole run: blocks (step, batch, g, k, k), reach (step,) or None for 0."""
 
-    effective: bool
-    jacobians: Array | None
+    blocks: Array
     reach: Array | None
-    pull: backward.Pull
-    change: backward.Change | None = None
 
 
 class JacobianStages:
@@ -42,60 +54,91 @@ class JacobianStages:
         columns = self.problem.sizes()["source"] * self.problem.batch * max(1, len(plan.walked))
         self._column_flops = self.flops["products"] / columns
 
-    def record(self, flow: Flow, direct: Array) -> None:
-        """Make and record what is asked for of this flow; `direct` is q_t = dL_t/ds_t."""
-        if flow.jacobians is None:
-            return
+    def record(self, flow: Flow, sweep: Iterable[tuple[range, Unrolled | None]]) -> Whole | None:
+        """Record what is asked for of single Jacobians; keep them all if something needs that.
+
+        `sweep` gives the granules of the run, from the first to the last.
+        """
         asked = {s for s in FROM_JACOBIANS if self.plan.asks(s, effective=flow.effective)}
-        if Jacobians in asked:
-            self._record_jacobians(flow, flow.jacobians)
-        if Exponents in asked:
-            values = lyapunov.exponents(flow.jacobians)
-            if flow.reach is not None and flow.reach[-1] > 0:
+        keep = self.plan.keeps_jacobians(effective=flow.effective)
+        p = self.problem
+        blocks = np.empty((p.steps, p.batch, p.groups, p.block, p.block), dtype=p.dtype) if keep else None
+        reach = np.zeros(p.steps, dtype=np.int64)
+        exponents = LyapunovSum(p.batch, p.groups, p.block) if Exponents in asked else None
+        for granule, taken in sweep:
+            if not (asked or keep):
+                continue
+            for steps in parts(granule, p):
+                made = flow.jacobians(steps, taken and part(taken, granule, steps))
+                rows = steps_region(steps)["step"]
+                reach[rows] = made.reach
+                if blocks is not None:
+                    blocks[rows] = made.blocks
+                if Jacobians in asked:
+                    cut = made.reach >= np.array(steps)
+                    here = (
+                        np.where(cut[:, None, None, None, None], 0, made.blocks) if cut.any() else made.blocks
+                    )
+                    self.feed.stretch(Jacobians(steps, here), flow.effective)
+                if exponents is not None:
+                    exponents.add(made.blocks, self.feed.in_parallel)
+                self.advance("step Jacobians", self.flops["step Jacobians"] * len(steps) / p.steps)
+        if exponents is not None:
+            values = exponents.exponents()
+            if reach[-1] > 0:
                 values = np.full_like(values, -np.inf)  # the last loss does not reach the start
             self.feed.piece(Exponents(values), flow.effective)
-        if asked & {*PRODUCTS, LossRows}:
-            scaled = ScaledJacobians.of(flow.jacobians)
-            if ProductNorms in asked and self.plan.halved:
-                asked.remove(ProductNorms)
-                size, count = self.plan.halved, self.problem.batch
-                parts = [slice(b, min(b + size, count)) for b in range(0, count, size)]
-                self.feed.in_parallel([self._norms_job(scaled, flow, part) for part in parts])
-            if asked & {*PRODUCTS}:
-                boards = cut(whole(self.problem), board_shape(self.problem))
-                norms = ProductNorms in asked
-                self.feed.in_parallel([self._products_job(scaled, flow, board, norms) for board in boards])
-            if LossRows in asked:
-                self.feed.in_parallel(
-                    [self._rows_job(scaled, flow, direct, b) for b in range(self.problem.batch)]
-                )
+        if blocks is None:
+            return None
+        blocks.flags.writeable = False
+        return Whole(blocks, reach if reach.any() else None)
 
-    def _record_jacobians(self, flow: Flow, blocks: Array) -> None:
-        for steps in step_blocks(self.problem):
-            region = steps_region(steps)["step"]
-            here = blocks[region]
-            if flow.reach is not None:
-                cut = flow.reach[region] >= np.array(steps)
-                here = np.where(cut[:, None, None, None, None], 0, here)
-            self.feed.piece(Jacobians(steps, here), flow.effective, steps_region(steps))
+    def products(self, whole: Whole, effective: bool, direct: Array | None) -> None:
+        """Make and record what is asked for of products; `direct` is q_t = dL_t/ds_t at all times."""
+        asked = {s for s in (*PRODUCTS, LossRows) if self.plan.asks(s, effective=effective)}
+        if not asked:
+            return
+        scaled = ScaledJacobians.of(whole.blocks)
+        if ProductNorms in asked and self.plan.halved:
+            asked.remove(ProductNorms)
+            size, count = self.plan.halved, self.problem.batch
+            batches = [slice(b, min(b + size, count)) for b in range(0, count, size)]
+            self.feed.in_parallel([self._norms_job(scaled, whole.reach, effective, b) for b in batches])
+        if asked & {*PRODUCTS}:
+            boards = cut(whole_of(self.problem), board_shape(self.problem))
+            norms = ProductNorms in asked
+            self.feed.in_parallel(
+                [self._products_job(scaled, whole.reach, effective, board, norms) for board in boards]
+            )
+        if LossRows in asked and direct is not None:
+            self.feed.in_parallel(
+                [self._rows_job(scaled, whole.reach, effective, direct, b) for b in range(self.problem.batch)]
+            )
 
-    def _norms_job(self, jacobians: ScaledJacobians, flow: Flow, batch: slice) -> Callable[[], None]:
+    def _norms_job(
+        self, jacobians: ScaledJacobians, reach: Array | None, effective: bool, batch: slice
+    ) -> Callable[[], None]:
         def job() -> None:
             squares, exponents = all_norms(jacobians, batch, self.feed.check)
-            if flow.reach is not None:
-                beyond = np.arange(self.problem.steps + 1) < np.concatenate([[0], flow.reach])[:, None]
+            if reach is not None:
+                beyond = np.arange(self.problem.steps + 1) < np.concatenate([[0], reach])[:, None]
                 squares = np.where(beyond[..., None], 0 * squares, squares)
             piece = ProductNorms(Scaled(np.sqrt(squares), exponents), {"batch": batch})
-            self.feed.piece(piece, flow.effective, {"batch": batch})
+            self.feed.piece(piece, effective, {"batch": batch})
             share = (batch.stop - batch.start) / self.problem.batch / self.plan.runs_of(ProductNorms)
             self.advance("norms", self.flops["norms"] * share)
 
         return job
 
     def _products_job(
-        self, jacobians: ScaledJacobians, flow: Flow, area: Tile, with_norms: bool
+        self,
+        jacobians: ScaledJacobians,
+        reach: Array | None,
+        effective: bool,
+        area: Tile,
+        with_norms: bool,
     ) -> Callable[[], None]:
-        asks, effective = self.plan.asks, flow.effective
+        asks = self.plan.asks
         tiles = cut(area, tile_shape(self.problem))
 
         def job() -> None:
@@ -107,7 +150,7 @@ class JacobianStages:
                     self.feed.into(blocks.block_for(piece), piece, effective)
 
                 wanted = emit if asks(Products, effective=effective) else None
-                walk_products(jacobians, self.problem, tile, flow.reach, board, wanted)
+                walk_products(jacobians, self.problem, tile, reach, board, wanted)
                 blocks.finish()
                 self.feed.check()
                 share = (tile.sources.stop - tile.sources.start) * (tile.batch.stop - tile.batch.start)
@@ -117,15 +160,17 @@ class JacobianStages:
 
         return job
 
-    def _rows_job(self, jacobians: ScaledJacobians, flow: Flow, direct: Array, b: int) -> Callable[[], None]:
+    def _rows_job(
+        self, jacobians: ScaledJacobians, reach: Array | None, effective: bool, direct: Array, b: int
+    ) -> Callable[[], None]:
         def job() -> None:
             batch = slice(b, b + 1)
             with Block(self.sink, {"batch": batch}) as block:
 
                 def emit(piece: LossRows) -> None:
-                    self.feed.into(block, piece, flow.effective)
+                    self.feed.into(block, piece, effective)
 
-                walk_rows(jacobians, self.problem, direct, flow.reach, batch, emit)
+                walk_rows(jacobians, self.problem, direct, reach, batch, emit)
             share = self.problem.batch * self.plan.runs_of(LossRows)
             self.advance("loss rows", self.flops["loss rows"] / share)
 

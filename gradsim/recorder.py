@@ -176,22 +176,25 @@ def steps_region(steps: range) -> dict[str, slice]:
     return {"step": slice(steps.start - 1, steps.stop - 1)}
 
 
+def times_region(steps: range) -> dict[str, slice]:
+    """The times after some steps; time 0 goes with step 1."""
+    return {"time": slice(steps.start if steps.start > 1 else 0, steps.stop)}
+
+
 @dataclass(frozen=True)
 class Forward:
-    """The forward pass: states (time, batch, m)."""
+    """The forward pass at some times: states (time, batch, m)."""
 
     states: Array
-
-    region: ClassVar[Region] = {}
+    region: Region
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The weighted loss of each step and batch element, (step, batch), before the mean over batch."""
+    """The weighted losses of some steps, (step, batch), before the mean over batch."""
 
     values: Array
-
-    region: ClassVar[Region] = {}
+    region: Region
 
 
 @dataclass(frozen=True)
@@ -242,15 +245,14 @@ class LossRows:
 
 @dataclass(frozen=True)
 class Adjoints:
-    """dL/ds_t at every time: adjoint (time, batch, m), exponent (time, batch, 1).
+    """dL/ds_t at some times: adjoint (time, batch, m), exponent (time, batch, 1).
 
     `factor` (time, batch): size after the mitigations of the backward step over size before.
     """
 
     adjoint: Scaled
     factor: Array
-
-    region: ClassVar[Region] = {}
+    region: Region
 
 
 @dataclass(frozen=True)

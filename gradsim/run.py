@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,27 +10,33 @@ import numpy as np
 from gradsim.cell import Cell
 from gradsim.data.sink import Sink
 from gradsim.effective import Mitigated
-from gradsim.engine import backward, derivatives
-from gradsim.engine.layout import step_blocks
-from gradsim.engine.loss import evaluate
+from gradsim.engine import derivatives
+from gradsim.engine.backward import Change, GradientSum, Return, ThroughJacobians
+from gradsim.engine.checkpoint import Schedule
+from gradsim.engine.cuts import granules, parts
+from gradsim.engine.loss import Loss
 from gradsim.engine.plan import BACKWARD, FROM_JACOBIANS, Plan
-from gradsim.engine.unroll import unroll
+from gradsim.engine.unroll import Start, Tape, part, probe
 from gradsim.errors import NonFiniteError
 from gradsim.feed import Feed
-from gradsim.jacobian_stages import Flow, JacobianStages
-from gradsim.mitigation import Draws, Pass, Penalty
+from gradsim.jacobian_stages import JacobianStages, Whole
+from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty
 from gradsim.progress import Advance
 from gradsim.recorder import (
     Adjoints,
     Contributions,
     Forward,
     Gradient,
+    LossRows,
     LossTerms,
+    Problem,
     steps_region,
+    times_region,
 )
 from gradsim.registry import RunHooks
 from gradsim.task import Episode, Task
 from gradsim.types import Array, Params, StepData
+from gradsim.unrolled import Unrolled
 
 _CHECKED_POSITIONS = 4
 
@@ -56,137 +62,209 @@ class Setup:
 class Run:
     """A run in progress; `execute` does it all. `loss` and `penalty` are its results besides the data."""
 
-    def __init__(self, setup: Setup, plan: Plan, sink: Sink, advance: Advance, threads: int) -> None:
-        self.setup, self.plan, self.sink = setup, plan, sink
-        self.problem = plan.problem
-        self.feed = Feed(plan, sink, threads)
-        self.advance = advance
+    def __init__(
+        self, setup: Setup, plan: Plan, feed: Feed, sink: Sink, advance: Advance, schedule: Schedule
+    ) -> None:
+        s = self.setup = setup
+        self.plan, self.sink, self.feed, self.advance = plan, sink, feed, advance
+        p = self.problem = plan.problem
         self.flops = plan.flops()
-        self.stages = JacobianStages(plan, sink, self.feed, advance)
-        self.loss = self.penalty = 0.0
+        self.stages = JacobianStages(plan, sink, feed, advance)
+        start = Start(s.cell, s.params, s.initial_state, s.inputs, s.step_data)
+        self.tape = Tape(start, granules(p), schedule, feed.in_parallel)
+        self.losses = Loss(s.cell, s.task, s.episode, s.readout, p.steps)
+        self.penalty = 0.0
+        vectors = p.steps + 1, p.batch, p.cell.state_size
+        self._states: Array | None = None
+        self._direct = np.zeros(vectors, dtype=p.dtype) if plan.asks(LossRows) else None
+
+    @property
+    def loss(self) -> float:
+        """The loss, averaged over the batch."""
+        return self.losses.total
 
     def execute(self) -> None:
         """Do the stages that some recorder asked for."""
-        self._forward()
-        raw = self._raw_flow()
-        self.stages.record(raw, self.evaluation.direct)
-        adjoints = self._raw_adjoints(raw)
-        if self.plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
-            self._effective(raw, adjoints)
-        self.feed.warn()
-
-    def _forward(self) -> None:
-        s = self.setup
-        self.trajectory = unroll(s.cell, s.params, s.inputs, s.initial_state, s.step_data)
+        probe(self.tape.start)
         self._check_derivatives()
-        self.feed.piece(Forward(self.trajectory.states))
-        self.evaluation = evaluate(s.cell, self.trajectory.states, s.task, s.episode, s.readout)
-        self.loss = float(self.evaluation.terms.sum() / self.problem.batch)
-        self.feed.piece(LossTerms(self.evaluation.terms))
-        self._done("forward")
+        raw = _Raw(self.setup)
+        whole = self.stages.record(raw, self._forward())
+        if whole is not None:
+            self.stages.products(whole, False, self._direct)
+        adjoint = None
+        if self.plan.asks(*BACKWARD, effective=False) or self.plan.penalty_needs_adjoint:
+            adjoint = self._backward(raw)
+        if self.plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
+            self._effective(raw, whole, adjoint)
+
+    def _forward(self) -> Iterator[tuple[range, Unrolled]]:
+        """Take all granules, and record what is of the forward pass."""
+        for steps, taken in self.tape.forward():
+            after = taken.states[1:]
+            times = times_region(steps)
+            states = taken.states if steps.start == 1 else after
+            self.feed.stretch(Forward(states, times))
+            self.feed.stretch(LossTerms(self.losses.terms(steps, after), steps_region(steps)))
+            self._keep(times["time"], states)
+            if self._direct is not None:
+                self._direct[steps.start : steps.stop] = self.losses.direct(steps, after)
+            self.advance("forward", self.flops["forward"] * len(steps) / self.problem.steps)
+            yield steps, taken
+
+    def _keep(self, times: slice, states: Array) -> None:
+        if self.plan.needs_states:
+            if self._states is None:
+                shape = self.problem.steps + 1, *states.shape[1:]
+                self._states = states if len(states) == shape[0] else np.empty(shape, dtype=states.dtype)
+            if self._states is not states:
+                self._states[times] = states
 
     def _check_derivatives(self) -> None:
         """Free derivatives are checked where this run goes; analytic ones by the conformance kit."""
-        s = self.setup
+        s, p = self.setup, self.problem
         methods = [m for m in derivatives.METHODS if not s.cell.analytic(m)]
         if not methods:
             return
-        t = np.sort(s.checking.integers(self.problem.steps, size=_CHECKED_POSITIONS))
-        b = s.checking.integers(self.problem.batch, size=_CHECKED_POSITIONS)
-        state, inputs, data = self.trajectory.at(range(1, self.problem.steps + 1))
-        here = {n: x[t, b] for n, x in data.items()}
-        point = derivatives.Point.of(s.params, state[t, b], inputs[t, b], here)
+        near = range(1, granules(p)[0].stop)
+        taken = self.tape.start.take(near, s.initial_state, self.feed.in_parallel)
+        t = np.sort(s.checking.integers(len(near), size=_CHECKED_POSITIONS))
+        b = s.checking.integers(p.batch, size=_CHECKED_POSITIONS)
+        here = {n: x[t, b] for n, x in taken.step_data.items()}
+        point = derivatives.Point.of(s.params, taken.states[t, b], taken.inputs[t, b], here)
         derivatives.check(s.cell, point, s.checking, methods)
 
-    # Raw: the dynamics itself, outside every hook.
-
-    def _raw_flow(self) -> Flow:
-        pull = backward.pull_with_cell(self.setup.cell, self.setup.params, self.trajectory)
-        jacobians = self._step_jacobians() if self.plan.needs_jacobians else None
-        return Flow(False, jacobians, None, pull)
-
-    def _raw_adjoints(self, raw: Flow) -> Adjoints | None:
-        if not (self.plan.asks(*BACKWARD, effective=False) or self.plan.penalty_needs_adjoint):
-            return None
-        adjoints = backward.backward(raw.pull, self.evaluation.direct)
-        self._backward(raw, adjoints)
-        return adjoints
-
-    def _step_jacobians(self) -> Array:
-        s, p = self.setup, self.problem
-        blocks = np.empty((p.steps, p.batch, p.groups, p.block, p.block), dtype=p.dtype)
-        for steps in step_blocks(self.problem):
-            state, inputs, data = self.trajectory.at(steps)
-            made = s.cell.step_jacobian(s.params, state, inputs, **data)
-            if not np.isfinite(made).all():
-                t, b = (int(i) for i in np.argwhere(~np.isfinite(made))[0][:2])
-                where = f"step {steps.start + t}, batch {b}"
-                raise NonFiniteError(f"{s.cell!r}: the step Jacobian is not finite, first at {where}")
-            blocks[steps_region(steps)["step"]] = made
-            self.advance("step Jacobians", self.flops["step Jacobians"] * len(steps) / p.steps)
-        blocks.flags.writeable = False
-        return blocks
+    def _backward(
+        self,
+        flow: _Raw | _Effective,
+        mitigated: Mitigated | None = None,
+        penalty: Penalty | None = None,
+    ) -> Array | None:
+        """Walk back and record; the whole adjoint if a penalty needs it."""
+        p, asks = self.problem, self.plan.asks
+        state_gradient = None if penalty is None else penalty.state_gradient
+        back = Return(p.batch, p.cell.state_size, p.dtype, flow.change)
+        total = GradientSum()
+        keep = mitigated is None and self.plan.penalty_needs_adjoint
+        whole = np.empty((p.steps + 1, p.batch, p.cell.state_size), dtype=p.dtype) if keep else None
+        for granule, taken in self.tape.backward():
+            for steps, here, reach in flow.backward(granule, taken, p):
+                after = here.states[1:]
+                direct = self.losses.direct(steps, after)
+                if state_gradient is not None:
+                    direct += state_gradient[steps.start : steps.stop].astype(p.dtype)
+                stretch = back.through(steps, here, direct, reach)
+                adjoint, factor = stretch.adjoint, stretch.factor
+                if steps.start == 1:
+                    first = np.zeros_like(direct[0]) if state_gradient is None else state_gradient[0]
+                    adjoint, factor = stretch.after(*back.start(first.astype(p.dtype)))
+                times = times_region(steps)
+                self.feed.stretch(Adjoints(adjoint, factor, times), flow.effective)
+                if whole is not None:
+                    whole[times["time"]] = adjoint.value
+                if asks(Contributions, effective=flow.effective):
+                    parts = stretch.contributions() | self.losses.readout_contributions(steps, after)
+                    self.feed.stretch(Contributions(steps, parts), flow.effective)
+                if asks(Gradient, effective=flow.effective):
+                    total.add(stretch.gradient() | self.losses.readout_gradient(steps, after))
+                share = len(steps) / p.steps / self.plan.runs_of(*BACKWARD)
+                self.advance("backward", self.flops["backward"] * share)
+        if asks(Gradient, effective=flow.effective):
+            values = total.values()
+            if mitigated and penalty:
+                values = {n: g + penalty.gradient.get(n, 0) for n, g in values.items()}
+            gradient = mitigated.gradient(values) if mitigated else Gradient(values, 1.0)
+            self.feed.piece(gradient, flow.effective)
+        return whole
 
     # Effective: as changed by the mitigations.
 
-    def _effective(self, raw: Flow, raw_adjoints: Adjoints | None) -> None:
-        s, t = self.setup, self.trajectory
-        mitigated = Mitigated(s.hooks, Pass(s.cell, s.params, t.states, t.inputs, t.step_data), s.draws)
-        flow = self._effective_flow(raw, mitigated)
-        self.stages.record(flow, self.evaluation.direct)
+    def _effective(self, raw: _Raw, whole: Whole | None, adjoint: Array | None) -> None:
+        s, t = self.setup, self.tape.start
+        states = t.state[None] if self._states is None else self._states  # if no hook asks for them
+        mitigated = Mitigated(s.hooks, Pass(s.cell, s.params, states, t.inputs, t.step_data), s.draws)
+        measured = self._measured()
+        change = mitigated.adjoint if s.hooks.uses("gradsim_backward_step") else None
+        changed = self.plan.changes_jacobians
+        flow = _Effective(raw, whole, mitigated if changed else None, measured, change)
+        if self.plan.asks(*FROM_JACOBIANS, effective=True):
+            sweep = self.tape.forward() if whole is None else ((g, None) for g in self.tape.granules)
+            effective = self.stages.record(flow, sweep)
+            if effective is not None:
+                self.stages.products(effective, True, self._direct)
         if self.plan.asks(*BACKWARD, effective=True):
-            adjoint = raw_adjoints.adjoint.value if raw_adjoints else None
-            penalty = mitigated.penalty(adjoint, raw.jacobians, self._measured())
+            penalty = mitigated.penalty(adjoint, None if whole is None else whole.blocks, measured)
             self.penalty = float(penalty.value)
-            direct = self.evaluation.direct
-            if penalty.state_gradient is not None:
-                direct = direct + penalty.state_gradient.astype(direct.dtype)
-            adjoints = backward.backward(flow.pull, direct, flow.reach, flow.change)
-            self._backward(flow, adjoints, mitigated, penalty)
-
-    def _effective_flow(self, raw: Flow, mitigated: Mitigated) -> Flow:
-        change = mitigated.adjoint if self.setup.hooks.uses("gradsim_backward_step") else None
-        if raw.jacobians is None or not self.plan.changes_jacobians:
-            return Flow(True, raw.jacobians, None, raw.pull, change)
-        changed = mitigated.jacobians(raw.jacobians, self._measured())
-        reach = changed.reach if changed.reach.any() else None
-        return Flow(True, changed.blocks, reach, backward.pull_with_jacobians(changed.blocks), change)
+            self._backward(flow, mitigated, penalty)
 
     def _measured(self) -> dict[str, Array]:
+        self.feed.settle()
         return {
             variable.name: self.sink.read(variable.name)
             for recorder, variable in self.plan.variables()
             if recorder.full_name in self.setup.measured
         }
 
-    def _backward(
-        self,
-        flow: Flow,
-        adjoints: Adjoints,
-        mitigated: Mitigated | None = None,
-        penalty: Penalty | None = None,
-    ) -> None:
-        s, asks = self.setup, self.plan.asks
-        self.feed.piece(adjoints, flow.effective)
-        if asks(Contributions, effective=flow.effective):
-            for piece in backward.contributions(s.cell, s.params, self.trajectory, adjoints.adjoint):
-                readout = self.evaluation.readout_contributions(piece.steps)
-                whole = Contributions(piece.steps, {**piece.parts, **readout.parts})
-                self.feed.piece(whole, flow.effective, steps_region(piece.steps))
-        if asks(Gradient, effective=flow.effective):
-            values = self._gradient(adjoints)
-            if mitigated and penalty:
-                values = {n: g + penalty.gradient.get(n, 0) for n, g in values.items()}
-            gradient = mitigated.gradient(values) if mitigated else Gradient(values, 1.0)
-            self.feed.piece(gradient, flow.effective)
-        self.advance("backward", self.flops["backward"] / self.plan.runs_of(*BACKWARD))
 
-    def _gradient(self, adjoints: Adjoints) -> Params:
+class _Raw:
+    """The dynamics itself, outside every hook."""
+
+    effective = False
+    change = None
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
+        """The step Jacobians of the cell; all losses reach all the way."""
         s = self.setup
-        scaled = backward.gradient(s.cell, s.params, self.trajectory, adjoints.adjoint)
-        readout = self.evaluation.readout_contributions(range(1, self.problem.steps + 1)).parts
-        own = {n: g.value for n, g in scaled.items()}
-        return own | {n: g.value.sum(axis=0) for n, g in readout.items()}
+        assert taken is not None
+        blocks = s.cell.step_jacobian(s.params, taken.states[:-1], taken.inputs, **taken.step_data)
+        if not np.isfinite(blocks).all():
+            t, b = (int(i) for i in np.argwhere(~np.isfinite(blocks))[0][:2])
+            where = f"step {steps.start + t}, batch {b}"
+            raise NonFiniteError(f"{s.cell!r}: the step Jacobian is not finite, first at {where}")
+        blocks.flags.writeable = False
+        return BackwardJacobian(blocks, np.zeros(len(steps), dtype=np.int64))
 
-    def _done(self, stage: str) -> None:
-        self.advance(stage, self.flops[stage])
+    def backward(
+        self, granule: range, taken: Unrolled, problem: Problem
+    ) -> Iterator[tuple[range, Unrolled, Array | None]]:
+        """The granule as it is."""
+        yield granule, taken, None
+
+
+@dataclass(frozen=True)
+class _Effective:
+    """What carries adjoints back when mitigations have changed it."""
+
+    raw: _Raw
+    whole: Whole | None
+    mitigated: Mitigated | None
+    measured: Mapping[str, Array]
+    change: Change | None
+
+    effective = True
+
+    def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
+        """The raw step Jacobians, as the mitigations that change them do."""
+        if self.whole is not None:
+            kept = self.whole.blocks[steps_region(steps)["step"]]
+            given = BackwardJacobian(kept, np.zeros(len(steps), dtype=np.int64))
+        else:
+            given = self.raw.jacobians(steps, taken)
+        return given if self.mitigated is None else self.mitigated.jacobians(steps, given, self.measured)
+
+    def backward(
+        self, granule: range, taken: Unrolled, problem: Problem
+    ) -> Iterator[tuple[range, Unrolled, Array | None]]:
+        """The granule, from its end, in parts that go through changed Jacobians; or as it is."""
+        if self.mitigated is None:
+            yield granule, taken, None
+            return
+        for steps in reversed(parts(granule, problem)):
+            here = part(taken, granule, steps)
+            made = self.jacobians(steps, here)
+            through = ThroughJacobians(
+                here.cell, here.params, here.states, here.inputs, here.step_data, made.blocks
+            )
+            yield steps, through, made.reach

@@ -31,6 +31,7 @@ from gradsim.data.sink import MemorySink, ZarrSink
 from gradsim.data.store import RunFolder, nearest_folder, open_run
 from gradsim.engine.plan import Plan
 from gradsim.errors import InputError, PluginError
+from gradsim.feed import Feed
 from gradsim.mitigation import Mitigation
 from gradsim.progress import progress as show_progress
 from gradsim.recorder import Pairs, Problem, Recorder
@@ -60,12 +61,16 @@ class Simulation:
         self.plan.refuse_beyond(memory, _free_disk(store) if store is not None else None)
         if store is None:
             sink = MemorySink(self.plan.problem, self._variables())
-            return sink.dataset(self._execute(sink, threads, progress, lambda fraction: None))
+            return sink.dataset(self._execute(sink, threads, memory, progress, lambda fraction: None))
         folder = RunFolder(Path(store), self.provenance)
         with folder.writing(force):
             zarr_sink = ZarrSink(self.plan.problem, self._variables(), folder.partial, self.plan.chunks())
             attributes = self._execute(
-                zarr_sink, threads, progress, lambda fraction: folder.update(progress=round(fraction, 4))
+                zarr_sink,
+                threads,
+                memory,
+                progress,
+                lambda fraction: folder.update(progress=round(fraction, 4)),
             )
             zarr_sink.finish(attributes)
         return open_run(store)
@@ -73,10 +78,16 @@ class Simulation:
     def _variables(self) -> list[Any]:
         return [variable for _, variable in self.plan.variables()]
 
-    def _execute(self, sink: Any, threads: int, show: bool | None, note: Any) -> dict[str, Any]:
+    def _execute(
+        self, sink: Any, threads: int, memory: float | None, show: bool | None, note: Any
+    ) -> dict[str, Any]:
         total = sum(self.plan.flops().values())
-        with threadpool_limits(1), show_progress(total, show, note) as advance:
-            run = Run(self.setup, self.plan, sink, advance, threads)
+        with (
+            threadpool_limits(1),
+            show_progress(total, show, note) as advance,
+            Feed(self.plan, sink, threads) as feed,
+        ):
+            run = Run(self.setup, self.plan, feed, sink, advance, self.plan.schedule(memory))
             run.execute()
         return schema.dataset_attributes(self.provenance, run.loss, run.penalty)
 

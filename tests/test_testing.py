@@ -606,23 +606,27 @@ class Swallows(Scale):
 
 
 @dataclass(frozen=True, eq=False)
-class ReusesItsBuffer(Mitigation):
-    name = "proof_reuses_its_buffer"
+class ChangesItsMind(Mitigation):
+    name = "proof_changes_its_mind"
 
-    buffer = []  # noqa: RUF012
+    penalised = []  # noqa: RUF012
 
     @hookimpl(wrapper=True)
     def gradsim_backward_jacobian(self):
         flow = yield
-        self.buffer[:] = [0.5 * flow.blocks]
-        return replace(flow, blocks=self.buffer[0])
+        return replace(flow, blocks=(0.5 * WRONG if self.penalised else 0.5) * flow.blocks)
 
     @hookimpl(wrapper=True)
     def gradsim_penalty(self):
         penalty = yield
-        if self.buffer:
-            self.buffer[0] *= WRONG
+        self.penalised.append(True)
         return penalty
+
+    @hookimpl(wrapper=True)
+    def gradsim_backward(self):
+        gradient = yield
+        self.penalised.clear()
+        return gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -662,7 +666,7 @@ MITIGATION_PROOFS = [
     ("composes", MakesSlow(once=True)),
     ("zero_adjoint", Normalises()),
     ("errors_pass_through", Swallows()),
-    ("effective_products", ReusesItsBuffer()),
+    ("effective_products", ChangesItsMind()),
     ("penalty_gradient", Decay(of_params=WRONG)),
     ("penalty_gradient", Decay(of_states=WRONG)),
 ]

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import autograd.numpy as anp
 import numpy as np
 
 from gradsim import autodiff
 from gradsim.cell import Cell
 from gradsim.errors import InputError, NonFiniteError
-from gradsim.recorder import Contributions
 from gradsim.scaled import Scaled
 from gradsim.task import Episode, Task
 from gradsim.types import Array, Params
 
 READOUT = ("readout_W", "readout_b")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """`terms` (step, batch): weighted losses. `direct` (time, batch, m): q_t = dL_t/ds_t.
-
-    `outputs` (step, batch, features) are what the readout sees and `slopes` (step, batch, output)
-    the derivative of L with respect to what it says; both None without a task.
-    """
-
-    terms: Array
-    direct: Array
-    outputs: Array | None = None
-    slopes: Array | None = None
-
-    def readout_contributions(self, steps: range) -> Contributions:
-        """What enters the gradient of the readout in a range of steps."""
-        if self.outputs is None or self.slopes is None:
-            return Contributions(steps, {})
-        rows = slice(steps.start - 1, steps.stop - 1)
-        weight = self.slopes[rows].swapaxes(1, 2) @ self.outputs[rows]
-        bias = self.slopes[rows].sum(axis=1)
-        zero = np.zeros(len(steps), dtype=np.int32)
-        return Contributions(
-            steps,
-            {
-                READOUT[0]: Scaled(weight, zero[:, None, None]),
-                READOUT[1]: Scaled(bias, zero[:, None]),
-            },
-        )
 
 
 def init_readout(cell: Cell, task: Task, rng: np.random.Generator) -> Params:
@@ -55,44 +22,83 @@ def init_readout(cell: Cell, task: Task, rng: np.random.Generator) -> Params:
     return {READOUT[0]: weight, READOUT[1]: np.zeros(task.output_size)}
 
 
-def evaluate(
-    cell: Cell, states: Array, task: Task | None, episode: Episode | None, readout: Params
-) -> Evaluation:
-    """The loss and its direct derivatives.
+class Loss:
+    """The loss at every step, and q_t = dL_t/ds_t, stretch by stretch.
 
     Without a task the loss is the sum of the last outputs, averaged over the batch: its adjoint at
     the last time is 1/batch in every component that a readout would see.
     """
-    seen = _seen(cell)
-    outputs = states[1:, :, seen]
-    direct = np.zeros_like(states)
-    if task is None or episode is None:
-        terms = np.zeros(outputs.shape[:2], dtype=states.dtype)
-        terms[-1] = outputs[-1].sum(axis=-1)
-        direct[-1][:, seen] = 1 / states.shape[1]
-        return Evaluation(terms, direct)
-    weight, bias = (readout[n] for n in READOUT)
-    said = outputs @ weight.T + bias
-    weights = episode.weights.astype(states.dtype)
-    slopes, terms = autodiff.gradient(lambda y: weights * _loss(task, y, episode), said)
-    if not np.isfinite(terms).all():
-        t, b = (int(i) for i in np.argwhere(~np.isfinite(terms))[0])
-        raise NonFiniteError(
-            f"{task!r}: the loss is {terms[t, b]} for the first time at step {t + 1}, batch {b}"
-        )
-    slopes = (slopes / states.shape[1]).astype(states.dtype)
-    direct[1:, :, seen] = slopes @ weight
-    return Evaluation(terms, direct, outputs, slopes)
+
+    def __init__(
+        self, cell: Cell, task: Task | None, episode: Episode | None, readout: Params, steps: int
+    ) -> None:
+        self.task, self.episode, self.readout, self.steps = task, episode, readout, steps
+        self.seen = _seen(cell)
+        self.total = 0.0
+        self._slopes: Array | None = None
+
+    def terms(self, steps: range, states: Array) -> Array:
+        """The weighted losses (step, batch) of these steps, from the states after them; once a step."""
+        outputs = states[:, :, self.seen]
+        if self.task is None or self.episode is None:
+            terms = np.zeros(outputs.shape[:2], dtype=states.dtype)
+            if steps.stop > self.steps:
+                terms[-1] = outputs[-1].sum(axis=-1)
+        else:
+            terms, slopes = self._evaluated(self.task, self.episode, steps, outputs)
+            if self._slopes is None:
+                self._slopes = np.empty((self.steps, *slopes.shape[1:]), dtype=states.dtype)
+            self._slopes[_rows(steps)] = slopes / states.shape[1]
+        self.total += float(terms.sum(dtype=np.float64)) / states.shape[1]
+        return terms
+
+    def direct(self, steps: range, states: Array) -> Array:
+        """q, shape (step, batch, m), at the states after these steps."""
+        direct = np.zeros_like(states)
+        if self._slopes is not None:
+            direct[:, :, self.seen] = self._slopes[_rows(steps)] @ self.readout[READOUT[0]]
+        elif steps.stop > self.steps:
+            direct[-1][:, self.seen] = 1 / states.shape[1]
+        return direct
+
+    def readout_contributions(self, steps: range, states: Array) -> dict[str, Scaled]:
+        """What enters the gradient of the readout at these steps, from the states after them."""
+        if self._slopes is None:
+            return {}
+        slopes, none = self._slopes[_rows(steps)], np.zeros(len(steps), dtype=np.int32)
+        weight = slopes.swapaxes(1, 2) @ states[:, :, self.seen]
+        parts = (Scaled(weight, none[:, None, None]), Scaled(slopes.sum(axis=1), none[:, None]))
+        return dict(zip(READOUT, parts, strict=True))
+
+    def readout_gradient(self, steps: range, states: Array) -> dict[str, Scaled]:
+        """The sum of these contributions."""
+        parts = self.readout_contributions(steps, states)
+        return {n: Scaled(p.mantissa.sum(axis=0), np.zeros((), dtype=np.int32)) for n, p in parts.items()}
+
+    def _evaluated(self, task: Task, episode: Episode, steps: range, outputs: Array) -> tuple[Array, Array]:
+        weight, bias = (self.readout[n] for n in READOUT)
+        targets, weights = episode.targets[_rows(steps)], episode.weights[_rows(steps)].astype(outputs.dtype)
+
+        def weighted(said: Array) -> Array:
+            value: Array = task.loss(said, targets, anp)
+            if value.shape != weights.shape:
+                raise InputError(
+                    f"{task!r}: loss() has shape {value.shape} where (step, batch) = {weights.shape} is "
+                    f"needed; targets have shape {targets.shape}, outputs {said.shape}"
+                )
+            return weights * value
+
+        slopes, terms = autodiff.gradient(weighted, outputs @ weight.T + bias)
+        if not np.isfinite(terms).all():
+            t, b = (int(i) for i in np.argwhere(~np.isfinite(terms))[0])
+            raise NonFiniteError(
+                f"{task!r}: the loss is {terms[t, b]} for the first time at step {steps.start + t}, batch {b}"
+            )
+        return terms, slopes
 
 
-def _loss(task: Task, outputs: Array, episode: Episode) -> Array:
-    value: Array = task.loss(outputs, episode.targets, anp)
-    if value.shape != episode.weights.shape:
-        raise InputError(
-            f"{task!r}: loss() has shape {value.shape} where (step, batch) = {episode.weights.shape} is "
-            f"needed; targets have shape {episode.targets.shape}, outputs {outputs.shape}"
-        )
-    return value
+def _rows(steps: range) -> slice:
+    return slice(steps.start - 1, steps.stop - 1)
 
 
 def _seen(cell: Cell) -> Array:

@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import psutil
 
-from gradsim.engine import backward, layout
+from gradsim.engine import layout
+from gradsim.engine.checkpoint import Schedule
+from gradsim.engine.cuts import granule_length, granules, jacobian_length
 from gradsim.errors import BudgetError
 from gradsim.recorder import (
     Adjoints,
@@ -23,10 +26,16 @@ from gradsim.recorder import (
     Recorder,
     Variable,
 )
-from gradsim.registry import RunHooks
+from gradsim.registry import RUN_HOOKS, RunHooks
 
-_WORK_BYTES = 128 * 2**20
-"""What tracing, tiles and one block of contributions may take besides the arrays that are kept."""
+_WORK_BYTES = 32 * 2**20
+"""What tracing and tiles may take besides the arrays that are kept."""
+
+_TAPE_BYTES = 128 * 2**20
+"""Steps beyond this are taken again on the way back, unless a budget is given."""
+
+_STRETCH_BYTES = 4 * 2**20
+"""A chunk of what is written along time."""
 
 BACKWARD = (Adjoints, Contributions, Gradient)
 FROM_JACOBIANS = (Jacobians, ProductNorms, Products, LossRows, Exponents)
@@ -60,11 +69,25 @@ class Plan:
         asked = self.asks(*BACKWARD, effective=True)
         return asked and self.hooks.uses("gradsim_penalty", "adjoint")
 
+    def keeps_jacobians(self, effective: bool) -> bool:
+        """Whether all step Jacobians must be kept: for products, or for a penalty."""
+        if self.asks(*PRODUCTS, LossRows, effective=effective):
+            return True
+        asked = self.asks(*BACKWARD, effective=True) and not effective
+        return asked and self.hooks.uses("gradsim_penalty", "jacobian")
+
     @property
-    def needs_jacobians(self) -> bool:
-        """Whether step Jacobians must be kept: products, or a changed backward pass, need them."""
-        for_hooks = self.changes_jacobians or self.hooks.uses("gradsim_penalty", "jacobian")
-        return self.asks(*FROM_JACOBIANS) or (for_hooks and self.asks(*BACKWARD, effective=True))
+    def makes_jacobians(self) -> bool:
+        """Whether step Jacobians are made at all."""
+        asked = self.asks(*BACKWARD, effective=True)
+        return self.asks(*FROM_JACOBIANS) or (asked and self.changes_jacobians) or self.keeps_jacobians(False)
+
+    @property
+    def needs_states(self) -> bool:
+        """Whether a mitigation may read all states."""
+        return self.asks(*BACKWARD, *FROM_JACOBIANS, effective=True) and any(
+            self.hooks.uses(hook, "run") for hook in RUN_HOOKS
+        )
 
     @property
     def changes_jacobians(self) -> bool:
@@ -77,20 +100,46 @@ class Plan:
         return sum(v.bytes(self.problem) for _, v in self.variables())
 
     def memory(self) -> dict[str, int]:
-        """The bytes of each part that is kept in memory."""
+        """The bytes of each part that is kept in memory, besides the tape."""
         p = self.problem
-        m = p.cell.state_size
-        vectors = 2 * m + p.cell.input_size + 2 * m * self.asks(*BACKWARD)
-        matrices = m * p.block * self.needs_jacobians * (2 if self.changes_jacobians else 1)
-        each = (p.steps + 1) * p.batch * p.dtype.itemsize
+        m, length = p.cell.state_size, granule_length(p)
+        state = p.batch * m * p.dtype.itemsize
+        whole = (p.steps + 1) * state
+        params = sum(math.prod(s) for s in p.param_shapes.values()) * p.dtype.itemsize
+        kept = self.keeps_jacobians(False) + (
+            self.keeps_jacobians(True) and (self.changes_jacobians or not self.keeps_jacobians(False))
+        )
+        granule = length * (6 * state + 2 * p.batch * p.cell.saved_size * p.dtype.itemsize)
         dataset = {v.name: v.bytes(p) for _, v in self.variables() if self.in_memory}
-        norms = 2 * 12 * (p.steps + 1) ** 2 * self.halved
-        kept = {"states": each * vectors, "step Jacobians": each * matrices, "norms of two jobs": norms}
-        return {**kept, "work": _WORK_BYTES, **dataset}
+        found = {
+            "inputs": p.steps * p.batch * (p.cell.input_size * p.dtype.itemsize + 8),
+            "states": whole * self.needs_states,
+            "losses by state": whole * self.asks(LossRows),
+            "adjoints": whole * self.penalty_needs_adjoint,
+            "step Jacobians": p.steps * state * p.block * kept,
+            "Jacobians at work": 3 * jacobian_length(p) * state * p.block * self.makes_jacobians,
+            "contributions at work": 2 * length * params * self.asks(Contributions),
+            "steps at work": granule,
+            "norms of two jobs": 2 * 12 * (p.steps + 1) ** 2 * self.halved,
+            "work": _WORK_BYTES,
+            **dataset,
+        }
+        return {name: size for name, size in found.items() if size}
+
+    def schedule(self, memory: float | None) -> Schedule:
+        """Which steps are kept for the way back, in what a budget leaves for it."""
+        p = self.problem
+        room: float = 0
+        if self.asks(*BACKWARD):
+            room = _TAPE_BYTES if memory is None else max(0, memory - self.memory_bytes)
+        state = p.batch * p.cell.state_size * p.dtype.itemsize
+        saved = p.batch * p.cell.saved_size * p.dtype.itemsize
+        cost = -(-granule_length(p) * (state + saved) // state)
+        return Schedule(len(granules(p)), cost, int(room // state))
 
     @property
     def memory_bytes(self) -> int:
-        """What the run keeps in memory at its peak."""
+        """What the run needs in memory at least."""
         return sum(self.memory().values())
 
     @property
@@ -114,7 +163,7 @@ class Plan:
         halving = p.steps * levels * 2 * m * k * k + p.pair_count * 2 * m * k
         return {
             "forward": float(p.steps * p.batch * weights),
-            "step Jacobians": float(p.steps * p.batch * 3 * m * k * self.needs_jacobians),
+            "step Jacobians": float(p.steps * p.batch * 3 * m * k * self.makes_jacobians),
             "norms": float(bool(self.halved) * self.runs_of(ProductNorms) * p.batch * halving),
             "products": float(len(self.walked) * p.product_count * p.batch * 2 * m * k * k),
             "loss rows": float(p.product_count * p.batch * 2 * m * k * self.asks(LossRows)),
@@ -136,10 +185,17 @@ class Plan:
             Products: {"source": sources, "batch": batch, "lag": p.lags + 1, **in_time},
             ProductNorms: norms,
             LossRows: {"batch": 1},
-            Jacobians: {"step": layout.block_length(p)},
-            Contributions: {"step": backward.contribution_length(p.param_shapes, p.dtype)},
         }
-        return {v.name: by_stream.get(r.stream, {}) for r, v in self.variables()}
+        return {v.name: by_stream.get(r.stream) or self._along_time(v) for r, v in self.variables()}
+
+    def _along_time(self, variable: Variable) -> dict[str, int]:
+        """Chunks of what comes stretch by stretch; none of its own for what comes at once."""
+        if not variable.dims or variable.dims[0] not in ("time", "step"):
+            return {}
+        length = self.problem.sizes()[variable.dims[0]]
+        return {
+            variable.dims[0]: int(np.clip(_STRETCH_BYTES * length // variable.bytes(self.problem), 1, length))
+        }
 
     def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
         """Raise BudgetError if the run does not fit, and say what reduces it."""

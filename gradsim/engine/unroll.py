@@ -1,66 +1,125 @@
-"""The forward pass."""
+"""The forward pass, granule by granule, and the way back over them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradsim.cell import Cell
+from gradsim.engine.checkpoint import Schedule
 from gradsim.errors import NonFiniteError, PluginError
 from gradsim.types import Array, Params, StepData
+from gradsim.unrolled import Parallel, Unrolled
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """All states (time 0..T, batch, m), inputs (step, batch, input) and step data of a run."""
+class Start:
+    """What decides a trajectory: `inputs` and `step_data` (steps, batch, ...), `state` (batch, m)."""
 
-    states: Array
+    cell: Cell
+    params: Params
+    state: Array
     inputs: Array
     step_data: StepData
 
-    def at(self, steps: range) -> tuple[Array, Array, dict[str, Array]]:
-        """What `step` saw in a range of steps 1..T: old states, inputs, step data."""
+    def take(self, steps: range, state: Array, parallel: Parallel) -> Unrolled:
+        """The given steps, from the state before the first of them.
+
+        Raises
+        ------
+        NonFiniteError
+            A state is NaN or infinite; names the first time and batch element.
+        """
         rows = slice(steps.start - 1, steps.stop - 1)
-        return self.states[rows], self.inputs[rows], {n: x[rows] for n, x in self.step_data.items()}
+        data = {n: x[rows] for n, x in self.step_data.items()}
+        with np.errstate(all="ignore"):
+            taken = self.cell.unroll(self.params, state, self.inputs[rows], data, parallel)
+        _refuse_non_finite(self.cell, taken.states, steps)
+        taken.states.flags.writeable = False
+        return taken
 
-    @property
-    def steps(self) -> int:
-        """The number T of steps."""
-        return len(self.inputs)
+
+class Tape:
+    """The granules of a run, each as it was taken; what is not kept is taken again.
+
+    `recomputed` counts the steps that were.
+    """
+
+    def __init__(self, start: Start, granules: list[range], schedule: Schedule, parallel: Parallel) -> None:
+        self.start, self.granules, self.schedule, self.parallel = start, granules, schedule, parallel
+        for array in (start.state, start.inputs, *start.step_data.values()):
+            array.flags.writeable = False
+        self.recomputed = 0
+        # Snapshots, the last one on top: number of a granule and the state before it.
+        self._snapshots: list[tuple[int, Array]] = []
+        self._kept: dict[int, Unrolled] = {}
+
+    def forward(self) -> Iterator[tuple[range, Unrolled]]:
+        """Take all steps, and keep what the way back will need."""
+        if len(self._kept) == len(self.granules):
+            yield from ((steps, self._kept[i]) for i, steps in enumerate(self.granules))
+            return
+        self._snapshots, self._kept = [(0, self.start.state)], {}
+        yield from self._taken(len(self.granules))
+
+    def backward(self) -> Iterator[tuple[range, Unrolled]]:
+        """The granules from the last back. The first time right after `forward`, later from anew."""
+        everything = self.schedule.ahead(len(self.granules), 0) == 0
+        if not self._snapshots:
+            self._snapshots = [(0, self.start.state)]
+        end = len(self.granules)
+        while self._snapshots:
+            first, _ = self._snapshots[-1]
+            if first not in self._kept:
+                for steps, _ in self._taken(end):
+                    self.recomputed += len(steps)
+                first, _ = self._snapshots[-1]
+            for i in range(end - 1, first - 1, -1):
+                yield self.granules[i], self._kept[i] if everything else self._kept.pop(i)
+            end = first
+            if everything:
+                return
+            self._snapshots.pop()
+
+    def _taken(self, end: int) -> Iterator[tuple[range, Unrolled]]:
+        """From the last snapshot to granule `end`, leaving more snapshots and the last stretch whole."""
+        first, state = self._snapshots[-1]
+        while first < end:
+            ahead = self.schedule.ahead(end - first, len(self._snapshots) - 1)
+            for i in range(first, first + (ahead or end - first)):
+                taken = self.start.take(self.granules[i], state, self.parallel)
+                state = taken.states[-1]
+                if not ahead:
+                    self._kept[i] = taken
+                yield self.granules[i], taken
+            if not ahead:
+                return
+            first += ahead
+            self._snapshots.append((first, state.copy()))
 
 
-def unroll(
-    cell: Cell, params: Params, inputs: Array, initial_state: Array, step_data: StepData
-) -> Trajectory:
-    """Run the cell from `initial_state` (batch, m) over `inputs` (step, batch, input).
+def part(taken: Unrolled, granule: range, steps: range) -> Unrolled:
+    """Some of the steps of a granule, without what the cell saved."""
+    first, last = steps.start - granule.start, steps.stop - granule.start
+    data = {n: x[first:last] for n, x in taken.step_data.items()}
+    return Unrolled(taken.cell, taken.params, taken.states[first : last + 1], taken.inputs[first:last], data)
+
+
+def probe(start: Start) -> None:
+    """Take one step, to see that the cell keeps its contract.
 
     Raises
     ------
     PluginError
         `step` changes its arguments or returns a wrong shape or dtype.
-    NonFiniteError
-        A state is NaN or infinite; names the first time and batch element.
     """
-    states = np.empty((len(inputs) + 1, *initial_state.shape), dtype=inputs.dtype)
-    states[0] = initial_state
-    _probe(cell, params, states[0], inputs[0], {n: x[0] for n, x in step_data.items()})
-    with np.errstate(all="ignore"):
-        for t, x in enumerate(inputs):
-            here = {name: data[t] for name, data in step_data.items()}
-            states[t + 1] = cell.step(params, states[t], x, np, **here)
-    _refuse_non_finite(cell, states)
-    for array in (states, inputs, *step_data.values()):
-        array.flags.writeable = False
-    return Trajectory(states, inputs, step_data)
-
-
-def _probe(cell: Cell, params: Params, state: Array, inputs: Array, data: StepData) -> None:
-    """One step in front of the run, to see that the cell keeps its contract."""
+    cell, params, state, inputs = start.cell, start.params, start.state.copy(), start.inputs[0].copy()
     given = {"state": state, "inputs": inputs, **{f"params[{n!r}]": p for n, p in params.items()}}
     before = {name: value.copy() for name, value in given.items()}
     with np.errstate(all="ignore"):
-        new = cell.step(params, state, inputs, np, **data)
+        new = cell.step(params, state, inputs, np, **{n: x[0] for n, x in start.step_data.items()})
     for name, value in given.items():
         if not np.array_equal(value, before[name], equal_nan=True):
             raise PluginError(f"{cell!r}: step() changes its argument {name}; compute a new array instead")
@@ -76,11 +135,12 @@ def _probe(cell: Cell, params: Params, state: Array, inputs: Array, data: StepDa
         )
 
 
-def _refuse_non_finite(cell: Cell, states: Array) -> None:
-    bad = ~np.isfinite(states)
-    if bad.any():
-        t, b, i = (int(index) for index in np.argwhere(bad)[0])
-        raise NonFiniteError(
-            f"{cell!r}: the state is {states[t, b, i]} for the first time at time {t}, batch {b}, "
-            f"component {i}; use smaller weights or inputs, fewer steps, or dtype='float64'"
-        )
+def _refuse_non_finite(cell: Cell, states: Array, steps: range) -> None:
+    if np.isfinite(states).all():
+        return
+    t, b, i = (int(index) for index in np.argwhere(~np.isfinite(states))[0])
+    where = f"time {steps.start - 1 + t}, batch {b}, component {i}"
+    raise NonFiniteError(
+        f"{cell!r}: the state is {states[t, b, i]} for the first time at {where}; "
+        "use smaller weights or inputs, fewer steps, or dtype='float64'"
+    )

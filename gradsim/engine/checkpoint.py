@@ -1,0 +1,84 @@
+"""When to keep which states, so that a long run can be walked back in little memory.
+
+Walking back from the last granule to the first needs the states of every granule. What does not fit
+into memory is taken again from a snapshot, the state at the start of a granule. The schedule is that of
+Griewank & Walther (2000), Algorithm 799: revolve, generalised to granules that cost more memory than a
+snapshot: with `room` snapshots' worth of memory and r passes over each granule at most,
+
+    span(1, room) = 1 + room // cost,    span(r, room) = span(r, room - 1) + span(r - 1, room)
+
+granules can be walked back; for a cost of 1 these are the binomial coefficients of the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradsim.types import Array
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to walk back over `count` granules.
+
+    `cost` is the memory of a granule that is kept whole and `room` that of all that may be kept, both
+    in units of a snapshot, besides the state before the first granule and the granule at work.
+    """
+
+    count: int
+    cost: int
+    room: int
+
+    @cached_property
+    def _spans(self) -> list[Array]:
+        """[r - 1][1 + room]: how many granules can be walked back in r passes; up to `count`."""
+        rooms = np.arange(self._room + 1)
+        spans = [np.concatenate(([1], 1 + rooms // self.cost))]
+        while spans[-1][-1] < self.count:
+            spans.append(np.minimum(np.cumsum(spans[-1]), self.count))
+        return spans
+
+    @property
+    def _room(self) -> int:
+        return min(self.room, self.count * self.cost)
+
+    def ahead(self, count: int, used: int) -> int:
+        """How many of `count` granules to pass before the next snapshot, 0 to keep them all whole.
+
+        `used` is the number of snapshots that are already kept.
+        """
+        room = self._room - used
+        if count == 1 or (count - 1) * self.cost <= room:
+            return 0
+        passes = next(r for r, span in enumerate(self._spans) if span[1 + room] >= count)
+        # As far as one pass less can walk back, but leave what it can do with one snapshot less.
+        less = self._spans[passes - 1]
+        return min(int(less[1 + room]), count - int(less[room]))
+
+    def recomputed(self) -> int:
+        """How many granules are taken again, in all."""
+        return self._taken(self.count, 0) - self.count
+
+    def _taken(self, count: int, used: int) -> int:
+        total = 0
+        stack = [(count, used)]
+        while stack:
+            left, used = stack.pop()
+            ahead = self.ahead(left, used)
+            total += ahead or left
+            if ahead:
+                stack += [(ahead, used), (left - ahead, used + 1)]
+        return total
+
+
+def fewest_recomputed(steps: int, slots: int) -> int:
+    """The optimum of Griewank & Walther (2000, eq. 5) for single steps: how many are taken twice or more.
+
+    `slots` counts the states that fit into memory, the first one included.
+    """
+    passes = next(r for r in range(steps + 1) if math.comb(slots + r, slots) >= steps)
+    return passes * steps - math.comb(slots + passes, passes - 1) - (steps - 1) if passes else 0
