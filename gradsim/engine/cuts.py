@@ -9,7 +9,7 @@ import numpy as np
 from gradsim.recorder import Problem
 
 _STATE_BYTES = 2**20
-_CONTRIBUTION_BYTES = 32 * 2**20
+_CONTRIBUTION_BYTES = 16 * 2**20
 _JACOBIAN_BYTES = 8 * 2**20
 
 

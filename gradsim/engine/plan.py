@@ -31,7 +31,7 @@ from gradsim.registry import RUN_HOOKS, RunHooks
 _WORK_BYTES = 32 * 2**20
 """What tracing and tiles may take besides the arrays that are kept."""
 
-_TAPE_BYTES = 128 * 2**20
+_TAPE_BYTES = 64 * 2**20
 """Steps beyond this are taken again on the way back, unless a budget is given."""
 
 _STRETCH_BYTES = 4 * 2**20
@@ -202,7 +202,8 @@ class Plan:
         available = psutil.virtual_memory().available if memory is None else memory
         if self.memory_bytes > available:
             raise BudgetError(
-                f"this run needs {human(self.memory_bytes)} of memory and {human(available)} is available: "
+                f"this run needs at least {human(self.memory_bytes)} of memory and {human(available)} is "
+                f"available: "
                 f"{self._advice(self.memory())}"
             )
         if disk is not None and self.data_bytes > disk:

@@ -1,0 +1,127 @@
+"""Recomputing what does not fit into memory: as seldom as can be, and with the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradsim
+from gradsim.engine import cuts, plan
+from gradsim.engine.checkpoint import Schedule, fewest_recomputed
+from gradsim.engine.unroll import Start, Tape
+from gradsim.errors import BudgetError
+from gradsim.unrolled import one_by_one
+from gradsim_cells import LSTM, Elman
+from gradsim_mitigations import ClipAdjoint, Truncate
+from gradsim_tasks import Sunspots
+
+
+def brute_force(steps, slots, known):
+    """The recursion that the closed form solves: t(l, s) = min over j of j + t(l - j, s - 1) + t(j, s)."""
+    if steps == 1:
+        return 0
+    if slots == 1:
+        return steps * (steps - 1) // 2
+    if (steps, slots) not in known:
+        known[steps, slots] = min(
+            j + brute_force(steps - j, slots - 1, known) + brute_force(j, slots, known)
+            for j in range(1, steps)
+        )
+    return known[steps, slots]
+
+
+def test_the_optimum_is_that_of_a_search():
+    """Griewank & Walther (2000), eq. 5; the l - 1 steps of the first sweep are not recomputed."""
+    known = {}
+    for steps in range(1, 40):
+        for slots in range(1, 8):
+            assert fewest_recomputed(steps, slots) == brute_force(steps, slots, known) - (steps - 1)
+
+
+@pytest.mark.parametrize("steps", [1_000, 10_000, 100_000])
+@pytest.mark.parametrize("slots", [50, 200, 700, 5_000, 30_000])
+@pytest.mark.parametrize("granule", [1, 4, 16])
+def test_at_most_a_tenth_more_than_the_optimum(steps, slots, granule):
+    """With room for at least 12 granules; a granule at work is among the slots."""
+    if slots >= steps or slots < 12 * granule:
+        slots, steps = 12 * granule + 40, max(steps, 50 * granule)
+    schedule = Schedule(-(-steps // granule), granule, slots - granule)
+    assert granule * schedule.recomputed() <= 1.1 * fewest_recomputed(steps, slots)
+
+
+class Counting(Elman):
+    """Says how many steps were taken and how many states are alive at most."""
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        taken.append(len(inputs))
+        return super().unroll(params, state, inputs, step_data, parallel)
+
+
+taken: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("count", "cost", "room"), [(40, 4, 0), (40, 4, 3), (40, 4, 15), (40, 4, 90), (7, 1, 2), (1, 3, 0)]
+)
+def test_the_tape_gives_every_granule_in_turn_and_keeps_to_its_room(count, cost, room):
+    rng = np.random.default_rng(0)
+    cell = Counting(2, 3)
+    inputs = rng.standard_normal((cost * count, 2, 2))
+    granules = [range(1 + cost * i, 1 + cost * (i + 1)) for i in range(count)]
+    schedule = Schedule(count, cost, room)
+    start = Start(cell, cell.init_params(rng), np.zeros((2, 3)), inputs, {})
+    tape = Tape(start, granules, schedule, one_by_one)
+    taken.clear()
+    ahead = {steps: here.states.copy() for steps, here in tape.forward()}
+    assert list(ahead) == granules
+    for _ in range(2):  # the second time nothing is kept from the way there
+        seen = []
+        for steps, here in tape.backward():
+            np.testing.assert_array_equal(here.states, ahead[steps])
+            seen.append(steps)
+            others = [i for i in tape._kept if granules[i] != steps]
+            # Neither the first state nor the one before the granule at work counts.
+            assert cost * len(others) + len(tape._snapshots) - 1 <= room + 1
+        assert seen == granules[::-1]
+    first = cost * (count + schedule.recomputed())
+    assert sum(taken) <= 2 * first
+
+
+def test_any_budget_gives_the_same_bits(monkeypatch):
+    """From everything kept down to single granules, raw and truncated, with readout and clipping."""
+    monkeypatch.setattr(cuts, "_STATE_BYTES", 3 * 2 * 8 * 8)  # granules of a few steps
+    names = ["adjoint", "adjoint_norm", "contribution", "gradient", "lyapunov", "state", "loss"]
+    twins = [f"effective_{n}" for n in ("adjoint", "contribution", "gradient")]
+
+    def run(memory, cell, mitigations):
+        return gradsim.simulate(
+            cell,
+            task=Sunspots(length=150),
+            batch=2,
+            mitigations=mitigations,
+            record=names + twins,
+            memory=memory,
+            threads=1,
+        )
+
+    for cell, mitigations in ((LSTM(1, 3), [Truncate(7, 11)]), (Elman(1, 4), [ClipAdjoint(0.1)])):
+        everything = run(None, cell, mitigations)
+        needed = gradsim.prepare(
+            cell, task=Sunspots(length=150), batch=2, mitigations=mitigations, record=names + twins
+        ).plan
+        for room in (0, 500, 2_000, 5_000):
+            assert needed.schedule(needed.memory_bytes + room).recomputed() > 0
+            other = run(needed.memory_bytes + room, cell, mitigations)
+            for name, values in everything.data_vars.items():
+                np.testing.assert_array_equal(other[name], values, err_msg=f"{name}, room {room}")
+
+
+def test_a_budget_below_one_granule_is_refused_with_the_least_that_works():
+    arguments = {"inputs": np.ones((5000, 1, 1)), "record": ["gradient"]}
+    with pytest.raises(BudgetError, match="at least") as caught:
+        gradsim.simulate(Elman(1, 8), **arguments, memory=1000)
+    least = gradsim.prepare(Elman(1, 8), **arguments).plan.memory_bytes
+    assert plan.human(least) in str(caught.value)
+    gradsim.simulate(Elman(1, 8), **arguments, memory=least)
+    with pytest.raises(BudgetError):
+        gradsim.simulate(Elman(1, 8), **arguments, memory=least - 1)
