@@ -235,8 +235,10 @@ class _Draft:
     def _pairs(self) -> Pairs | None:
         try:
             keys = PairsKeys.model_validate(self.tables.get("pairs", {}))
-            times, sources = (None if v is None else tuple(v) for v in (keys.times, keys.sources))
-            return Pairs(times, sources, keys.max_lag)
+            times, sources, lags = (
+                None if v is None else tuple(v) for v in (keys.times, keys.sources, keys.lags)
+            )
+            return Pairs(times, sources, keys.max_lag, lags)
         except ValidationError:
             return None
         except InputError as error:

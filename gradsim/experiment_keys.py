@@ -32,6 +32,7 @@ class PairsKeys(Keys):
     times: list[int] | None = None
     sources: list[int] | None = None
     max_lag: NonNegativeInt | None = None
+    lags: list[int] | None = None
 
 
 class RunKeys(Keys):

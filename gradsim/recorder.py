@@ -29,26 +29,38 @@ class Pairs:
         Chosen k in 0..T, negative ones counted from the end.
     max_lag
         Only t - k <= max_lag; the dims are then (source, lag) instead of (time, source).
+    lags
+        Chosen t - k in 0..T; the dims are then (source, lag).
     """
 
     times: tuple[int, ...] | None = None
     sources: tuple[int, ...] | None = None
     max_lag: int | None = None
+    lags: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.max_lag is not None and self.max_lag < 0:
             raise InputError(f"pairs: max_lag should be 0 or more (got {self.max_lag})")
-        if self.max_lag is not None and self.times is not None:
-            raise InputError("pairs: give max_lag or times, not both")
+        if self.lags is not None and min(self.lags, default=-1) < 0:
+            raise InputError(f"pairs: lags should name at least one, 0 or more each (got {list(self.lags)})")
+        ways = [name for name in ("max_lag", "lags", "times") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise InputError(f"pairs: give {' or '.join(ways[:2])}, not both")
 
     def resolved(self, steps: int) -> tuple[Array, Array]:
         """The times and sources as increasing arrays."""
         return _chosen("times", self.times, steps), _chosen("sources", self.sources, steps)
 
+    def resolved_lags(self, steps: int) -> Array:
+        """The lags t - k as an increasing array."""
+        if self.lags is not None:
+            return _chosen("lags", self.lags, steps)
+        return np.arange(min(self.max_lag, steps) + 1 if self.max_lag is not None else steps + 1)
+
     @property
     def dims(self) -> tuple[str, str]:
         """How pairs (t, k) are laid out."""
-        if self.max_lag is not None:
+        if self.max_lag is not None or self.lags is not None:
             return ("source", "lag")
         return ("time" if self.times is None else "chosen_time", "source")
 
@@ -91,7 +103,15 @@ class Problem:
     @property
     def lags(self) -> int:
         """The longest lag that is multiplied."""
-        return self.steps if self.pairs.max_lag is None else min(self.pairs.max_lag, self.steps)
+        return int(self.pairs.resolved_lags(self.steps)[-1])
+
+    @property
+    def ends(self) -> Array:
+        """The last time to which each source is multiplied: that of its longest recorded lag."""
+        times, sources = self.pairs.resolved(self.steps)
+        lags = self.pairs.resolved_lags(self.steps)
+        fitting = np.searchsorted(lags, times[-1] - sources, side="right")
+        return np.asarray(sources + np.concatenate([[0], lags])[fitting])
 
     @property
     def matrix_dims(self) -> tuple[str, ...]:
@@ -102,15 +122,15 @@ class Problem:
     def pair_count(self) -> int:
         """The number of recorded pairs t >= k, for one batch element."""
         times, sources = self.pairs.resolved(self.steps)
-        first = np.searchsorted(times, sources)
-        last = np.searchsorted(times, sources + self.lags, side="right")
-        return int((last - first).sum())
+        lags = self.pairs.resolved_lags(self.steps)
+        if self.pairs.times is None:
+            return int(np.searchsorted(lags, self.steps - sources, side="right").sum())
+        return int((len(times) - np.searchsorted(times, sources)).sum())
 
     @property
     def product_count(self) -> int:
         """The number of products to multiply, recorded or not, for one batch element."""
-        times, sources = self.pairs.resolved(self.steps)
-        return int(np.clip(times[-1] - sources, 0, self.lags).sum())
+        return int((self.ends - self.pairs.resolved(self.steps)[1]).sum())
 
     def sizes(self) -> dict[str, int]:
         """The length of every dim that a variable of this run may have."""
@@ -129,7 +149,7 @@ class Problem:
             "mode": m,
             "chosen_time": len(times),
             "source": len(sources),
-            "lag": self.lags + 1,
+            "lag": len(self.pairs.resolved_lags(self.steps)),
             "param": len(self.param_shapes),
         }
         axes = {

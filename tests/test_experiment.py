@@ -112,6 +112,8 @@ def test_what_is_recorded_by_default_follows_the_mitigations():
         ({"cell": {"name": "elman", "activation": "x"}}, "cell.activation: should be 'tanh', 'relu' or"),
         ({"mitigations": [{"name": "truncate", "k1": 3, "k2": 2}]}, "mitigations.0: Truncate: k2 >= k1"),
         ({"pairs": {"max_lag": 1, "times": [2]}}, "pairs: give max_lag or times, not both"),
+        ({"pairs": {"lags": 3}}, "pairs.lags: should be a valid list (got 3)"),
+        ({"pairs": {"lags": []}}, "pairs: lags should name at least one, 0 or more each (got [])"),
         ({"compare": [{"label": "a"}, {"label": "a"}]}, "compare: label 'a' is used twice"),
     ],
 )

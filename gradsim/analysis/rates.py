@@ -107,10 +107,19 @@ def _range(pairs: xr.DataArray, lags: tuple[int, int] | None) -> tuple[int, int]
         record = max(longest, int(anchors[-1] - anchors[0]))
         last = min(longest, max(record // 4, 2)) if len(anchors) > 1 else longest
         lags = (last // 4, last)
+        if len(_inside(there, lags)) < 2:
+            lags = (int(there[0]), longest)
     first, last = (int(x) for x in lags)
     if not 0 <= first < last <= longest:
         raise InputError(f"lags should be (first, last) with 0 <= first < last <= {longest} (got {lags})")
+    if (count := len(_inside(there, (first, last)))) < 2:
+        known = ", ".join(map(str, there))
+        raise InputError(f"lags={(first, last)} holds {count} of the recorded lags {known}; a rate needs two")
     return first, last
+
+
+def _inside(there: Array, lags: tuple[int, int]) -> Array:
+    return there[(there >= lags[0]) & (there <= lags[1])]
 
 
 def _slopes(pairs: xr.DataArray, first: int, last: int) -> xr.DataArray:
@@ -144,8 +153,9 @@ def _windows(pairs: xr.DataArray, first: int, last: int) -> list[tuple[int, int,
             chosen.append(i)
     if len(chosen) != 1:
         return [(first, last, i) for i in chosen]
-    pieces = int(np.clip((last - first) // _LEAST_PIECE, 1, _MOST_PIECES))
-    edges = np.linspace(first, last, pieces + 1).astype(int)
+    lags = inside["lag"].values
+    pieces = int(np.clip((len(lags) - 1) // _LEAST_PIECE, 1, _MOST_PIECES))
+    edges = lags[np.linspace(0, len(lags) - 1, pieces + 1).astype(int)]
     return [(int(a), int(b), chosen[0]) for a, b in itertools.pairwise(edges)]
 
 

@@ -130,9 +130,9 @@ def _unbanded(log10: xr.DataArray, sources: Array) -> tuple[Array, Array, Array]
     times, columns = np.arange(sources[0], max(last, sources[-1]) + 1), _thinned(len(sources))
     times = times[_thinned(len(times))]
     lag = times[:, None] - sources[columns]
-    there = (lag >= 0) & (lag < array.sizes["lag"])
-    values = np.full(lag.shape, np.nan)
-    values[there] = array.values[np.broadcast_to(columns, lag.shape)[there], lag[there]]
+    recorded = array["lag"].values
+    place = np.minimum(np.searchsorted(recorded, lag), len(recorded) - 1)
+    values = np.where(recorded[place] == lag, array.values[columns, place], np.nan)
     return times, sources[columns], values
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import gradsim
 from gradsim import Cell
-from gradsim.engine.lyapunov import exponents
-from gradsim_cells import Linear
+from gradsim.engine.lyapunov import LyapunovSum, exponents
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 
 CAT = np.array([[2.0, 1.0], [1.0, 1.0]])
 
@@ -30,7 +33,7 @@ def test_arnold_cat_map():
 def test_exponents_add_up_to_the_log_determinant(rng):
     blocks = rng.standard_normal((200, 2, 3, 4, 4))
     _, logdet = np.linalg.slogdet(blocks)
-    np.testing.assert_allclose(exponents(blocks).sum(axis=1), logdet.sum(axis=2).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(exponents(blocks).sum(axis=1), logdet.sum(axis=2).mean(axis=0), rtol=1e-9)
 
 
 def test_scaled_rotation(rng):
@@ -78,3 +81,144 @@ def test_products_of_ginibre_matrices(rng):
     steps = 20_000
     found = exponents(rng.standard_normal((steps, 1, 1, 4, 4)) / 2)[0]
     assert (np.abs(found - exact) < 5 * spread / np.sqrt(steps)).all()
+
+
+def every_step(blocks):
+    """Benettin's algorithm with QR at every step."""
+    total, q = np.zeros(blocks.shape[1:-1]), np.eye(blocks.shape[-1])
+    for jacobian in blocks.astype(np.float64):
+        q, r = np.linalg.qr(jacobian @ q)
+        total += np.log(np.abs(np.diagonal(r, axis1=-2, axis2=-1)))
+    return np.sort((total / len(blocks)).reshape(blocks.shape[1], -1))[:, ::-1]
+
+
+def ginibre(rng, steps, batch, groups, k):
+    return rng.standard_normal((steps, batch, groups, k, k)) / np.sqrt(k)
+
+
+def along_a_run(cell):
+    """Step Jacobians of a cell with random parameters and inputs."""
+
+    def blocks(rng):
+        inputs = rng.standard_normal((300, 3, cell.input_size))
+        ds = gradsim.simulate(cell, inputs, record=["step_jacobian"], rng=rng)
+        k = cell.state_size // cell.jacobian_groups
+        return ds.step_jacobian.values.reshape(300, 3, cell.jacobian_groups, k, k)
+
+    return blocks
+
+
+def rotations(rng, steps=300, k=12):
+    return np.linalg.qr(rng.standard_normal((steps, 1, 1, k, k)))[0]
+
+
+def with_step(*changed):
+    """Rotations, and after a long calm these steps."""
+
+    def blocks(rng):
+        calm = rotations(rng)
+        calm[200 : 200 + len(changed), 0, 0] = changed
+        return calm
+
+    return blocks
+
+
+GRADED = np.diag(np.logspace(0, -9, 12))
+TURN = np.linalg.qr(np.random.default_rng(5).standard_normal((12, 12)))[0]
+UP = TURN @ np.diag([1e4] * 6 + [1e-5] * 6) @ TURN.T
+DOWN = TURN @ np.diag([1e-4] * 6 + [1e5] * 6) @ TURN.T
+REGIMES = {
+    "elman": along_a_run(Elman(2, 24)),
+    "chaotic elman": along_a_run(Elman(2, 24, gain=3.0)),
+    "lstm": along_a_run(LSTM(2, 12)),
+    "gru": along_a_run(GRU(2, 20)),
+    "lru": along_a_run(LRU(2, 6)),
+    "min_gru": along_a_run(MinGRU(2, 6)),
+    "large": lambda rng: ginibre(rng, 40, 1, 1, 128),
+    "middle": lambda rng: ginibre(rng, 300, 2, 1, 40),
+    "pairs": lambda rng: ginibre(rng, 300, 3, 40, 2),
+    "numbers": lambda rng: ginibre(rng, 300, 3, 40, 1),
+    "one step": lambda rng: ginibre(rng, 1, 2, 3, 5),
+    "seven steps": lambda rng: ginibre(rng, 7, 2, 3, 5),
+    "orthogonal": rotations,
+    "float32": lambda rng: ginibre(rng, 300, 2, 1, 16).astype(np.float32),
+    "contracting": lambda rng: 1e-30 * ginibre(rng, 300, 2, 1, 12),
+    "vanishing": lambda rng: 1e-140 * ginibre(rng, 50, 2, 1, 12),
+    "exploding": lambda rng: 1e140 * ginibre(rng, 50, 2, 1, 12),
+    "graded step": with_step(GRADED),
+    "step and inverse": with_step(UP, DOWN),
+    "nearly singular step": with_step(1e-9 * np.eye(12) + np.ones((12, 12))),
+}
+
+
+@pytest.fixture(params=["1", "0"], ids=["compiled", "numpy"])
+def ways(request, monkeypatch):
+    """With the compiled kernel, where numba is installed, and without; BLAS on one thread, as in a run."""
+    monkeypatch.setenv("GRADSIM_COMPILED", request.param)
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.mark.usefixtures("ways")
+@pytest.mark.parametrize("regime", REGIMES)
+def test_seldom_factors_give_the_exponents_of_every_step(regime, rng):
+    blocks = REGIMES[regime](rng)
+    np.testing.assert_allclose(exponents(blocks), every_step(blocks), rtol=0, atol=1e-8)
+
+
+@pytest.mark.usefixtures("ways")
+def test_blocks_may_come_in_parts(rng):
+    blocks = ginibre(rng, 200, 3, 2, 6)
+    growth = LyapunovSum(3, 2, 6)
+    for part in np.split(blocks, [1, 50, 51, 130]):
+        growth.add(part)
+    np.testing.assert_allclose(growth.exponents(), every_step(blocks), rtol=0, atol=1e-8)
+
+
+def test_threads_do_not_change_a_bit(rng):
+    blocks = ginibre(rng, 100, 5, 1, 48)
+
+    def threads(jobs):
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda job: job(), jobs))
+
+    np.testing.assert_array_equal(exponents(blocks, threads), exponents(blocks))
+
+
+@pytest.mark.usefixtures("ways")
+def test_directions_that_are_annihilated(rng):
+    """A product has the smallest rank of its factors, here as rows of zeros; only that many are finite."""
+    blocks = ginibre(rng, 200, 3, 1, 32) * (rng.random((200, 3, 1, 32, 1)) < 0.9)
+    rank = (blocks.any(axis=-1)).sum(axis=-1).min(axis=(0, 2))
+    found = exponents(blocks)
+    assert (np.isfinite(found).sum(axis=1) == rank).all()
+    assert (np.isneginf(found) | np.isfinite(found)).all()
+
+
+@pytest.mark.usefixtures("ways")
+def test_an_annihilated_direction_takes_no_other_along():
+    """diag(0, 2, 3) in any order of its components."""
+    for diagonal in itertools.permutations([0.0, 2.0, 3.0]):
+        np.testing.assert_allclose(
+            exponents_of(np.diag(diagonal), 20), [np.log(3), np.log(2), -np.inf], rtol=1e-12
+        )
+    np.testing.assert_array_equal(exponents_of(np.array([[0.0, 1.0], [0.0, 0.0]]), 20), -np.inf)
+    np.testing.assert_array_equal(exponents_of(np.zeros((3, 3)), 20), -np.inf)
+
+
+@pytest.mark.usefixtures("ways")
+def test_a_rank_of_one_after_a_long_calm(rng):
+    """The product is u v^T times rotations: one direction is left, and grows by |u| |v|."""
+    blocks, (u, v) = rotations(rng), rng.standard_normal((2, 12))
+    blocks[200, 0, 0] = np.outer(u, v)
+    found = exponents(blocks)[0]
+    assert np.isneginf(found[1:]).all()
+    q = np.linalg.multi_dot(blocks[:200, 0, 0][::-1])[:, 0]
+    exact = np.log(np.linalg.norm(u) * abs(v @ q)) / len(blocks)
+    assert found[0] == pytest.approx(exact, abs=1e-12)
+
+
+def test_components_of_very_different_size_stay_apart():
+    """A diagonal step is exact, however small its entries are."""
+    np.testing.assert_allclose(exponents_of(np.diag([1.0, 1e-20]), 50), [0, np.log(1e-20)], rtol=1e-12)
+    np.testing.assert_allclose(exponents_of(np.diag([1e-20, 1.0]), 50), [0, np.log(1e-20)], rtol=1e-12)

@@ -49,6 +49,18 @@ def test_a_lag_band_shows_the_same_colours_as_all_pairs(run, band):
     np.testing.assert_array_equal(full[inside], banded[inside])
 
 
+def test_chosen_lags_show_the_same_colours_as_all_pairs(run):
+    inputs = np.random.default_rng(3).standard_normal((20, 3, 2))
+    cell, lags = Elman(input_size=2, hidden_size=4, gain=0.8), (2, 5, 15)
+    chosen = gradsim.simulate(cell, inputs, pairs=gradsim.Pairs(lags=lags))
+    limits = (-3.0, 1.0)
+    full, shown = (colours(plot.norm_heat_map(ds, limits=limits)) for ds in (run, chosen))
+    lag = np.subtract.outer(np.arange(20), np.arange(21))
+    full, shown, there = full[:20], shown[:20], np.isin(lag, lags)
+    np.testing.assert_array_equal(full[there], shown[there])
+    assert (shown[(lag > 0) & ~there][..., 3] == 0).all()
+
+
 def test_grey_means_one_whatever_the_limits(run):
     for limits in ((-3.0, 1.0), (-0.5, 40.0)):
         bar = plot.norm_heat_map(run, limits=limits).figure.axes[1]
