@@ -9,15 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from gradsim.data.sink import Block, Sink
-from gradsim.engine.cuts import parts
+from gradsim.engine.cuts import parts, within
 from gradsim.engine.jacobians import ScaledJacobians
 from gradsim.engine.layout import Tile, board_shape, cut, tile_shape
 from gradsim.engine.layout import whole as whole_of
 from gradsim.engine.lyapunov import LyapunovSum
 from gradsim.engine.norms import all_norms
-from gradsim.engine.plan import FROM_JACOBIANS, PRODUCTS, Plan
+from gradsim.engine.plan import Plan
 from gradsim.engine.products import NormBoard, walk_products, walk_rows
-from gradsim.engine.unroll import part
+from gradsim.engine.streams import FROM_JACOBIANS, PRODUCTS
 from gradsim.feed import Feed, TileBlocks
 from gradsim.mitigation import BackwardJacobian
 from gradsim.progress import Advance
@@ -69,7 +69,7 @@ class JacobianStages:
             if not (asked or keep):
                 continue
             for steps in parts(granule, p):
-                made = flow.jacobians(steps, taken and part(taken, granule, steps))
+                made = flow.jacobians(steps, taken and within(taken, granule, steps))
                 rows = steps_region(steps)["step"]
                 reach[rows] = made.reach
                 if blocks is not None:

@@ -125,8 +125,9 @@ def build(family: str, name: str, parameters: Mapping[str, Any] | None = None) -
     return find(family, name).from_parameters(parameters or {})
 
 
+@functools.cache
 def recorders() -> dict[str, Any]:
-    """Every name that `record` takes, and the recorder it stands for."""
+    """Every name that `record` takes, and the recorder it stands for; recorders never change."""
     classes: dict[str, Any] = catalogue().plugins["recorders"]
     raw = {n: cls() for n, cls in classes.items() if cls.raw}
     return raw | {f"effective_{n}": cls(effective=True) for n, cls in classes.items() if cls.twin}
@@ -174,6 +175,17 @@ class Core:
 RUN_HOOKS = tuple(name for name in vars(Core) if name.startswith("gradsim_"))
 
 
+def _core() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("gradsim")
+    manager.add_hookspecs(hookspecs)
+    manager.register(Core(), name="core")
+    return manager
+
+
+_core_alone = functools.cache(_core)
+"""Reading the hook specifications takes longer than a small run does otherwise."""
+
+
 class RunHooks:
     """The hooks of one run: the chosen mitigations around the core, applied in the order written.
 
@@ -184,9 +196,7 @@ class RunHooks:
     """
 
     def __init__(self, mitigations: Sequence[Mitigation]) -> None:
-        self.manager = pluggy.PluginManager("gradsim")
-        self.manager.add_hookspecs(hookspecs)
-        self.manager.register(Core(), name="core")
+        self.manager = _core() if mitigations else _core_alone()
         for i, mitigation in enumerate(mitigations):
             self._add(i, mitigation)
 

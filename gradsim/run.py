@@ -11,12 +11,13 @@ from gradsim.cell import Cell
 from gradsim.data.sink import Sink
 from gradsim.effective import Mitigated
 from gradsim.engine import derivatives
-from gradsim.engine.backward import Change, GradientSum, Return, ThroughJacobians
+from gradsim.engine.backward import Change, GradientSum, Return, Stretch, ThroughJacobians, after
 from gradsim.engine.checkpoint import Schedule
-from gradsim.engine.cuts import granules, parts
+from gradsim.engine.cuts import granules, parts, within
 from gradsim.engine.loss import Loss
-from gradsim.engine.plan import BACKWARD, FROM_JACOBIANS, Plan
-from gradsim.engine.unroll import Start, Tape, part, probe
+from gradsim.engine.plan import Plan
+from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
+from gradsim.engine.unroll import Start, Tape, probe
 from gradsim.errors import NonFiniteError
 from gradsim.feed import Feed
 from gradsim.jacobian_stages import JacobianStages, Whole
@@ -87,6 +88,7 @@ class Run:
         """Do the stages that some recorder asked for."""
         probe(self.tape.start)
         self._check_derivatives()
+        self.advance("start", 0.0)
         raw = _Raw(self.setup)
         whole = self.stages.record(raw, self._forward())
         if whole is not None:
@@ -107,7 +109,7 @@ class Run:
             self.feed.stretch(LossTerms(self.losses.terms(steps, after), steps_region(steps)))
             self._keep(times["time"], states)
             if self._direct is not None:
-                self._direct[steps.start : steps.stop] = self.losses.direct(steps, after)
+                self._direct[steps.start : steps.stop] = self.losses.direct(steps, after)[1:]
             self.advance("forward", self.flops["forward"] * len(steps) / self.problem.steps)
             yield steps, taken
 
@@ -147,25 +149,24 @@ class Run:
         keep = mitigated is None and self.plan.penalty_needs_adjoint
         whole = np.empty((p.steps + 1, p.batch, p.cell.state_size), dtype=p.dtype) if keep else None
         for granule, taken in self.tape.backward():
-            for steps, here, reach in flow.backward(granule, taken, p):
-                after = here.states[1:]
-                direct = self.losses.direct(steps, after)
-                if state_gradient is not None:
-                    direct += state_gradient[steps.start : steps.stop].astype(p.dtype)
-                stretch = back.through(steps, here, direct, reach)
+            direct = self.losses.direct(granule, taken.states[1:])
+            if state_gradient is not None:
+                direct[1:] += state_gradient[granule.start : granule.stop].astype(p.dtype)
+            for stretch in flow.backward(back, granule, taken, direct):
+                steps, states = stretch.steps, stretch.taken.states[1:]
                 adjoint, factor = stretch.adjoint, stretch.factor
                 if steps.start == 1:
-                    first = np.zeros_like(direct[0]) if state_gradient is None else state_gradient[0]
+                    first = direct[0] if state_gradient is None else state_gradient[0]
                     adjoint, factor = stretch.after(*back.start(first.astype(p.dtype)))
                 times = times_region(steps)
                 self.feed.stretch(Adjoints(adjoint, factor, times), flow.effective)
                 if whole is not None:
                     whole[times["time"]] = adjoint.value
                 if asks(Contributions, effective=flow.effective):
-                    parts = stretch.contributions() | self.losses.readout_contributions(steps, after)
+                    parts = stretch.contributions() | self.losses.readout_contributions(steps, states)
                     self.feed.stretch(Contributions(steps, parts), flow.effective)
                 if asks(Gradient, effective=flow.effective):
-                    total.add(stretch.gradient() | self.losses.readout_gradient(steps, after))
+                    total.add(stretch.gradient() | self.losses.readout_gradient(steps, states))
                 share = len(steps) / p.steps / self.plan.runs_of(*BACKWARD)
                 self.advance("backward", self.flops["backward"] * share)
         if asks(Gradient, effective=flow.effective):
@@ -185,7 +186,7 @@ class Run:
         measured = self._measured()
         change = mitigated.adjoint if s.hooks.uses("gradsim_backward_step") else None
         changed = self.plan.changes_jacobians
-        flow = _Effective(raw, whole, mitigated if changed else None, measured, change)
+        flow = _Effective(self.problem, raw, whole, mitigated if changed else None, measured, change)
         if self.plan.asks(*FROM_JACOBIANS, effective=True):
             sweep = self.tape.forward() if whole is None else ((g, None) for g in self.tape.granules)
             effective = self.stages.record(flow, sweep)
@@ -226,17 +227,16 @@ class _Raw:
         blocks.flags.writeable = False
         return BackwardJacobian(blocks, np.zeros(len(steps), dtype=np.int64))
 
-    def backward(
-        self, granule: range, taken: Unrolled, problem: Problem
-    ) -> Iterator[tuple[range, Unrolled, Array | None]]:
-        """The granule as it is."""
-        yield granule, taken, None
+    def backward(self, back: Return, granule: range, taken: Unrolled, direct: Array) -> Iterator[Stretch]:
+        """Through the granule as it is."""
+        return back.through(granule, taken, direct)
 
 
 @dataclass(frozen=True)
 class _Effective:
     """What carries adjoints back when mitigations have changed it."""
 
+    problem: Problem
     raw: _Raw
     whole: Whole | None
     mitigated: Mitigated | None
@@ -254,17 +254,16 @@ class _Effective:
             given = self.raw.jacobians(steps, taken)
         return given if self.mitigated is None else self.mitigated.jacobians(steps, given, self.measured)
 
-    def backward(
-        self, granule: range, taken: Unrolled, problem: Problem
-    ) -> Iterator[tuple[range, Unrolled, Array | None]]:
-        """The granule, from its end, in parts that go through changed Jacobians; or as it is."""
+    def backward(self, back: Return, granule: range, taken: Unrolled, direct: Array) -> Iterator[Stretch]:
+        """Through the granule, in parts that have changed Jacobians; or as it is."""
         if self.mitigated is None:
-            yield granule, taken, None
+            yield from back.through(granule, taken, direct)
             return
-        for steps in reversed(parts(granule, problem)):
-            here = part(taken, granule, steps)
+        for steps in reversed(parts(granule, self.problem)):
+            here = within(taken, granule, steps)
             made = self.jacobians(steps, here)
             through = ThroughJacobians(
                 here.cell, here.params, here.states, here.inputs, here.step_data, made.blocks
             )
-            yield steps, through, made.reach
+            rows = slice(steps.start - granule.start, steps.stop - granule.start)
+            yield from back.through(steps, through, after(direct, rows), made.reach)

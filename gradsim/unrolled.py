@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -67,6 +67,12 @@ class Unrolled:
         for t in range(len(direct) - 1, -1, -1):
             adjoint = adjoints[t] = self.pull_one(t, adjoint) + direct[t]
         return PulledByVjp(self, incoming, adjoints)
+
+    def part(self, first: int, last: int) -> Unrolled:
+        """Steps first..last-1 of these, counted from 0, as views."""
+        data = {n: x[first:last] for n, x in self.step_data.items()}
+        states = self.states[first : last + 1]
+        return replace(self, states=states, inputs=self.inputs[first:last], step_data=data)
 
     def pull_one(self, t: int, adjoint: Array) -> Array:
         """`adjoint` (batch, m) of `states[t + 1]` times the step Jacobian."""

@@ -6,6 +6,7 @@ Where a number is at stake, that plugin is wrong by 0.1 %.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from unittest import SkipTest
 
 import numpy as np
@@ -27,6 +28,7 @@ from gradsim.testing import (
     recorders,
     tasks,
 )
+from gradsim.unrolled import Unrolled
 
 pytest_plugins = ["pytester"]
 
@@ -392,6 +394,50 @@ class OnceDifferentiable(Tanh):
         return once_tanh(self.drive(params, state, inputs))
 
 
+@dataclass(frozen=True, eq=False)
+class TakesBlocks(Tanh):
+    """Takes blocks of steps in its own way; good unless something is `wrong`."""
+
+    wrong: str = ""
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        order = []
+        parallel([partial(order.append, job) for job in ("first", "second")])
+        taken = super().unroll(params, state, inputs, step_data, parallel)
+        if self.wrong == "states" or (self.wrong == "jobs" and order[0] == "second"):
+            taken.states[1:] *= WRONG
+        return TakenBlock(self, params, taken.states, inputs, step_data)
+
+
+class TakenBlock(Unrolled):
+    def part(self, first, last):
+        part = super().part(first, last)
+        wrong = self.cell.wrong == "part"
+        return replace(part, params={n: WRONG * p for n, p in part.params.items()}) if wrong else part
+
+    def pull(self, incoming, direct):
+        return PulledBlock(super().pull(incoming, direct), self.cell.wrong)
+
+
+@dataclass(frozen=True, eq=False)
+class PulledBlock:
+    honest: object
+    wrong: str
+
+    @property
+    def adjoints(self):
+        return self.honest.adjoints * self._factor("adjoints")
+
+    def contributions(self):
+        return {n: self._factor("contributions") * p for n, p in self.honest.contributions().items()}
+
+    def gradient(self):
+        return {n: self._factor("gradient") * p for n, p in self.honest.gradient().items()}
+
+    def _factor(self, what):
+        return WRONG if self.wrong == what else 1
+
+
 CELL_PROOFS = [
     ("name_and_repr", CapitalName()),
     ("name_and_repr", TakenName()),
@@ -428,6 +474,12 @@ CELL_PROOFS = [
     ("free_derivatives", WrongPrimitive()),
     ("free_derivatives", NumpyInside()),
     ("second_derivatives", OnceDifferentiable()),
+    ("unroll_states", TakesBlocks(wrong="states")),
+    ("unroll_adjoints", TakesBlocks(wrong="adjoints")),
+    ("unroll_contributions", TakesBlocks(wrong="contributions")),
+    ("unroll_gradient", TakesBlocks(wrong="gradient")),
+    ("unroll_part", TakesBlocks(wrong="part")),
+    ("unroll_jobs", TakesBlocks(wrong="jobs")),
 ]
 
 
@@ -916,7 +968,7 @@ class ForcingTask(Follow):
 
 
 def test_good_plugins_pass():
-    for cell in (Tanh(), StepOnly(), Noisy(), Diagonal(), WithMax(), Forced()):
+    for cell in (Tanh(), TakesBlocks(), StepOnly(), Noisy(), Diagonal(), WithMax(), Forced()):
         assert failures(cell) == {}
         check_cell(cell)
     check_cell(Forced(), task=ForcingTask())
@@ -928,8 +980,13 @@ def test_good_plugins_pass():
     check_recorder(Largest())
 
 
+class DiagonalInBlocks(Diagonal):
+    def unroll(self, *arguments):
+        return super().unroll(*arguments)
+
+
 def test_all_checks_of_a_good_cell_are_made():
-    names = [name for name, call in checks_of(Diagonal()) if call() is None]
+    names = [name for name, call in checks_of(DiagonalInBlocks()) if call() is None]
     assert names == [check.name for check in cells.CHECKS]
 
 

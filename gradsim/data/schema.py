@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradsim import registry
+from gradsim import accelerator, registry
 from gradsim.cell import Cell
 from gradsim.engine.derivatives import METHODS
 from gradsim.mitigation import Mitigation
@@ -41,19 +42,22 @@ DIMS = {
 
 
 def coordinates(problem: Problem, dims: Iterable[str]) -> dict[str, tuple[str, Array, dict[str, str]]]:
-    """Coordinates for these dims: name -> (dim, values, attributes)."""
+    """Coordinates for these dims: name -> (dim, values, attributes).
+
+    The axes of parameters have none: there xarray's default, the positions, says it all.
+    """
     times, sources = problem.pairs.resolved(problem.steps)
     values: dict[str, Array] = {
         "chosen_time": times,
         "source": sources,
+        "lag": problem.pairs.resolved_lags(problem.steps),
         "step": np.arange(1, problem.steps + 1),
         "param": np.array(list(problem.param_shapes)),
     }
     sizes = problem.sizes()
     found = {}
-    for dim in sorted(set(dims)):
-        label = {"long_name": DIMS.get(dim, f"axis of parameter {dim.rsplit('_axis', 1)[0]}")}
-        found[dim] = (dim, values.get(dim, np.arange(sizes[dim])), label)
+    for dim in sorted(set(dims) & set(DIMS)):
+        found[dim] = (dim, values.get(dim, np.arange(sizes[dim])), {"long_name": DIMS[dim]})
     blocks = np.array([name for name, size in problem.cell.blocks.items() for _ in range(size)])
     for dim, name in (("component", "block"), ("state_out", "block_out"), ("state_in", "block_in")):
         if dim in found:
@@ -117,8 +121,13 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        **{p: metadata.version(p) for p in packages},
+        **{p: _version(p) for p in packages},
+        "numba": _version("numba") if accelerator.enabled() else "not used",
     }
+
+
+# Reading the metadata of a distribution takes as long as a small run.
+_version = functools.cache(metadata.version)
 
 
 def dataset_attributes(

@@ -6,7 +6,7 @@ a_{t-1} = a_t J_t + q_{t-1}, with q_t = dL_t/ds_t the direct derivative of the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,11 @@ Change = Callable[[int, Array], Array]
 KEEP = {4: 24, 8: 200}
 """Sizes within 2**-KEEP..2**KEEP (by bytes of the dtype) need no exponent; squares stay in range."""
 
-_STRETCH = {4: 60, 8: 480}
-"""How far sizes may move within a granule that is pulled back in one go, in powers of two."""
+_RANGE = {4: 100, 8: 900}
+"""What is pulled back in one go stays within 2**-range..2**range."""
+
+_SHORT = 8
+"""Steps that are not worth trying in one go again once that has failed."""
 
 _LOWEST = np.iinfo(np.int32).min // 4
 
@@ -49,6 +52,7 @@ class Stretch:
     the same adjoints over 2**`exponent`, if the granule could be pulled back in one go.
     """
 
+    steps: range
     taken: Unrolled
     adjoint: Scaled
     factor: Array
@@ -102,66 +106,83 @@ class Return:
         self._none = Scaled(np.zeros((batch, size), dtype=dtype), np.zeros((batch, 1), dtype=np.int32))
         self._windows: dict[int, Scaled] = {}
 
-    def through(self, steps: range, taken: Unrolled, direct: Array, reach: Array | None = None) -> Stretch:
-        """Carry the adjoints back through some steps.
+    def through(
+        self, steps: range, taken: Unrolled, direct: Array, reach: Array | None = None
+    ) -> Iterator[Stretch]:
+        """Carry the adjoints back through some steps, in as few stretches as their range allows.
 
         Parameters
         ----------
         direct
-            q, shape (step, batch, m), at the times after these steps.
+            q, shape (step + 1, batch, m), at the times of `taken.states`. The first row is zero: that
+            time belongs to the steps before.
         reach
             Shape (step,): the earliest state that the loss at each step reaches; None is all the way.
         """
         whole = reach is None or not reach.any()
-        if self.change is None and whole and self._windows.keys() <= {0}:
-            stretch = self._in_one_go(taken, direct)
-            if stretch is not None:
-                return stretch
-        return self._step_by_step(steps, taken, direct, np.zeros(len(steps)) if reach is None else reach)
+        if self.change is not None or not whole or self._windows.keys() > {0}:
+            yield self._step_by_step(steps, taken, direct, reach)
+        elif (stretch := self._in_one_go(steps, taken, direct)) is not None:
+            yield stretch
+        elif len(steps) <= _SHORT:
+            yield self._step_by_step(steps, taken, direct, None)
+        else:
+            half = len(steps) // 2
+            for rows in (slice(half, len(steps)), slice(0, half)):
+                here = taken.part(rows.start, rows.stop)
+                yield from self.through(steps[rows], here, after(direct, rows))
 
     def start(self, direct: Array) -> tuple[Scaled, Array]:
         """The adjoint (batch, m) of the state at time 0, and the factor (batch,) of the mitigations."""
         return self._arrive(0, direct, 0)
 
-    def _in_one_go(self, taken: Unrolled, direct: Array) -> Stretch | None:
+    def _in_one_go(self, steps: range, taken: Unrolled, direct: Array) -> Stretch | None:
         """The fast way, for what moves little enough; None if it does not."""
-        room = _STRETCH[direct.itemsize]
         last = _plus(self._windows.get(0), direct[-1])
-        earlier = np.concatenate((np.zeros_like(direct[:1]), direct[:-1]))
         alive = np.asarray(last.mantissa.any(axis=-1, keepdims=True))
-        exponent = int(last.exponent[alive].max()) if alive.any() else 0
-        if earlier.any():
-            largest = int(np.frexp(np.abs(earlier).max())[1])
-            exponent = max(exponent, largest) if exponent or abs(largest) > room // 2 else 0
+        sizes = [int(last.exponent[alive].max())] if alive.any() else []
+        sizes += [int(np.frexp(_largest(direct[1:-1], None))[1])] if direct[1:-1].any() else []
+        exponent = max(sizes, default=0)
+        if abs(exponent) <= KEEP[direct.itemsize]:
+            exponent = 0
         with np.errstate(all="ignore"):
             down = np.clip(last.exponent - exponent, -4000, 4000)
             incoming = np.ldexp(last.mantissa, down) if down.any() else last.mantissa
-            scaled = np.ldexp(earlier, -exponent) if exponent else earlier
-            pulled = taken.pull(incoming, scaled)
-        adjoints = np.concatenate((pulled.adjoints, incoming[None]))
-        sizes = np.abs(adjoints).max(axis=-1)
-        # A loss that has come in must not have vanished from sight, here or before.
-        entered = np.concatenate((direct[:-1].any(axis=-1), alive[None, :, 0]))
-        present = np.logical_or.accumulate(np.concatenate((entered[:1], entered))[::-1])[::-1]
-        if not (sizes.max() < 2.0**room and (sizes >= 2.0**-room)[present].all()):
+            pulled = taken.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
+        if not self._in_range(pulled.adjoints, incoming, direct):
             return None
-        exponents = np.full((len(adjoints), len(last.exponent), 1), exponent, dtype=np.int32)
-        self._windows = {0: _ranged(adjoints[0], exponents[0])}
-        adjoint = Scaled(adjoints[1:], exponents[1:])
-        return Stretch(taken, adjoint, np.ones(sizes[1:].shape), pulled, exponent)
+        exponents = np.full((len(steps), len(incoming), 1), exponent, dtype=np.int32)
+        self._windows = {0: _ranged(pulled.adjoints[0], exponents[0])}
+        adjoint = Scaled(np.concatenate((pulled.adjoints[1:], incoming[None])), exponents)
+        return Stretch(steps, taken, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
 
-    def _step_by_step(self, steps: range, taken: Unrolled, direct: Array, reach: Array) -> Stretch:
-        adjoint = np.empty_like(direct)
-        exponent = np.empty((*direct.shape[:2], 1), dtype=np.int32)
-        factor = np.empty(direct.shape[:2])
+    @staticmethod
+    def _in_range(adjoints: Array, incoming: Array, direct: Array) -> bool:
+        """Whether no adjoint has left the range, and no loss that came in has vanished from sight."""
+        most = _RANGE[direct.itemsize]
+        sizes = np.concatenate((_largest(adjoints, -1), _largest(incoming, -1)[None]))
+        if not sizes.max() < 2.0**most:
+            return False
+        seen = sizes >= 2.0**-most
+        if seen.all():
+            return True
+        entered = np.asarray(np.concatenate((direct[:-1], incoming[None])).any(axis=-1))
+        present = np.asarray(np.logical_or.accumulate(entered[::-1]))[::-1]
+        return bool(seen[present].all())
+
+    def _step_by_step(self, steps: range, taken: Unrolled, direct: Array, reach: Array | None) -> Stretch:
+        reach = np.zeros(len(steps)) if reach is None else reach
+        adjoint = np.empty_like(direct[1:])
+        exponent = np.empty((*adjoint.shape[:2], 1), dtype=np.int32)
+        factor = np.empty(adjoint.shape[:2])
         with np.errstate(all="ignore"):
             for i in range(len(steps) - 1, -1, -1):
-                total, factor[i] = self._arrive(steps[i], direct[i], int(reach[i]))
+                total, factor[i] = self._arrive(steps[i], direct[i + 1], int(reach[i]))
                 adjoint[i], exponent[i] = total.mantissa, total.exponent
                 self._windows = {
                     r: _ranged(taken.pull_one(i, w.mantissa), w.exponent) for r, w in self._windows.items()
                 }
-        return Stretch(taken, Scaled(adjoint, exponent), factor)
+        return Stretch(steps, taken, Scaled(adjoint, exponent), factor)
 
     def _arrive(self, time: int, direct: Array, reach: int) -> tuple[Scaled, Array]:
         """Add the loss of this time, let the mitigations act; the adjoint, and their factor (batch,)."""
@@ -184,6 +205,12 @@ class Return:
         return total
 
 
+def after(direct: Array, rows: slice) -> Array:
+    """Of q at the times of some states, that of the states of some of the steps; see `Return.through`."""
+    here = direct[rows.start : rows.stop + 1]
+    return here if not rows.start else np.concatenate((np.zeros_like(here[:1]), here[1:]))
+
+
 class GradientSum:
     """Adds up gradients whose exponents may differ: {name: mantissa (*param), exponent ()}."""
 
@@ -194,7 +221,10 @@ class GradientSum:
         """Add the part of some steps."""
         for name, part in parts.items():
             total = self._total.get(name)
-            self._total[name] = part if total is None else _added(total, part)
+            if total is None:
+                self._total[name] = Scaled(part.mantissa.copy(), part.exponent)
+            else:
+                self._total[name] = _added(total, part)
 
     def values(self) -> Params:
         """The sum; an element that leaves the range of the dtype is NaN."""
@@ -202,8 +232,10 @@ class GradientSum:
 
 
 def _added(a: Scaled, b: Scaled) -> Scaled:
+    """Their sum, in the memory of `a` if it can be."""
     if a.exponent == b.exponent:
-        return Scaled(a.mantissa + b.mantissa, a.exponent)
+        np.add(a.mantissa, b.mantissa, out=a.mantissa)
+        return a
     (high, low) = (a, b) if (a.exponent > b.exponent and a.mantissa.any()) or not b.mantissa.any() else (b, a)
     with np.errstate(all="ignore"):
         moved = np.ldexp(low.mantissa, np.clip(low.exponent - high.exponent, -4000, 4000))
@@ -223,6 +255,11 @@ def _plus(window: Scaled | None, direct: Array) -> Scaled:
     if window is None:
         return fresh
     return add(window, fresh) if direct.any() else window
+
+
+def _largest(x: Array, axis: int | None) -> Array:
+    """Largest size, without an array of sizes in between."""
+    return np.asarray(np.maximum(x.max(axis=axis), -x.min(axis=axis)))
 
 
 def _ranged(mantissa: Array, exponent: Array) -> Scaled:

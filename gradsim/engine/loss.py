@@ -17,7 +17,7 @@ READOUT = ("readout_W", "readout_b")
 
 def init_readout(cell: Cell, task: Task, rng: np.random.Generator) -> Params:
     """A readout with weights N(0, 1/features) and zero bias."""
-    features = len(_seen(cell))
+    features = _features(cell)
     weight = rng.standard_normal((task.output_size, features)) / np.sqrt(features)
     return {READOUT[0]: weight, READOUT[1]: np.zeros(task.output_size)}
 
@@ -53,10 +53,10 @@ class Loss:
         return terms
 
     def direct(self, steps: range, states: Array) -> Array:
-        """q, shape (step, batch, m), at the states after these steps."""
-        direct = np.zeros_like(states)
+        """q, shape (step + 1, batch, m), at the states after these steps; and a row of zeros before."""
+        direct = np.zeros((len(states) + 1, *states.shape[1:]), dtype=states.dtype)
         if self._slopes is not None:
-            direct[:, :, self.seen] = self._slopes[_rows(steps)] @ self.readout[READOUT[0]]
+            direct[1:, :, self.seen] = self._slopes[_rows(steps)] @ self.readout[READOUT[0]]
         elif steps.stop > self.steps:
             direct[-1][:, self.seen] = 1 / states.shape[1]
         return direct
@@ -101,5 +101,12 @@ def _rows(steps: range) -> slice:
     return slice(steps.start - 1, steps.stop - 1)
 
 
-def _seen(cell: Cell) -> Array:
+def _features(cell: Cell) -> int:
+    return sum(cell.blocks[n] for n in cell.output_blocks)
+
+
+def _seen(cell: Cell) -> slice | Array:
+    """Where the output blocks lie in the state; a slice, which copies nothing, if they are one."""
+    if len(cell.output_blocks) == 1:
+        return cell.block(cell.output_blocks[0])
     return np.concatenate([np.arange(cell.state_size)[cell.block(n)] for n in cell.output_blocks])

@@ -233,7 +233,7 @@ def wrong_input_shape_is_refused(bench: CellBench) -> None:
         )
 
 
-@CHECKS("leading_axes")
+@CHECKS("leading_axes", "unroll_states")
 def replay(bench: CellBench) -> None:
     """The same run twice gives the same states, to the last bit, and those of single steps to rounding."""
     states = []

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsim import Cell
 from gradsim.types import Array
 
 
@@ -37,3 +38,10 @@ def weight_vjp(cotangent: Array, x: Array) -> Array:
 def bias_vjp(cotangent: Array) -> Array:
     """The cotangent of a bias: summed over the batch."""
     return cotangent.sum(axis=-2)
+
+
+def goes_with_step(cell: Cell, method: str) -> bool:
+    """Whether a method does what `step` does; not so if a subclass has changed `step` alone."""
+    order = type(cell).__mro__
+    own, step = (next(i for i, c in enumerate(order) if n in vars(c)) for n in (method, "step"))
+    return own <= step

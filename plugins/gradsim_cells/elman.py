@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from gradsim import Cell
 from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import bias_vjp, normal, rows_scaled, sigmoid, weight_vjp
+from gradsim_cells.algebra import normal, rows_scaled, sigmoid
+from gradsim_cells.dense import Dense
+from gradsim_cells.weights import Term, Weights
 
 _ACTIVATIONS = {
     "tanh": lambda a, xp: xp.tanh(a),
@@ -26,7 +27,7 @@ _SLOPES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Elman(Cell):
+class Elman(Dense):
     """h_t = phi(W h_{t-1} + U x_t + b).
 
     h: state (hidden_size). x: input (input_size). W (hidden_size, hidden_size) ~ N(0, gain^2 /
@@ -40,6 +41,7 @@ class Elman(Cell):
     """
 
     name = "elman"
+    kernel = "elman"
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 32
@@ -68,12 +70,26 @@ class Elman(Cell):
     def step_jacobian(self, params, state, inputs):
         return rows_scaled(self._slope(params, state, inputs), params["W"])[..., None, :, :]
 
-    def state_vjp(self, params, state, inputs, cotangent):
-        return (cotangent * self._slope(params, state, inputs)) @ params["W"]
-
-    def params_vjp(self, params, state, inputs, cotangent):
-        d = cotangent * self._slope(params, state, inputs)
-        return {"W": weight_vjp(d, state), "U": weight_vjp(d, inputs), "b": bias_vjp(d)}
-
     def _slope(self, params, state, inputs):
         return _SLOPES[self.activation](self.step(params, state, inputs, np))
+
+    def weights(self, params):
+        return Weights(params["U"], params["W"], params["b"])
+
+    def terms(self):
+        whole = slice(0, self.hidden_size)
+        return [Term(name, whole, whole, factor) for name, factor in (("U", "x"), ("W", "h"), ("b", "1"))]
+
+    def activate(self, a, old, new, saved):
+        new[...] = _ACTIVATIONS[self.activation](a, np)
+
+    def slopes(self, old, new, saved):
+        return _SLOPES[self.activation](new)
+
+    def deactivate(self, adjoint, slopes, d, beside):
+        np.multiply(adjoint, slopes, out=d)
+        beside[...] = 0
+
+    @property
+    def kernel_options(self):
+        return (list(_ACTIVATIONS).index(self.activation),)

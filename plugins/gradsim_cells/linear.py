@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell
 from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import normal, weight_vjp
+from gradsim_cells.algebra import normal
+from gradsim_cells.dense import Dense
+from gradsim_cells.weights import Term, Weights
 
 
 @dataclass(frozen=True, eq=False)
-class Linear(Cell):
+class Linear(Dense):
     """h_t = W h_{t-1} + U x_t.
 
     h: state (hidden_size). x: input (input_size). W (hidden_size, hidden_size) ~ N(0, gain^2 /
@@ -22,6 +23,8 @@ class Linear(Cell):
     """
 
     name = "linear"
+    kernel = "elman"
+    kernel_options = (3,)
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 32
@@ -47,8 +50,19 @@ class Linear(Cell):
     def step_jacobian(self, params, state, inputs):
         return np.broadcast_to(params["W"], (*state.shape[:-1], 1, *params["W"].shape))
 
-    def state_vjp(self, params, state, inputs, cotangent):
-        return cotangent @ params["W"]
+    def weights(self, params):
+        return Weights(params["U"], params["W"], np.zeros_like(params["W"][:, 0]))
 
-    def params_vjp(self, params, state, inputs, cotangent):
-        return {"W": weight_vjp(cotangent, state), "U": weight_vjp(cotangent, inputs)}
+    def terms(self):
+        whole = slice(0, self.hidden_size)
+        return [Term("U", whole, whole, "x"), Term("W", whole, whole, "h")]
+
+    def activate(self, a, old, new, saved):
+        new[...] = a
+
+    def slopes(self, old, new, saved):
+        return np.ones_like(new)
+
+    def deactivate(self, adjoint, slopes, d, beside):
+        d[...] = adjoint
+        beside[...] = 0

@@ -9,7 +9,8 @@ import numpy as np
 from gradsim import Cell
 from gradsim.errors import InputError
 from gradsim.types import PositiveFloat, PositiveInt, Probability
-from gradsim_cells.algebra import weight_vjp
+from gradsim_cells.algebra import goes_with_step, weight_vjp
+from gradsim_cells.elementwise import ElementwiseSteps, joined, parted, recurrence
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,16 @@ class LRU(Cell):
         new_re = a * re - b * im + gamma * (inputs @ params["B_re"].T)
         new_im = a * im + b * re + gamma * (inputs @ params["B_im"].T)
         return xp.concatenate((new_re, new_im), axis=-1)
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        if not goes_with_step(self, "unroll"):
+            return super().unroll(params, state, inputs, step_data, parallel)
+        a, b = self._eigenvalues(params, np)
+        factor = np.broadcast_to(a + 1j * b, (len(inputs), 1, len(a)))
+        driven = inputs @ np.concatenate((params["B_re"], params["B_im"])).T
+        driven *= np.tile(np.exp(params["log_gamma"]), 2)
+        states = parted(recurrence(factor, joined(state), joined(driven)))
+        return ElementwiseSteps(self, params, states, inputs, step_data, factor)
 
     def step_jacobian(self, params, state, inputs):
         a, b = self._eigenvalues(params, np)

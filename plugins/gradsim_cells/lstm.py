@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell
 from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import bias_vjp, diagonal, normal, rows_scaled, sigmoid, weight_vjp
+from gradsim_cells.algebra import diagonal, normal, rows_scaled, sigmoid
+from gradsim_cells.dense import Dense
+from gradsim_cells.weights import Term, Weights
 
 
 @dataclass(frozen=True, eq=False)
-class LSTM(Cell):
+class LSTM(Dense):
     """c_t = f * c_{t-1} + i * g and h_t = o * tanh(c_t).
 
     Gates i, f, o = sigmoid(.) and candidate g = tanh(.) of W x_t + U h_{t-1} + b.
@@ -29,6 +31,7 @@ class LSTM(Cell):
     """
 
     name = "lstm"
+    kernel = "lstm"
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 32
@@ -81,26 +84,59 @@ class LSTM(Cell):
         j[..., 0, :n, n:] = diagonal(to_h * f)
         return j
 
-    def state_vjp(self, params, state, inputs, cotangent):
-        d, dc, f = self._cotangents(params, state, inputs, cotangent)
-        return np.concatenate((d @ params["U"], dc * f), axis=-1)
+    def weights(self, params):
+        return Weights(params["W"], params["U"], params["b"])
 
-    def params_vjp(self, params, state, inputs, cotangent):
-        d, _, _ = self._cotangents(params, state, inputs, cotangent)
-        h, _ = self.split(state)
-        return {"W": weight_vjp(d, inputs), "U": weight_vjp(d, h), "b": bias_vjp(d)}
+    def terms(self):
+        whole = slice(0, 4 * self.hidden_size)
+        return [Term(name, whole, whole, factor) for name, factor in (("W", "x"), ("U", "h"), ("b", "1"))]
 
-    def _cotangents(self, params, state, inputs, cotangent):
-        """(cotangent of the preactivations, of the new c, the gate f)."""
-        i, f, g, o, c = self._gates(params, state, inputs, np)
-        _, old = self.split(state)
-        dh, dc = self.split(cotangent)
-        tanh_c = np.tanh(c)
-        dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    @property
+    def saved_size(self):
+        """The gates i, f, g, o, and tanh(c)."""
+        return 5 * self.hidden_size
+
+    def activate(self, a, old, new, saved):
+        n = self.hidden_size
+        scale, shift = _sigmoid_or_tanh(n, a.dtype)
+        gates, tanh_c = saved[..., : 4 * n], saved[..., 4 * n :]
+        a *= scale
+        np.tanh(a, out=gates)
+        gates *= scale
+        gates += shift
+        c = new[..., n:]
+        np.multiply(gates[..., n : 2 * n], old[..., n:], out=c)
+        c += gates[..., :n] * gates[..., 2 * n : 3 * n]
+        np.tanh(c, out=tanh_c)
+        np.multiply(gates[..., 3 * n :], tanh_c, out=new[..., :n])
+
+    def slopes(self, old, new, saved):
+        """From c to i, f, g and from h to o; from h to c; and f, from c to the old c."""
+        i, f, g, o, tanh_c = np.split(saved, 5, axis=-1)
         parts = (
-            dc * g * i * (1 - i),
-            dc * old * f * (1 - f),
-            dc * i * (1 - g * g),
-            dh * tanh_c * o * (1 - o),
+            g * i * (1 - i),
+            old[..., self.hidden_size :] * f * (1 - f),
+            i * (1 - g * g),
+            tanh_c * o * (1 - o),
+            o * (1 - tanh_c * tanh_c),
+            f,
         )
-        return np.concatenate(parts, axis=-1), dc, f
+        return np.concatenate(parts, axis=-1)
+
+    def deactivate(self, adjoint, slopes, d, beside):
+        n = self.hidden_size
+        dh, dc = adjoint[..., :n], adjoint[..., n:]
+        dc = dc + dh * slopes[..., 4 * n : 5 * n]
+        for gate in range(3):
+            part = slice(gate * n, gate * n + n)
+            np.multiply(dc, slopes[..., part], out=d[..., part])
+        np.multiply(dh, slopes[..., 3 * n : 4 * n], out=d[..., 3 * n :])
+        beside[..., :n] = 0
+        np.multiply(dc, slopes[..., 5 * n :], out=beside[..., n:])
+
+
+@functools.cache
+def _sigmoid_or_tanh(n, dtype):
+    """(scale, shift) by which scale * tanh(scale * a) + shift is a sigmoid for i, f, o and tanh for g."""
+    scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype=dtype), n)
+    return scale, 1 - scale

@@ -8,7 +8,8 @@ import numpy as np
 
 from gradsim import Cell
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import bias_vjp, normal, sigmoid, weight_vjp
+from gradsim_cells.algebra import bias_vjp, goes_with_step, normal, sigmoid, weight_vjp
+from gradsim_cells.elementwise import ElementwiseSteps, recurrence
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,13 @@ class MinGRU(Cell):
         n = self.hidden_size
         a = inputs @ params["W"].T + params["b"]
         return sigmoid(a[..., :n], xp), a[..., n:]
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        if not goes_with_step(self, "unroll"):
+            return super().unroll(params, state, inputs, step_data, parallel)
+        z, candidate = self._gates(params, inputs, np)
+        states = recurrence(1 - z, state, z * candidate)
+        return ElementwiseSteps(self, params, states, inputs, step_data, 1 - z)
 
     def step_jacobian(self, params, state, inputs):
         z, _ = self._gates(params, inputs, np)

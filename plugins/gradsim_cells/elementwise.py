@@ -1,0 +1,54 @@
+"""Blocks of steps of cells whose state goes on elementwise, by factors that do not depend on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradsim.types import Array
+from gradsim.unrolled import PulledByVjp, Unrolled
+
+
+def recurrence(factor: Array, start: Array, added: Array) -> Array:
+    """x_t = factor_t x_{t-1} + added_t from x_0 = start; all x, (steps + 1, ...)."""
+    x = np.empty((len(added) + 1, *start.shape), dtype=added.dtype)
+    x[0] = start
+    for t, step in enumerate(factor):
+        np.multiply(step, x[t], out=x[t + 1])
+        x[t + 1] += added[t]
+    return x
+
+
+def joined(state: Array) -> Array:
+    """States of two blocks, re and im, as complex numbers."""
+    n = state.shape[-1] // 2
+    return state[..., :n] + 1j * state[..., n:]
+
+
+def parted(state: Array) -> Array:
+    """Complex numbers as states of two blocks, re and im."""
+    return np.concatenate((state.real, state.imag), axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class ElementwiseSteps(Unrolled):
+    """`factor` (steps, batch or 1, n): by what each step multiplies the state.
+
+    Complex for a state of two blocks, real and imaginary part.
+    """
+
+    factor: Array
+
+    def part(self, first: int, last: int) -> ElementwiseSteps:
+        """See `Unrolled.part`."""
+        return replace(super().part(first, last), factor=self.factor[first:last])
+
+    def pull(self, incoming: Array, direct: Array) -> PulledByVjp:
+        """See `Unrolled.pull`."""
+        back = self.factor[::-1].conj()
+        if np.iscomplexobj(back):
+            adjoints = parted(recurrence(back, joined(incoming), joined(direct[::-1])))
+        else:
+            adjoints = recurrence(back, incoming, direct[::-1])
+        return PulledByVjp(self, incoming, adjoints[:0:-1])

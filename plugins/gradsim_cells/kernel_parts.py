@@ -1,0 +1,186 @@
+"""What the compiled passes are made of: products with weights, and tanh.
+
+Numba's cache on disk notices changes of the file that a kernel is in, and of no other: whoever changes this
+one must touch `kernels.py` as well. (An installation writes both anew.)
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+from gradsim_cells.weights import STRIP_BYTES
+
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+"""Of every compiled function. A product and a sum may become one operation; nothing is reordered."""
+
+_VECTOR_BYTES = STRIP_BYTES // 2
+
+
+def _tile(rows):
+    """out[row:row+rows, column:column+width] += left[row:row+rows] @ strip (K, width).
+
+    The sums stay in registers while K runs: two vectors for each row. LLVM does not find this form by
+    itself, so it is spelled out.
+    """
+
+    @intrinsic
+    def tile(typing_context, left, strip, out, row, column):
+        def generate(context, builder, signature, arguments):
+            kinds, scalar = signature.args, context.get_value_type(out.dtype)
+            arrays = [
+                context.make_array(k)(context, builder, a)
+                for k, a in zip(kinds[:3], arguments[:3], strict=True)
+            ]
+            vector = ir.VectorType(scalar, _VECTOR_BYTES * 8 // out.dtype.bitwidth)
+            first = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None)
+            nothing = ir.Constant(vector, ir.Undefined)
+            number = functools.partial(ir.Constant, ir.IntType(64))
+
+            def pointer(i, *index):
+                return cgutils.get_item_pointer(context, builder, kinds[i], arrays[i], index)
+
+            def as_vector(at):
+                return builder.bitcast(at, vector.as_pointer())
+
+            def load(at):
+                return builder.load(as_vector(at), align=out.dtype.bitwidth // 8)
+
+            def broadcast(value):
+                held = builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+                return builder.shuffle_vector(held, nothing, first)
+
+            lines = [builder.add(arguments[3], number(r)) for r in range(rows)]
+            offsets = [number(v * vector.count) for v in range(2)]
+            lefts = [pointer(0, line, number(0)) for line in lines]
+            rights = [pointer(1, number(0), v) for v in offsets]
+            outs = [pointer(2, line, builder.add(arguments[4], v)) for line in lines for v in offsets]
+            sums = [cgutils.alloca_once_value(builder, load(at)) for at in outs]
+            with cgutils.for_range(builder, builder.extract_value(arrays[1].shape, 0)) as loop:
+                skip = builder.mul(loop.index, number(2 * vector.count))
+                right = [load(builder.gep(at, [skip])) for at in rights]
+                for i, total in enumerate(sums):
+                    factor = broadcast(builder.load(builder.gep(lefts[i // 2], [loop.index])))
+                    term = builder.fmul(factor, right[i % 2], flags=("contract",))
+                    builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
+            for at, total in zip(outs, sums, strict=True):
+                builder.store(builder.load(total), as_vector(at), align=out.dtype.bitwidth // 8)
+            return context.get_dummy_value()
+
+        return types.void(left, strip, out, types.intp, types.intp), generate
+
+    return tile
+
+
+_four_rows, _one_row = _tile(4), _tile(1)
+
+
+@njit(**OPTIONS)
+def add_product(left, weight, out, column):
+    """Add left (rows, K) @ weight, in strips, to `out` (rows, ...) from `column` on."""
+    for s in range(len(weight)):
+        row = 0
+        while row + 4 <= len(left):
+            _four_rows(left, weight[s], out, row, column + s * weight.shape[2])
+            row += 4
+        while row < len(left):
+            _one_row(left, weight[s], out, row, column + s * weight.shape[2])
+            row += 1
+
+
+@njit(**OPTIONS)
+def preactivations(inputs, states, input_weight, state_weight, bias, column, out):
+    """Fill `out` with x W + b, and add the product with the state from `column` on."""
+    for row in out:
+        row[: len(bias)] = bias
+        row[len(bias) :] = 0
+    add_product(inputs, input_weight, out, 0)
+    add_product(states, state_weight, out, column)
+
+
+@njit(**OPTIONS)
+def room(rows, input_weight, state_weight, column):
+    """An array for preactivations, wide enough for whole strips."""
+    strips = max(len(input_weight), len(state_weight))
+    return np.empty((rows, column + strips * input_weight.shape[2]), dtype=input_weight.dtype)
+
+
+@njit(**OPTIONS)
+def pull(cotangents, state_weight, out):
+    """Fill `out` with cotangents (rows, G) @ state_weight (G, n)."""
+    out[:] = 0
+    add_product(cotangents, state_weight, out, 0)
+
+
+# tanh = e / (e + 2) with e = exp(y) - 1 and y = 2|x|. For y = k ln 2 + r, e = 2^k (exp(r) - 1) + (2^k - 1),
+# and exp(r) - 1 is a short series. Within 3 units in the last place; NaN stays NaN; loops become vectors.
+
+
+@njit(**OPTIONS)
+def _power32(shifted):
+    return np.int32((np.float32(shifted).view(np.int32) << 23) + 0x3F800000).view(np.float32)
+
+
+@njit(**OPTIONS)
+def _power64(shifted):
+    return np.int64((np.float64(shifted).view(np.int64) << 52) + 0x3FF0000000000000).view(np.float64)
+
+
+def _tanh_of(kind, power_of, bits, terms, ln2_high, ln2_low):
+    """The function for floats with `bits` in the mantissa; `power_of` makes 2^k of k + `rounding`."""
+    rounding = kind(1.5 * 2.0**bits)  # when it is added, only whole numbers are left, in the lowest bits
+    rate, high, low = kind(1 / math.log(2)), kind(ln2_high), kind(ln2_low)
+    one, two, limit = kind(1), kind(2), kind(40)
+    series = tuple(kind(1 / math.factorial(i)) for i in range(terms, 1, -1))
+
+    def tanh_of_kind(x):
+        y = two * abs(x)
+        if y > limit:
+            y = limit
+        shifted = y * rate + rounding
+        k = shifted - rounding
+        r = (y - k * high) - k * low
+        p = series[0]
+        for c in series[1:]:
+            p = p * r + c
+        power = power_of(shifted)
+        e = power * (p * r * r + r) + (power - one)
+        t = e / (e + two)
+        return -t if x < 0 else t
+
+    return tanh_of_kind
+
+
+_tanh32 = _tanh_of(np.float32, _power32, 23, 7, 0.693359375, -2.12194440e-4)
+_tanh64 = _tanh_of(np.float64, _power64, 52, 13, 6.93147180369123816490e-01, 1.90821492927058770002e-10)
+
+
+def tanh(x):
+    """The hyperbolic tangent, in compiled code."""
+    raise NotImplementedError("tanh is for compiled code")
+
+
+@overload(tanh)
+def _tanh(x):
+    return _tanh32 if x == types.float32 else _tanh64
+
+
+@njit(**OPTIONS)
+def tanh_all(row):
+    """Tanh, in place."""
+    for j in range(len(row)):
+        row[j] = tanh(row[j])
+
+
+@njit(**OPTIONS)
+def sigmoid_all(row):
+    """1 / (1 + exp(-x)), in place."""
+    half = row.dtype.type(0.5)
+    for j in range(len(row)):
+        row[j] = half * tanh(half * row[j]) + half
