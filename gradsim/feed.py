@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import cast
 
@@ -19,16 +18,16 @@ from gradsim.errors import OutOfRangeWarning
 from gradsim.recorder import Piece, Problem, Products, Region
 from gradsim.scaled import Scaled
 from gradsim.types import Array
+from gradsim.workers import Workers
 
 
 class Feed:
-    """Takes pieces from any thread. `with` it: its own threads end there, and what is open is written."""
+    """Takes pieces from any thread. `with` it: what is open is written there."""
 
     def __init__(self, plan: Plan, sink: Sink, threads: int) -> None:
-        self.plan, self.sink, self.threads = plan, sink, threads
+        self.plan, self.sink, self.workers = plan, sink, Workers(threads)
         self._out_of_range: Counter[str] = Counter()
-        self._stop, self._lock = threading.Event(), threading.Lock()
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._lock = threading.Lock()
         self._rolling = Rolling(sink, plan.chunks())
 
     def __enter__(self) -> Feed:
@@ -37,8 +36,6 @@ class Feed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool:
-            self._pool.shutdown()
         if kind is None:
             self._rolling.finish()
             self._warn()
@@ -56,7 +53,7 @@ class Feed:
 
     def into(self, block: Block, piece: Piece, effective: bool) -> None:
         """Record a piece that is a part of a block."""
-        self.check()
+        self.workers.check()
         for name, values in self._computed(piece, effective):
             block.write(name, piece.region, values)
 
@@ -71,37 +68,16 @@ class Feed:
         """Write what stretches have left open, so that it can be read."""
         self._rolling.finish()
 
-    def check(self) -> None:
-        """Leave a job when another one has failed or Ctrl-C was pressed."""
-        if self._stop.is_set():
-            raise CancelledError
-
     def _plain(self, name: str, values: Array | Scaled) -> Array:
         if not isinstance(values, Scaled):
             return values
         plain = values.value
+        if plain is values.mantissa:
+            return plain
         if lost := int((np.isnan(plain) & ~np.isnan(values.mantissa)).sum()):
             with self._lock:
                 self._out_of_range[name] += lost
         return plain
-
-    def in_parallel(self, jobs: Sequence[Callable[[], None]]) -> None:
-        """Do independent jobs on threads; stop them all at the first error or Ctrl-C."""
-        if self._pool is None or len(jobs) == 1:
-            for job in jobs:
-                job()
-            return
-        futures = [self._pool.submit(job) for job in jobs]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-            for future in futures:
-                if future.done():
-                    future.result()
-        finally:
-            if any(not future.done() for future in futures):
-                self._stop.set()
-            for future in futures:
-                future.cancel()
 
     def _warn(self) -> None:
         """Say once which values did not fit."""
@@ -129,6 +105,9 @@ class Rolling:
         """Take the values of a stretch of the first dim of a variable."""
         dim = self.sink.variables[name].dims[0]
         rows, total = cast(slice, region[dim]), self.sink.sizes[dim]
+        if rows.stop - rows.start == total:
+            self.sink.put(name, values)
+            return
         length = self.chunks[name].get(dim, total)
         for index in range(rows.start // length, -(-rows.stop // length)):
             bounds = slice(index * length, min((index + 1) * length, total))

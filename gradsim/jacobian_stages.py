@@ -81,7 +81,7 @@ class JacobianStages:
                     )
                     self.feed.stretch(Jacobians(steps, here), flow.effective)
                 if exponents is not None:
-                    exponents.add(made.blocks, self.feed.in_parallel)
+                    exponents.add(made.blocks, self.feed.workers.run)
                 self.advance("step Jacobians", self.flops["step Jacobians"] * len(steps) / p.steps)
         if exponents is not None:
             values = exponents.exponents()
@@ -103,15 +103,15 @@ class JacobianStages:
             asked.remove(ProductNorms)
             size, count = self.plan.halved, self.problem.batch
             batches = [slice(b, min(b + size, count)) for b in range(0, count, size)]
-            self.feed.in_parallel([self._norms_job(scaled, whole.reach, effective, b) for b in batches])
+            self.feed.workers.run([self._norms_job(scaled, whole.reach, effective, b) for b in batches])
         if asked & {*PRODUCTS}:
             boards = cut(whole_of(self.problem), board_shape(self.problem))
             norms = ProductNorms in asked
-            self.feed.in_parallel(
+            self.feed.workers.run(
                 [self._products_job(scaled, whole.reach, effective, board, norms) for board in boards]
             )
         if LossRows in asked and direct is not None:
-            self.feed.in_parallel(
+            self.feed.workers.run(
                 [self._rows_job(scaled, whole.reach, effective, direct, b) for b in range(self.problem.batch)]
             )
 
@@ -119,7 +119,7 @@ class JacobianStages:
         self, jacobians: ScaledJacobians, reach: Array | None, effective: bool, batch: slice
     ) -> Callable[[], None]:
         def job() -> None:
-            squares, exponents = all_norms(jacobians, batch, self.feed.check)
+            squares, exponents = all_norms(jacobians, batch, self.feed.workers.check)
             if reach is not None:
                 beyond = np.arange(self.problem.steps + 1) < np.concatenate([[0], reach])[:, None]
                 squares = np.where(beyond[..., None], 0 * squares, squares)
@@ -152,7 +152,7 @@ class JacobianStages:
                 wanted = emit if asks(Products, effective=effective) else None
                 walk_products(jacobians, self.problem, tile, reach, board, wanted)
                 blocks.finish()
-                self.feed.check()
+                self.feed.workers.check()
                 share = (tile.sources.stop - tile.sources.start) * (tile.batch.stop - tile.batch.start)
                 self.advance("products", self._column_flops * share)
             if board is not None:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -134,6 +135,10 @@ class Problem:
 
     def sizes(self) -> dict[str, int]:
         """The length of every dim that a variable of this run may have."""
+        return self._sizes
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
         m, g, k = self.cell.state_size, self.groups, self.block
         times, sources = self.pairs.resolved(self.steps)
         fixed = {

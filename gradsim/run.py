@@ -72,7 +72,7 @@ class Run:
         self.flops = plan.flops()
         self.stages = JacobianStages(plan, sink, feed, advance)
         start = Start(s.cell, s.params, s.initial_state, s.inputs, s.step_data)
-        self.tape = Tape(start, granules(p), schedule, feed.in_parallel)
+        self.tape = Tape(start, granules(p), schedule, feed.workers.run)
         self.losses = Loss(s.cell, s.task, s.episode, s.readout, p.steps)
         self.penalty = 0.0
         vectors = p.steps + 1, p.batch, p.cell.state_size
@@ -128,7 +128,7 @@ class Run:
         if not methods:
             return
         near = range(1, granules(p)[0].stop)
-        taken = self.tape.start.take(near, s.initial_state, self.feed.in_parallel)
+        taken = self.tape.start.take(near, s.initial_state, self.feed.workers.run)
         t = np.sort(s.checking.integers(len(near), size=_CHECKED_POSITIONS))
         b = s.checking.integers(p.batch, size=_CHECKED_POSITIONS)
         here = {n: x[t, b] for n, x in taken.step_data.items()}
