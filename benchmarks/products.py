@@ -1,6 +1,6 @@
 """Norms of all Jacobian products: gradsim next to PyTorch and JAX, on the same work.
 
-    python benchmarks/products.py                  # all works, at least five rounds each
+    python benchmarks/products.py                  # all works, five rounds each, three of the longest
     python benchmarks/products.py --works elman_64 --rounds 9
 
 Each round runs gradsim (through `gradsim.simulate`) and the peers once, one after the other, with
@@ -11,7 +11,12 @@ The peers, from what people write to what an expert would:
 
 - torch: `vmap(jacrev(step))` over time and batch, then one batched matmul a step;
 - jax: the same, jitted, the products in a scan;
+- jax diagonal: for MinGRU and LRU, a scan over products of numbers instead of matrices;
 - jax by hand: as little work as the mathematics allows, for each cell (see `jax_by_hand`).
+
+"Of peak" counts our operations as if every product were multiplied out, over a large matrix product;
+"of copy" the bytes of our result, over copying as many from memory to memory. The last work, full
+products into a run folder, is compared with writing a file of the same size and flushing it to disk.
 
 Writes products.json and products.png beside this file. Needs the extra `bench`.
 """
@@ -23,7 +28,10 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
+import warnings
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -34,23 +42,30 @@ from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 import gradsim
+from gradsim.errors import OutOfRangeWarning
 from gradsim_cells import LRU, LSTM, Elman, MinGRU
 
 HERE = Path(__file__).parent
 INPUT = 4
 
-# name: cell, batch, steps, and whether to wait for the peers that do all the work there is (minutes).
+# name: cell, batch, steps, and whether to wait for the peers that take diagonal Jacobians for dense ones.
 WORKS = {
     "elman_16": (Elman(INPUT, 16), 32, 200, True),
     "elman_32": (Elman(INPUT, 32), 32, 200, True),
     "elman_64": (Elman(INPUT, 64), 32, 100, True),
     "lstm_64": (LSTM(INPUT, 64), 8, 100, True),
     "elman_128": (Elman(INPUT, 128), 8, 100, True),
-    "elman_256": (Elman(INPUT, 256), 8, 100, False),
-    "min_gru_64_short": (MinGRU(INPUT, 64), 8, 100, True),
+    "elman_256": (Elman(INPUT, 256), 8, 100, True),
+    "min_gru_256_short": (MinGRU(INPUT, 256), 8, 50, True),
+    "lru_256_short": (LRU(INPUT, 256), 4, 25, True),
     "min_gru_256": (MinGRU(INPUT, 256), 8, 500, False),
     "lru_256": (LRU(INPUT, 256), 8, 500, False),
 }
+LONG = {"elman_256": 3}
+"""Works that take minutes a round, and how often they are repeated at most."""
+
+STORED = (Elman(INPUT, 64), 4, 200)
+"""Cell, batch and steps of the products that are written out."""
 
 
 def elman(xp, p, s, x):
@@ -81,6 +96,7 @@ def lru(xp, p, s, x):
     )
 
 
+DIAGONAL = ("min_gru", "lru")
 STEPS = {"elman": elman, "lstm": lstm, "min_gru": min_gru, "lru": lru}
 
 
@@ -151,9 +167,18 @@ def jax_by_hand(kind, step, params, x, m):
     Elman: J P = diag(1 - h^2) (W P), one large matrix product with the shared W. MinGRU and LRU:
     products of numbers, real or complex. LSTM: the dense Jacobian, in blocks of sources.
     """
+    return jax_blocks(kind, step, params, x, m, length=20)
+
+
+def jax_diagonal(kind, step, params, x, m):
+    """One scan over all sources, who wait for their turn."""
+    return jax_blocks(kind, step, params, x, m, length=len(x) + 1)
+
+
+def jax_blocks(kind, step, params, x, m, length):
+    """A scan for each block of so many sources, from the first of them on."""
     steps, batch = x.shape[:2]
-    diagonal = kind in ("min_gru", "lru")
-    length = steps if diagonal else 20
+    diagonal = kind in DIAGONAL
 
     def matrices(p, states, x):
         if kind == "elman":
@@ -209,9 +234,14 @@ def ours(cell, params, x):
 def peak():
     """Operations per second of a large single-precision matrix product, with all threads."""
     a = np.random.default_rng(0).standard_normal((2048, 2048)).astype(np.float32)
-    start = time.perf_counter()
-    a @ a
-    return 2 * 2048**3 / (time.perf_counter() - start)
+    return 2 * 2048**3 / seconds(lambda: a @ a)
+
+
+def copied():
+    """Bytes per second that a thread copies from memory to memory."""
+    a = np.ones(2**25)
+    b = np.zeros_like(a)
+    return a.nbytes / seconds(lambda: np.copyto(b, a))
 
 
 def seconds(run):
@@ -221,32 +251,62 @@ def seconds(run):
 
 
 def compare(cell, batch, steps, dense, rounds):
-    """Medians of the ratios peer / ours, and of our share of the peak."""
+    """Medians of the ratios peer / ours, and of our share of what the machine can do."""
     rng = np.random.default_rng(0)
     params = {n: p.astype(np.float32) for n, p in cell.init_params(rng).items()}
     x = rng.standard_normal((steps, batch, INPUT)).astype(np.float32)
-    step, m = STEPS[cell.name], cell.state_size
+    step, m, diagonal = STEPS[cell.name], cell.state_size, cell.name in DIAGONAL
     runs = {"gradsim": ours(cell, params, x)}
     if dense:
         runs["torch"] = torch_user(step, params, x, m)
         runs["jax"] = jax_user(step, params, x, m)
+    if diagonal:
+        runs["jax diagonal"] = jax_diagonal(cell.name, step, params, x, m)
     runs["jax by hand"] = jax_by_hand(cell.name, step, params, x, m)
     agree(runs, steps)
     times = {name: [] for name in runs}
-    peaks = []
+    machine = []
     for _ in range(rounds):
-        peaks.append(peak())
+        machine.append(copied() if diagonal else peak())
         for name, run in runs.items():
             times[name].append(seconds(run))
-    flops = steps * (steps - 1) / 2 * batch * 2 * m * (m // cell.jacobian_groups) ** 2
+    work = 2 * 8 * (steps + 1) ** 2 * batch if diagonal else steps * (steps - 1) / 2 * batch * 2 * m**3
+    share = statistics.median(work / t / r for t, r in zip(times["gradsim"], machine, strict=True))
     result = {
         name: statistics.median(t / o for t, o in zip(times[name], times["gradsim"], strict=True))
         for name in runs
         if name != "gradsim"
     }
-    result["of peak"] = statistics.median(flops / t / p for t, p in zip(times["gradsim"], peaks, strict=True))
-    result["seconds"] = statistics.median(times["gradsim"])
-    return result
+    result["of copy" if diagonal else "of peak"] = share
+    return result | {"seconds": statistics.median(times["gradsim"]), "rounds": rounds}
+
+
+def stored(rounds):
+    """Full products into a run folder: bytes per second, over those of one file flushed to disk."""
+    cell, batch, steps = STORED
+    x = np.random.default_rng(0).standard_normal((steps, batch, INPUT))
+    rates, shares = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(dir=HERE) as folder:
+            run = partial(gradsim.simulate, cell, x, record=["jacobian_product"], dtype="float32")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", OutOfRangeWarning)
+                ours = seconds(lambda: (run(store=Path(folder, "run")).close(), os.sync()))  # noqa: B023
+            size = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
+            disk = seconds(lambda: flushed(Path(folder, "file"), size))  # noqa: B023
+        rates.append(size / ours)
+        shares.append(disk / ours)
+    return {"of disk": statistics.median(shares), "bytes per second": statistics.median(rates)}
+
+
+def flushed(path, size):
+    """Write a file of this size in pieces of 16 MiB, and wait for the disk."""
+    piece = np.random.default_rng(0).bytes(2**24)
+    with path.open("wb") as file:
+        for _ in range(0, size, len(piece)):
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def agree(runs, steps):
@@ -261,47 +321,58 @@ def agree(runs, steps):
             raise SystemExit(f"{name} does not agree with gradsim: relative difference {error:.1e}")
 
 
+PEERS = ["torch", "jax", "jax diagonal", "jax by hand"]
+
+
 def table(results):
-    columns = ["torch", "jax", "jax by hand", "of peak"]
+    columns = [*PEERS, "of peak", "of copy"]
     lines = [f"{'work':18}" + "".join(f"{c:>14}" for c in columns)]
     for work, row in results.items():
-        cells = [f"{row[c]:.2f}x" if c in row else "-" for c in columns[:-1]] + [f"{row['of peak']:.0%}"]
+        cells = [(f"{row[c]:.2f}x" if c in PEERS else f"{row[c]:.0%}") if c in row else "-" for c in columns]
         lines.append(f"{work:18}" + "".join(f"{c:>14}" for c in cells))
     return "\n".join(lines)
 
 
 def draw(results):
-    figure = Figure(figsize=(6.4, 0.42 * len(results) + 1.2), layout="constrained")
+    figure = Figure(figsize=(6.8, 0.42 * len(results) + 1.4), layout="constrained")
     ax = figure.subplots()
-    looks = {"torch": ("o", "#D55E00"), "jax": ("s", "#0072B2"), "jax by hand": ("^", "#009E73")}
-    for name, (marker, colour) in looks.items():
+    for name, marker, colour in zip(PEERS, "osD^", ["#D55E00", "#0072B2", "#CC79A7", "#009E73"], strict=True):
         there = [(row[name], i) for i, row in enumerate(results.values()) if name in row]
         ax.plot(*zip(*there, strict=True), marker, color=colour, label=name)
-    ax.set_yticks(range(len(results)), list(results))
+    ax.set_yticks(range(len(results)), [label(work) for work in results])
     ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.set(xscale="log", xlabel="Time of the peer over time of gradsim (1)")
     ax.invert_yaxis()
-    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=3)
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(PEERS))
     ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(HERE / "products.png", dpi=200)
 
 
+def label(work):
+    cell, batch, steps, _ = WORKS[work]
+    return f"{type(cell).__name__} {cell.hidden_size}, batch {batch}, {steps} steps"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--works", nargs="*", default=list(WORKS), choices=list(WORKS))
+    parser.add_argument("--works", nargs="*", default=[*WORKS, "stored"], choices=[*WORKS, "stored"])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     results = {}
     with threadpool_limits(os.cpu_count()):
-        for work in options.works:
-            results[work] = compare(*WORKS[work], options.rounds)
+        for work in [w for w in WORKS if w in options.works]:
+            rounds = min(options.rounds, LONG.get(work, options.rounds))
+            results[work] = compare(*WORKS[work], rounds)
             print(table({work: results[work]}).splitlines()[-1], flush=True)
     print("\n" + table(results))
-    if options.works == list(WORKS):
+    disk = stored(options.rounds) if "stored" in options.works else {}
+    if disk:
+        print(f"full products: {disk['bytes per second'] / 1e6:.0f} MB/s, {disk['of disk']:.0%} of the disk")
+    if options.works == [*WORKS, "stored"]:
         machine = {"processor": platform.machine(), "cores": os.cpu_count(), "numpy": np.__version__}
         versions = {"torch": torch.__version__, "jax": jax.__version__}
-        record = {"machine": machine | versions, "rounds": options.rounds, "results": results}
+        record = {"machine": machine | versions, "results": results, "stored": disk}
         (HERE / "products.json").write_text(json.dumps(record, indent=2) + "\n")
         draw(results)
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from gradsim.types import Array
 
+_MILD = 120
+"""Powers of two up to this exponent either way are normal numbers of every dtype."""
+
 LOG10_2 = float(np.log10(2.0))
 
 
@@ -21,9 +24,16 @@ class Scaled:
 
     @property
     def value(self) -> Array:
-        """The plain array. Elements that leave the range of the dtype are NaN, exact zeros stay."""
+        """The plain array. Elements that leave the range of the dtype are NaN, exact zeros stay.
+
+        The mantissa itself, where there is no exponent: it is not to be changed.
+        """
+        if not np.any(self.exponent):
+            return self.mantissa
         with np.errstate(over="ignore", under="ignore"):
-            plain = np.ldexp(self.mantissa, self.exponent)
+            plain = _scaled(self.mantissa, self.exponent)
+        if plain.all() and np.isfinite(plain).all():
+            return plain
         lost = ~np.isfinite(plain) | ((plain == 0) & (self.mantissa != 0))
         if lost.any():
             plain[lost] = np.nan
@@ -33,10 +43,18 @@ class Scaled:
     def log10(self) -> Array:
         """log10 of a non-negative mantissa and its exponent, float64; -inf for an exact zero."""
         with np.errstate(divide="ignore"):
-            return np.asarray(np.log10(self.mantissa.astype(np.float64)) + LOG10_2 * self.exponent)
+            plain = np.log10(self.mantissa, dtype=np.float64)
+        return np.asarray(plain + LOG10_2 * self.exponent if np.any(self.exponent) else plain)
 
     def __getitem__(self, key: Any) -> Scaled:
         return Scaled(self.mantissa[key], self.exponent[key])
+
+
+def _scaled(mantissa: Array, exponent: Array) -> Array:
+    """ldexp; as a product, which is the same and faster, where the power of two is in range itself."""
+    if np.abs(exponent).max() > _MILD:
+        return np.asarray(np.ldexp(mantissa, exponent))
+    return np.asarray(mantissa * np.ldexp(mantissa.dtype.type(1), exponent))
 
 
 def shift_of(size: Array, keep: int) -> Array:

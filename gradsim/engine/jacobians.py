@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,31 +17,50 @@ _ROOM = {4: 56.0, 8: 480.0}
 """Powers of two that a product may move either way while its square stays in the range of the dtype."""
 
 
-@dataclass(frozen=True)
 class ScaledJacobians:
     """J_t = blocks[t - 1] * 2**exponent[t - 1], shapes (step, batch, g, k, k) and (step, batch, g).
 
-    `shifted` (step,) says where an exponent is not zero. `safe`: no product of any steps, whatever
-    its length, leaves the range; else the products have to be watched.
+    `raw` are the step Jacobians as given; they are scaled when that is first asked for.
     """
 
-    blocks: Array
-    exponent: Array
-    shifted: Array
-    safe: bool
+    def __init__(self, raw: Array) -> None:
+        self.raw = raw
 
     @classmethod
     def of(cls, blocks: Array) -> ScaledJacobians:
         """Scale what can be known to need it before any product is made."""
-        drift = _drift(blocks) if blocks.shape[-1] <= 2 else None
-        if drift is None:
-            # Only single Jacobians that are extremely large or small.
-            exponent = shift_of(np.abs(blocks).max(axis=(-1, -2)), KEEP[blocks.itemsize] - 4)
-        else:
-            exponent = drift
-        if exponent.any():
-            blocks = np.ldexp(blocks, -exponent[..., None, None])
-        return cls(blocks, exponent, np.asarray(exponent.any(axis=(1, 2))), drift is not None)
+        return cls(blocks)
+
+    @cached_property
+    def _drift(self) -> Array | None:
+        return _drift(self.raw) if self.raw.shape[-1] <= 2 else None
+
+    @property
+    def safe(self) -> bool:
+        """No product of any steps, whatever its length, leaves the range; else they have to be watched."""
+        return self._drift is not None
+
+    @cached_property
+    def exponent(self) -> Array:
+        """The powers of two that are taken out."""
+        if self._drift is not None:
+            return self._drift
+        # Only single Jacobians that are extremely large or small.
+        flat = self.raw.reshape(*self.raw.shape[:-2], -1)
+        size = np.maximum(flat.max(axis=-1), -flat.min(axis=-1))
+        return shift_of(size, KEEP[self.raw.itemsize] - 4)
+
+    @cached_property
+    def blocks(self) -> Array:
+        """What is left."""
+        if not self.exponent.any():
+            return self.raw
+        return np.asarray(np.ldexp(self.raw, -self.exponent[..., None, None]))
+
+    @cached_property
+    def shifted(self) -> Array:
+        """Where an exponent is not zero, (step,)."""
+        return np.asarray(self.exponent.any(axis=(1, 2)))
 
 
 def _drift(blocks: Array) -> Array | None:

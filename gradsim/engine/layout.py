@@ -13,7 +13,10 @@ from gradsim.engine.jacobians import SMALL
 from gradsim.recorder import Pairs, Problem
 
 _BLOCK_BYTES = 32 * 2**20
-"""Step Jacobians made in one vectorised call; a chunk of written products."""
+"""Step Jacobians made in one vectorised call."""
+
+_WRITTEN_BYTES = 8 * 2**20
+"""A chunk of written products: small beside the triangle t >= k, so that few of its entries are empty."""
 
 _BOARD_BYTES = 16 * 2**20
 """A chunk of written norms."""
@@ -24,8 +27,8 @@ _BOARDS = 16
 _HALVED_BYTES = 2**28
 """The norms of all pairs of one batch element, up to which they are made by halving."""
 
-_WORTH_HALVING = 24
-"""Blocks between 3 and this size are so quick to multiply that the work besides decides: for tiles."""
+_CHAIN_BYTES = 2**20
+"""Products to one time that are multiplied together: they and what is made of them stay in cache."""
 
 _TILE_BYTES = 2**19
 """Products of a tile: they and their double stay in the second-level cache."""
@@ -67,10 +70,17 @@ def halves(problem: Problem) -> int:
     Halving makes the norms of all pairs, and holds those of a batch element in memory.
     """
     p = problem
-    if p.pairs != Pairs() or 2 < p.block < _WORTH_HALVING or (p.steps + 1) ** 2 * 8 > _HALVED_BYTES:
+    if p.pairs != Pairs() or (p.steps + 1) ** 2 * 8 > _HALVED_BYTES:
         return 0
-    chain = p.steps * p.groups * p.block**2 * 8
-    return int(np.clip(_BOARD_BYTES // chain, 1, max(1, p.batch // 4)))
+    chain = p.steps * p.groups * p.block**2 * p.dtype.itemsize
+    return int(np.clip(_CHAIN_BYTES // chain, 1, max(1, p.batch // 4)))
+
+
+def halving_bytes(problem: Problem) -> int:
+    """What it takes at most to make the norms of so many batch elements: chains, Gram matrices, all pairs."""
+    p = problem
+    chain = 26 * p.steps * p.groups * p.block**2
+    return halves(p) * (chain + 30 * (p.steps + 1) ** 2)
 
 
 def cut(area: Tile, shape: tuple[int, int]) -> list[Tile]:
@@ -103,4 +113,4 @@ def time_chunk(problem: Problem) -> int:
     """Times that one tile fills before it is written: full products need it short."""
     sources, batch = tile_shape(problem)
     one = sources * batch * problem.cell.state_size * problem.block * problem.dtype.itemsize
-    return int(np.clip(_BLOCK_BYTES // one, 1, problem.sizes()[problem.pair_dims[0]]))
+    return int(np.clip(_WRITTEN_BYTES // one, 1, problem.sizes()[problem.pair_dims[0]]))

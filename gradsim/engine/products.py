@@ -54,11 +54,11 @@ def walk_products(
     times, sources = problem.pairs.resolved(problem.steps)
     sources = sources[tile.sources]
     rows = {int(t): i for i, t in enumerate(times)}
-    last = min(int(times[-1]), int(sources[-1]) + problem.lags)
+    ends = problem.ends[tile.sources]
     stack = stack_of(jacobians, problem, len(sources), tile.batch)
     low = high = 0
-    for t in range(int(sources[0]), last + 1):
-        while sources[low] < t - problem.lags:
+    for t in range(int(sources[0]), int(ends.max()) + 1):
+        while ends[low] < t:
             low += 1
         if low < high:
             stack.advance(t, low, high)
@@ -67,15 +67,25 @@ def walk_products(
             high += 1
         if low < high and t in rows:
             here = sources[low:high]
-            region = _place(problem, rows[t], t, here, tile, low, high)
-            kept = None if reach is None or t == 0 else here >= reach[t - 1]
-            _record(stack, low, high, region, kept, norms, emit)
+            chosen = _chosen(problem, t - here)
+            region = _place(problem, rows[t], t - here, tile, low, chosen)
+            kept = None if reach is None or t == 0 else here[chosen] >= reach[t - 1]
+            if len(here[chosen]):
+                _record(stack, low, high, chosen, region, kept, norms, emit)
+
+
+def _chosen(problem: Problem, lags: Array) -> slice | Array:
+    """Which of these lags are recorded."""
+    if problem.pairs.lags is None:
+        return slice(None)
+    return np.flatnonzero(np.isin(lags, problem.pairs.resolved_lags(problem.steps)))
 
 
 def _record(
     stack: Stack,
     low: int,
     high: int,
+    chosen: slice | Array,
     region: Region,
     kept: Array | None,
     norms: NormBoard | None,
@@ -83,21 +93,23 @@ def _record(
 ) -> None:
     if norms is not None:
         squares, exponent = stack.norms(low, high)
+        squares, exponent = squares[chosen], None if exponent is None else exponent[chosen]
         norms.put(region, squares if kept is None else squares * kept[:, None], exponent)
     if emit is not None:
-        product = stack.products(low, high)
+        product = stack.products(low, high)[chosen]
         if kept is not None:
             product = Scaled(product.mantissa * kept[:, None, None, None, None], product.exponent)
         emit(Products(product, region))
 
 
 def _place(
-    problem: Problem, row: int, t: int, sources: Array, tile: Tile, low: int, high: int
+    problem: Problem, row: int, lags: Array, tile: Tile, low: int, chosen: slice | Array
 ) -> dict[str, slice | int | Array]:
-    first, last = tile.sources.start + low, tile.sources.start + high
+    first, last = tile.sources.start + low, tile.sources.start + low + len(lags)
     outer, inner = problem.pair_dims
     if inner == "lag":
-        return {"source": np.arange(first, last), "lag": t - sources, "batch": tile.batch}
+        at = np.searchsorted(problem.pairs.resolved_lags(problem.steps), lags[chosen])
+        return {"source": np.arange(first, last)[chosen], "lag": at, "batch": tile.batch}
     return {outer: row, "source": slice(first, last), "batch": tile.batch}
 
 
@@ -123,7 +135,7 @@ def walk_rows(
             if reach is not None:
                 beyond = np.concatenate([[0], reach])[times[active]] > source
                 piece = Scaled(piece.mantissa * ~beyond[:, None], piece.exponent)
-            emit(_loss_rows(piece, problem, times, active, source, wanted[source], batch))
+            emit(_loss_rows(piece, problem, times[active] - source, active, wanted[source], batch))
         moving = slice(int(np.searchsorted(times, source)), active.stop)
         if source and moving.start < moving.stop:
             _pull_back(jacobians, source, batch, rows[:, :, moving], exponent[:, :, moving])
@@ -140,10 +152,12 @@ def _pull_back(jacobians: ScaledJacobians, step: int, batch: slice, rows: Array,
 
 
 def _loss_rows(
-    piece: Scaled, problem: Problem, times: Array, active: slice, source: int, row: int, batch: slice
+    piece: Scaled, problem: Problem, lags: Array, active: slice, row: int, batch: slice
 ) -> LossRows:
     rows = Scaled(piece.mantissa.transpose(2, 0, 1, 3), piece.exponent.transpose(2, 0, 1, 3))
     outer, inner = problem.pair_dims
     if inner == "lag":
-        return LossRows(rows, {"source": row, "lag": times[active] - source, "batch": batch})
+        chosen = _chosen(problem, lags)
+        at = np.searchsorted(problem.pairs.resolved_lags(problem.steps), lags[chosen])
+        return LossRows(rows[chosen], {"source": row, "lag": at, "batch": batch})
     return LossRows(rows, {outer: active, inner: row, "batch": batch})

@@ -65,7 +65,7 @@ def test_full_products_are_cut_into_several_chunks(tmp_path, rng, monkeypatch):
     """Blocks are unions of whole chunks also where a tile is written in several pieces."""
     from gradsim.engine import layout
 
-    monkeypatch.setattr(layout, "_BLOCK_BYTES", 40_000)
+    monkeypatch.setattr(layout, "_WRITTEN_BYTES", 40_000)
     x = rng.standard_normal((90, 2, 2))
     setting = {"record": ["jacobian_product", "step_jacobian", "product_norm"]}
     stored = gradsim.simulate(LSTM(2, 3), x, store=tmp_path / "run", **setting)

@@ -18,6 +18,7 @@ from gradsim.errors import OutOfRangeWarning
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 
 CELLS = [Elman(2, 5), GRU(2, 4), LSTM(2, 3), MinGRU(2, 6), LRU(2, 3)]
+with_and_without_kernels = pytest.mark.parametrize("compiled", ["0", "1"], ids=["numpy", "compiled"])
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.name)
 
 
@@ -157,13 +158,38 @@ def test_an_annihilated_product_is_zero():
     assert (ds.lyapunov == -np.inf).all()
 
 
+@with_and_without_kernels
 @each_cell
-def test_same_bits_for_any_number_of_threads(cell, rng):
+def test_same_bits_for_any_number_of_threads(cell, compiled, rng, monkeypatch):
+    monkeypatch.setenv("GRADSIM_COMPILED", compiled)
     x = rng.standard_normal((70, 9, 2))
     record = ["product_norm", "product_spectral_norm", "loss_adjoint_norm", "adjoint", "gradient"]
     runs = [gradsim.simulate(cell, x, record=record, threads=n) for n in (1, 2, 5)]
     assert runs[0].identical(runs[1])
     assert runs[0].identical(runs[2])
+
+
+@each_cell
+@pytest.mark.parametrize("steps", [1, 2, 8, 9, 17, 33])
+def test_kernels_and_numpy_give_the_same_norms(cell, steps, rng, monkeypatch):
+    """Also where time does not divide into intervals of one length."""
+    found = []
+    for compiled in ("0", "1"):
+        monkeypatch.setenv("GRADSIM_COMPILED", compiled)
+        x = np.random.default_rng(0).standard_normal((steps, 3, 2))
+        found.append(gradsim.simulate(cell, x, record=["product_norm"]).product_norm.values)
+    np.testing.assert_allclose(*found, rtol=1e-12)
+    assert np.isfinite(found[0][np.tril_indices(steps + 1)]).all()
+
+
+@each_cell
+def test_products_on_disk_are_those_in_memory(cell, inputs, tmp_path):
+    """Bit by bit, and NaN where there is none."""
+    setting = dict(record=["jacobian_product", "product_norm"], dtype="float32")
+    in_memory = gradsim.simulate(cell, inputs, **setting)
+    with gradsim.simulate(cell, inputs, store=tmp_path / "run", **setting) as on_disk:
+        for name in in_memory.data_vars:
+            np.testing.assert_array_equal(on_disk[name], in_memory[name])
 
 
 def test_one_step_and_one_batch_element():
@@ -285,10 +311,12 @@ def test_norms_of_any_blocks_in_exact_arithmetic(size, kind, rng):
         np.testing.assert_allclose(ds.product_norm_log10[t, source], exact, rtol=1e-12, atol=1e-12)
 
 
+@with_and_without_kernels
 @of_any_size
 @of_any_kind
-def test_halving_gives_the_norms_of_the_products(size, kind, rng):
-    """Inner products of Gram matrices, also of blocks for which a run would take tiles."""
+def test_halving_gives_the_norms_of_the_products(size, kind, compiled, rng, monkeypatch):
+    """Inner products of Gram matrices, and pairs that have to be multiplied out."""
+    monkeypatch.setenv("GRADSIM_COMPILED", compiled)
     groups, k = size
     jacobian = jacobians_of(kind, groups, k, rng)
     squares, exponents = all_norms(ScaledJacobians.of(jacobian), slice(0, 2))
@@ -297,6 +325,29 @@ def test_halving_gives_the_norms_of_the_products(size, kind, rng):
             found = np.log2(squares[t, source]) / 2 + exponents[t, source]
         np.testing.assert_allclose(found, exact_log_norms(jacobian[:t], source), rtol=1e-12, atol=1e-11)
     assert np.isnan(squares[np.triu_indices(61, 1)]).all()
+
+
+def test_all_pairs_in_float32_have_the_digits_of_float32(rng):
+    """Against products in float64 of the same Jacobians, long ones of rank one among them."""
+    jacobian = (rng.standard_normal((100, 1, 1, 24, 24)) * 0.9 / np.sqrt(24)).astype(np.float32)
+    squares, exponents = all_norms(ScaledJacobians.of(jacobian), slice(0, 1))
+    products = np.zeros((0, 24, 24))
+    for t, step in enumerate(jacobian[:, 0, 0].astype(np.float64)):
+        products = np.concatenate((step @ products, step[None]))
+        found = np.ldexp(np.sqrt(squares[t + 1, : t + 1, 0]), exponents[t + 1, : t + 1, 0])
+        np.testing.assert_allclose(found, np.linalg.norm(products, axis=(1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("power", [-140, 140])
+def test_float32_jacobians_at_the_end_of_their_range(power, rng):
+    """A nilpotent-like pair of directions that swaps 1 and 2**power: nothing is taken for zero."""
+    swap = np.zeros((40, 1, 1, 6, 6), dtype=np.float32)
+    swap[..., 0, 1], swap[..., 1, 0] = 1, 2.0 ** (-abs(power) + 20)
+    if power > 0:
+        swap *= np.float32(2.0**100)
+    squares, exponents = all_norms(ScaledJacobians.of(swap), slice(0, 1))
+    found = np.log2(squares[40, 0, 0]) / 2 + exponents[40, 0, 0]
+    assert found == pytest.approx(exact_log_norms(swap, 0)[0], rel=1e-12)
 
 
 def test_halving_in_float32_is_as_good_as_multiplying_out(rng):
