@@ -11,8 +11,7 @@ import numpy as np
 from gradsim.data.sink import Block, Sink
 from gradsim.engine.cuts import parts, within
 from gradsim.engine.jacobians import ScaledJacobians
-from gradsim.engine.layout import Tile, board_shape, cut, tile_shape
-from gradsim.engine.layout import whole as whole_of
+from gradsim.engine.layout import Panel, Tile, board_shape, cut, tile_shape
 from gradsim.engine.lyapunov import LyapunovSum
 from gradsim.engine.norms import all_norms
 from gradsim.engine.plan import Plan
@@ -37,9 +36,10 @@ class Flow(Protocol):
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The step Jacobians of a whole run: blocks (step, batch, g, k, k), reach (step,) or None for 0."""
+class Kept:
+    """The step Jacobians of a panel: blocks (step, batch, g, k, k); and the reach (T,) or None for 0."""
 
+    panel: Panel
     blocks: Array
     reach: Array | None
 
@@ -54,66 +54,65 @@ class JacobianStages:
         columns = self.problem.sizes()["source"] * self.problem.batch * max(1, len(plan.walked))
         self._column_flops = self.flops["products"] / columns
 
-    def record(self, flow: Flow, sweep: Iterable[tuple[range, Unrolled | None]]) -> Whole | None:
-        """Record what is asked for of single Jacobians; keep them all if something needs that.
+    def record(
+        self, flow: Flow, sweep: Iterable[tuple[range, Unrolled | None]], panel: Panel, first: bool = True
+    ) -> Kept | None:
+        """Keep the Jacobians of a panel if something needs that; the first time, record single ones.
 
         `sweep` gives the granules of the run, from the first to the last.
         """
+        p = self.problem
         asked = {s for s in FROM_JACOBIANS if self.plan.asks(s, effective=flow.effective)}
         keep = self.plan.keeps_jacobians(effective=flow.effective)
-        p = self.problem
-        blocks = np.empty((p.steps, p.batch, p.groups, p.block, p.block), dtype=p.dtype) if keep else None
+        jacobians, exponents = first and Jacobians in asked, None
+        if first and Exponents in asked:
+            exponents = LyapunovSum(p.batch, p.groups, p.block)
+        batch, start = panel.area.batch, panel.steps.start
+        shape = len(panel.steps), batch.stop - batch.start, p.groups, p.block, p.block
+        blocks = np.empty(shape if keep else 0, dtype=p.dtype)
         reach = np.zeros(p.steps, dtype=np.int64)
-        exponents = LyapunovSum(p.batch, p.groups, p.block) if Exponents in asked else None
         for granule, taken in sweep:
             if not (asked or keep):
                 continue
             for steps in parts(granule, p):
                 made = flow.jacobians(steps, taken and within(taken, granule, steps))
-                rows = steps_region(steps)["step"]
-                reach[rows] = made.reach
-                if blocks is not None:
-                    blocks[rows] = made.blocks
-                if Jacobians in asked:
-                    cut = made.reach >= np.array(steps)
-                    here = (
-                        np.where(cut[:, None, None, None, None], 0, made.blocks) if cut.any() else made.blocks
-                    )
-                    self.feed.stretch(Jacobians(steps, here), flow.effective)
+                reach[steps_region(steps)["step"]] = made.reach
+                here = range(max(steps.start, start), min(steps.stop, panel.steps.stop))
+                if keep and here:
+                    rows = slice(here.start - steps.start, here.stop - steps.start)
+                    blocks[here.start - start : here.stop - start] = made.blocks[rows, batch]
+                if jacobians:
+                    beyond = made.reach >= np.array(steps)
+                    shown = np.where(beyond[:, None, None, None, None], 0, made.blocks)
+                    self.feed.stretch(Jacobians(steps, shown), flow.effective)
                 if exponents is not None:
                     exponents.add(made.blocks, self.feed.workers.run)
-                self.advance("step Jacobians", self.flops["step Jacobians"] * len(steps) / p.steps)
+                if first:
+                    self.advance("step Jacobians", self.flops["step Jacobians"] * len(steps) / p.steps)
         if exponents is not None:
             values = exponents.exponents()
             if reach[-1] > 0:
                 values = np.full_like(values, -np.inf)  # the last loss does not reach the start
             self.feed.piece(Exponents(values), flow.effective)
-        if blocks is None:
-            return None
         blocks.flags.writeable = False
-        return Whole(blocks, reach if reach.any() else None)
+        return Kept(panel, blocks, reach if reach.any() else None) if keep else None
 
-    def products(self, whole: Whole, effective: bool, direct: Array | None) -> None:
-        """Make and record what is asked for of products; `direct` is q_t = dL_t/ds_t at all times."""
+    def products(self, kept: Kept, effective: bool, direct: Array | None) -> None:
+        """Make and record the products of a panel; `direct` is q_t = dL_t/ds_t at all times."""
         asked = {s for s in (*PRODUCTS, LossRows) if self.plan.asks(s, effective=effective)}
-        if not asked:
-            return
-        scaled = ScaledJacobians.of(whole.blocks)
+        area, reach = kept.panel.area, kept.reach
+        scaled = ScaledJacobians(kept.blocks, kept.panel.steps.start, area.batch.start)
         if ProductNorms in asked and self.plan.halved:
             asked.remove(ProductNorms)
-            size, count = self.plan.halved, self.problem.batch
-            batches = [slice(b, min(b + size, count)) for b in range(0, count, size)]
-            self.feed.workers.run([self._norms_job(scaled, whole.reach, effective, b) for b in batches])
+            batches = [tile.batch for tile in cut(area, (area.sources.stop, self.plan.halved))]
+            self.feed.workers.run([self._norms_job(scaled, reach, effective, b) for b in batches])
         if asked & {*PRODUCTS}:
-            boards = cut(whole_of(self.problem), board_shape(self.problem))
             norms = ProductNorms in asked
-            self.feed.workers.run(
-                [self._products_job(scaled, whole.reach, effective, board, norms) for board in boards]
-            )
+            boards = cut(area, board_shape(self.problem))
+            self.feed.workers.run([self._products_job(scaled, reach, effective, b, norms) for b in boards])
         if LossRows in asked and direct is not None:
-            self.feed.workers.run(
-                [self._rows_job(scaled, whole.reach, effective, direct, b) for b in range(self.problem.batch)]
-            )
+            elements = range(area.batch.start, area.batch.stop)
+            self.feed.workers.run([self._rows_job(scaled, reach, effective, direct, b) for b in elements])
 
     def _norms_job(
         self, jacobians: ScaledJacobians, reach: Array | None, effective: bool, batch: slice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from gradsim.data.sink import Sink
 from gradsim.effective import Mitigated
 from gradsim.engine import derivatives
 from gradsim.engine.backward import Change, GradientSum, Return, Stretch, ThroughJacobians, after
-from gradsim.engine.checkpoint import Schedule
 from gradsim.engine.cuts import granules, parts, within
 from gradsim.engine.loss import Loss
 from gradsim.engine.plan import Plan
@@ -20,7 +19,7 @@ from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.engine.unroll import Start, Tape, probe
 from gradsim.errors import NonFiniteError
 from gradsim.feed import Feed
-from gradsim.jacobian_stages import JacobianStages, Whole
+from gradsim.jacobian_stages import JacobianStages, Kept
 from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty
 from gradsim.progress import Advance
 from gradsim.recorder import (
@@ -64,7 +63,7 @@ class Run:
     """A run in progress; `execute` does it all. `loss` and `penalty` are its results besides the data."""
 
     def __init__(
-        self, setup: Setup, plan: Plan, feed: Feed, sink: Sink, advance: Advance, schedule: Schedule
+        self, setup: Setup, plan: Plan, feed: Feed, sink: Sink, advance: Advance, memory: float | None
     ) -> None:
         s = self.setup = setup
         self.plan, self.sink, self.feed, self.advance = plan, sink, feed, advance
@@ -72,7 +71,8 @@ class Run:
         self.flops = plan.flops()
         self.stages = JacobianStages(plan, sink, feed, advance)
         start = Start(s.cell, s.params, s.initial_state, s.inputs, s.step_data)
-        self.tape = Tape(start, granules(p), schedule, feed.workers.run)
+        self.tape = Tape(start, granules(p), plan.schedule(memory), feed.workers.run)
+        self.panels = plan.panels(memory)
         self.losses = Loss(s.cell, s.task, s.episode, s.readout, p.steps)
         self.penalty = 0.0
         vectors = p.steps + 1, p.batch, p.cell.state_size
@@ -90,14 +90,26 @@ class Run:
         self._check_derivatives()
         self.advance("start", 0.0)
         raw = _Raw(self.setup)
-        whole = self.stages.record(raw, self._forward())
-        if whole is not None:
-            self.stages.products(whole, False, self._direct)
+        kept = self._products(raw, self._forward())
         adjoint = None
         if self.plan.asks(*BACKWARD, effective=False) or self.plan.penalty_needs_adjoint:
             adjoint = self._backward(raw)
         if self.plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
-            self._effective(raw, whole, adjoint)
+            self._effective(raw, kept, adjoint)
+
+    def _products(
+        self, flow: _Raw | _Effective, sweep: Iterable[tuple[range, Unrolled | None]]
+    ) -> Kept | None:
+        """Record what starts from step Jacobians, panel by panel; those of the run if one panel has all."""
+        kept = None
+        for i, panel in enumerate(self.panels):
+            kept = self.stages.record(flow, sweep, panel, first=i == 0)
+            if kept is None:
+                return None
+            self.stages.products(kept, flow.effective, self._direct)
+            sweep = self.tape.forward()
+        whole = len(self.panels) == 1 and len(self.panels[0].steps) == self.problem.steps
+        return kept if whole else None
 
     def _forward(self) -> Iterator[tuple[range, Unrolled]]:
         """Take all granules, and record what is of the forward pass."""
@@ -179,21 +191,20 @@ class Run:
 
     # Effective: as changed by the mitigations.
 
-    def _effective(self, raw: _Raw, whole: Whole | None, adjoint: Array | None) -> None:
+    def _effective(self, raw: _Raw, kept: Kept | None, adjoint: Array | None) -> None:
         s, t = self.setup, self.tape.start
         states = t.state[None] if self._states is None else self._states  # if no hook asks for them
         mitigated = Mitigated(s.hooks, Pass(s.cell, s.params, states, t.inputs, t.step_data), s.draws)
         measured = self._measured()
         change = mitigated.adjoint if s.hooks.uses("gradsim_backward_step") else None
         changed = self.plan.changes_jacobians
-        flow = _Effective(self.problem, raw, whole, mitigated if changed else None, measured, change)
+        flow = _Effective(self.problem, raw, kept, mitigated if changed else None, measured, change)
         if self.plan.asks(*FROM_JACOBIANS, effective=True):
-            sweep = self.tape.forward() if whole is None else ((g, None) for g in self.tape.granules)
-            effective = self.stages.record(flow, sweep)
-            if effective is not None:
-                self.stages.products(effective, True, self._direct)
+            self._products(
+                flow, self.tape.forward() if kept is None else ((g, None) for g in self.tape.granules)
+            )
         if self.plan.asks(*BACKWARD, effective=True):
-            penalty = mitigated.penalty(adjoint, None if whole is None else whole.blocks, measured)
+            penalty = mitigated.penalty(adjoint, None if kept is None else kept.blocks, measured)
             self.penalty = float(penalty.value)
             self._backward(flow, mitigated, penalty)
 
@@ -238,7 +249,7 @@ class _Effective:
 
     problem: Problem
     raw: _Raw
-    whole: Whole | None
+    kept: Kept | None
     mitigated: Mitigated | None
     measured: Mapping[str, Array]
     change: Change | None
@@ -247,9 +258,9 @@ class _Effective:
 
     def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
         """The raw step Jacobians, as the mitigations that change them do."""
-        if self.whole is not None:
-            kept = self.whole.blocks[steps_region(steps)["step"]]
-            given = BackwardJacobian(kept, np.zeros(len(steps), dtype=np.int64))
+        if self.kept is not None:
+            blocks = self.kept.blocks[steps_region(steps)["step"]]
+            given = BackwardJacobian(blocks, np.zeros(len(steps), dtype=np.int64))
         else:
             given = self.raw.jacobians(steps, taken)
         return given if self.mitigated is None else self.mitigated.jacobians(steps, given, self.measured)

@@ -20,16 +20,21 @@ _ROOM = {4: 56.0, 8: 480.0}
 class ScaledJacobians:
     """J_t = blocks[t - 1] * 2**exponent[t - 1], shapes (step, batch, g, k, k) and (step, batch, g).
 
-    `raw` are the step Jacobians as given; they are scaled when that is first asked for.
+    `raw` are the step Jacobians as given, from step `first_step` and batch element `first_batch` of the run
+    on; they are scaled when that is first asked for.
     """
 
-    def __init__(self, raw: Array) -> None:
-        self.raw = raw
+    def __init__(self, raw: Array, first_step: int = 1, first_batch: int = 0) -> None:
+        self.raw, self.first_step, self.first_batch = raw, first_step, first_batch
 
-    @classmethod
-    def of(cls, blocks: Array) -> ScaledJacobians:
-        """Scale what can be known to need it before any product is made."""
-        return cls(blocks)
+    def own(self, batch: slice) -> slice:
+        """Where some batch elements of the run lie."""
+        return slice(batch.start - self.first_batch, batch.stop - self.first_batch)
+
+    def at(self, step: int, batch: slice) -> tuple[Array, Array | None]:
+        """Blocks (batch, g, k, k) of a step and their exponents (batch, g), or None for zero."""
+        t, here = step - self.first_step, self.own(batch)
+        return self.blocks[t, here], self.exponent[t, here] if self.shifted[t] else None
 
     @cached_property
     def _drift(self) -> Array | None:

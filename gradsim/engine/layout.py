@@ -12,7 +12,6 @@ import numpy as np
 from gradsim.engine.jacobians import SMALL
 from gradsim.recorder import Pairs, Problem
 
-_BLOCK_BYTES = 32 * 2**20
 """Step Jacobians made in one vectorised call."""
 
 _WRITTEN_BYTES = 8 * 2**20
@@ -97,16 +96,40 @@ def whole(problem: Problem) -> Tile:
     return Tile(slice(0, problem.sizes()["source"]), slice(0, problem.batch))
 
 
-def block_length(problem: Problem) -> int:
-    """Steps whose Jacobians are made in one call."""
-    one = problem.batch * problem.cell.state_size * problem.block * problem.dtype.itemsize
-    return int(np.clip(_BLOCK_BYTES // one, 1, problem.steps))
+@dataclass(frozen=True)
+class Panel:
+    """An area whose products are made at one time, and the steps whose Jacobians they take."""
+
+    area: Tile
+    steps: range
+
+    @classmethod
+    def of(cls, problem: Problem, area: Tile) -> Panel:
+        """The panel of an area."""
+        first = int(problem.pairs.resolved(problem.steps)[1][area.sources][0])
+        return cls(area, range(first + 1, int(problem.ends[area.sources].max()) + 1))
+
+    def bytes(self, problem: Problem) -> int:
+        """What these Jacobians take."""
+        one = problem.cell.state_size * problem.block * problem.dtype.itemsize
+        return int(len(self.steps) * (self.area.batch.stop - self.area.batch.start) * one)
 
 
-def step_blocks(problem: Problem) -> list[range]:
-    """All steps, cut into blocks of that length."""
-    length, end = block_length(problem), problem.steps + 1
-    return [range(start, min(start + length, end)) for start in range(1, end, length)]
+def panels(problem: Problem, unit: tuple[int, int], room: float) -> list[Panel]:
+    """All products, cut into panels of whole units (sources, batch) whose Jacobians fit into `room`.
+
+    Into batch elements first, which costs only that the run is taken again for each panel; then into
+    sources. If nothing fits, into units.
+    """
+    area = whole(problem)
+    lengths = area.sources.stop, area.batch.stop
+    for axis in (1, 0):
+        for count in range(-(-lengths[axis] // unit[axis]), 0, -1):
+            shape = (lengths[0], count * unit[1]) if axis else (count * unit[0], unit[1])
+            found = [Panel.of(problem, part) for part in cut(area, shape)]
+            if max(p.bytes(problem) for p in found) <= room:
+                return found
+    return found
 
 
 def time_chunk(problem: Problem) -> int:

@@ -44,7 +44,7 @@ def all_norms(
 
     `check` is called now and then, and may raise to leave.
     """
-    blocks = jacobians.raw[:, batch]
+    blocks = jacobians.raw[:, jacobians.own(batch)]
     steps, size, groups, k, _ = blocks.shape
     squares = np.full((size, steps + 1, steps + 1), np.nan)
     exponents = np.zeros(squares.shape, dtype=np.int32)

@@ -143,8 +143,10 @@ def walk_rows(
 
 def _pull_back(jacobians: ScaledJacobians, step: int, batch: slice, rows: Array, exponent: Array) -> None:
     """Multiply rows (batch, g, time, k) by the Jacobian of a step, in place."""
-    rows[...] = np.matmul(rows, jacobians.blocks[step - 1, batch])
-    exponent += jacobians.exponent[step - 1, batch][..., None]
+    blocks, out = jacobians.at(step, batch)
+    rows[...] = np.matmul(rows, blocks)
+    if out is not None:
+        exponent += out[..., None]
     shift = shift_of(np.abs(rows).max(axis=-1), KEEP[rows.itemsize])
     if shift.any():
         rows[...] = np.ldexp(rows, -shift[..., None])

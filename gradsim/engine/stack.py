@@ -73,18 +73,19 @@ class Stack(ABC):
     def start(self, source: int) -> None:
         """P(k, k) = I."""
         self._set_identity(source)
-        self.squares[..., source] = self.jacobians.blocks.shape[-1]
+        self.squares[..., source] = self.jacobians.raw.shape[-1]
 
     def advance(self, t: int, low: int, high: int) -> None:
         """Multiply the active sources by the Jacobian of step t."""
-        self._multiply(self.jacobians.blocks[t - 1, self.batch], low, high)
+        blocks, exponent = self.jacobians.at(t, self.batch)
+        self._multiply(blocks, low, high)
         self.now, self.next = self.next, self.now
         self.measured = False
-        if self.jacobians.shifted[t - 1]:
-            self.exponent[..., low:high] += self.jacobians.exponent[t - 1, self.batch][..., None]
+        if exponent is not None:
+            self.exponent[..., low:high] += exponent[..., None]
         if not self.jacobians.safe:
             self._keep_in_range(low, high)
-        elif self.jacobians.shifted[t - 1]:
+        elif exponent is not None:
             self._weigh(low, high)
 
     def _keep_in_range(self, low: int, high: int) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import gradsim
-from gradsim.engine import cuts, plan
+from gradsim import Pairs
+from gradsim.engine import cuts, layout, plan
 from gradsim.engine.checkpoint import Schedule, fewest_recomputed
 from gradsim.engine.unroll import Start, Tape
 from gradsim.errors import BudgetError
@@ -125,3 +126,34 @@ def test_a_budget_below_one_granule_is_refused_with_the_least_that_works():
     gradsim.simulate(Elman(1, 8), **arguments, memory=least)
     with pytest.raises(BudgetError):
         gradsim.simulate(Elman(1, 8), **arguments, memory=least - 1)
+
+
+@pytest.mark.parametrize(
+    ("record", "pairs", "count"),
+    [
+        (["product_norm", "jacobian_product"], Pairs(), 3),
+        (["jacobian_product", "loss_adjoint_norm"], Pairs(sources=(4, 9, 30)), 3),
+        (["product_norm"], Pairs(max_lag=5), 6),
+        (["product_spectral_norm"], Pairs(lags=(2, 7)), 6),
+    ],
+    ids=["all", "sources", "band", "lags"],
+)
+def test_products_in_panels_are_the_same_bits(monkeypatch, record, pairs, count):
+    """Step Jacobians of a part of the batch, or of the sources, at one time."""
+    monkeypatch.setattr(layout, "_TILE_BYTES", 4000)
+    monkeypatch.setattr(layout, "_BOARDS", 100)
+    monkeypatch.setattr(layout, "_CHAIN_BYTES", 1)
+    setting = {
+        "inputs": np.random.default_rng(1).standard_normal((60, 3, 1)),
+        "record": [*record, *(f"effective_{n}" for n in record)],
+        "pairs": pairs,
+        "mitigations": [Truncate(7, 11)],
+    }
+    cell = Elman(1, 8)
+    least = gradsim.prepare(cell, **setting).plan
+    panels = least.panels(least.memory_bytes)
+    assert len(panels) >= count
+    assert least.jacobian_bytes(0) < least.jacobian_bytes(None) / 2
+    whole, parts = (gradsim.simulate(cell, **setting, memory=m) for m in (None, least.memory_bytes))
+    for name, values in whole.data_vars.items():
+        np.testing.assert_array_equal(parts[name], values, err_msg=name)

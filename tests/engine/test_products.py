@@ -319,7 +319,7 @@ def test_halving_gives_the_norms_of_the_products(size, kind, compiled, rng, monk
     monkeypatch.setenv("GRADSIM_COMPILED", compiled)
     groups, k = size
     jacobian = jacobians_of(kind, groups, k, rng)
-    squares, exponents = all_norms(ScaledJacobians.of(jacobian), slice(0, 2))
+    squares, exponents = all_norms(ScaledJacobians(jacobian), slice(0, 2))
     for t, source in SOME_PAIRS:
         with np.errstate(divide="ignore"):
             found = np.log2(squares[t, source]) / 2 + exponents[t, source]
@@ -330,7 +330,7 @@ def test_halving_gives_the_norms_of_the_products(size, kind, compiled, rng, monk
 def test_all_pairs_in_float32_have_the_digits_of_float32(rng):
     """Against products in float64 of the same Jacobians, long ones of rank one among them."""
     jacobian = (rng.standard_normal((100, 1, 1, 24, 24)) * 0.9 / np.sqrt(24)).astype(np.float32)
-    squares, exponents = all_norms(ScaledJacobians.of(jacobian), slice(0, 1))
+    squares, exponents = all_norms(ScaledJacobians(jacobian), slice(0, 1))
     products = np.zeros((0, 24, 24))
     for t, step in enumerate(jacobian[:, 0, 0].astype(np.float64)):
         products = np.concatenate((step @ products, step[None]))
@@ -345,7 +345,7 @@ def test_float32_jacobians_at_the_end_of_their_range(power, rng):
     swap[..., 0, 1], swap[..., 1, 0] = 1, 2.0 ** (-abs(power) + 20)
     if power > 0:
         swap *= np.float32(2.0**100)
-    squares, exponents = all_norms(ScaledJacobians.of(swap), slice(0, 1))
+    squares, exponents = all_norms(ScaledJacobians(swap), slice(0, 1))
     found = np.log2(squares[40, 0, 0]) / 2 + exponents[40, 0, 0]
     assert found == pytest.approx(exact_log_norms(swap, 0)[0], rel=1e-12)
 
@@ -353,7 +353,7 @@ def test_float32_jacobians_at_the_end_of_their_range(power, rng):
 def test_halving_in_float32_is_as_good_as_multiplying_out(rng):
     """Long products have rank one, and their inner products are small: none may lose its digits."""
     jacobian = (rng.standard_normal((200, 3, 1, 40, 40)) / np.sqrt(40)).astype(np.float32)
-    squares, exponents = all_norms(ScaledJacobians.of(jacobian), slice(0, 3))
+    squares, exponents = all_norms(ScaledJacobians(jacobian), slice(0, 3))
     product = np.eye(40)
     for t in range(200):
         product = jacobian[t, 1, 0].astype(np.float64) @ product
