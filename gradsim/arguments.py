@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from gradsim import registry
 from gradsim.cell import Cell
 from gradsim.engine.loss import READOUT, init_readout
-from gradsim.engine.plan import FROM_JACOBIANS
+from gradsim.engine.streams import FROM_JACOBIANS
 from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, unknown
 from gradsim.recorder import Recorder
 from gradsim.task import Episode, Task

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from gradsim import registry
 from gradsim.arguments import (
@@ -27,16 +29,20 @@ from gradsim.arguments import (
 )
 from gradsim.cell import Cell
 from gradsim.data import schema
-from gradsim.data.sink import MemorySink, ZarrSink
+from gradsim.data.sink import MemorySink, Sink
 from gradsim.data.store import RunFolder, nearest_folder, open_run
 from gradsim.engine.plan import Plan
 from gradsim.errors import InputError, PluginError
 from gradsim.feed import Feed
 from gradsim.mitigation import Mitigation
+from gradsim.progress import Advance
 from gradsim.progress import progress as show_progress
-from gradsim.recorder import Pairs, Problem, Recorder
+from gradsim.recorder import Pairs, Problem, Recorder, Variable
 from gradsim.run import Run, Setup
 from gradsim.task import Task
+
+if TYPE_CHECKING:
+    from gradsim.data.zarr_sink import ZarrSink
 
 
 @dataclass(frozen=True)
@@ -57,38 +63,42 @@ class Simulation:
         progress: bool | None = None,
     ) -> xr.Dataset:
         """Run it; see `simulate`."""
-        threads = _threads(threads)
+        threads = available_threads(threads)
         self.plan.refuse_beyond(memory, _free_disk(store) if store is not None else None)
+        total = sum(self.plan.flops().values())
         if store is None:
-            sink = MemorySink(self.plan.problem, self._variables())
-            return sink.dataset(self._execute(sink, threads, memory, progress, lambda fraction: None))
+            sink = self.memory_sink()
+            shown = show_progress(total, progress, lambda fraction: None)
+            return sink.dataset(self.execute(sink, shown, threads, memory))
         folder = RunFolder(Path(store), self.provenance)
         with folder.writing(force):
-            zarr_sink = ZarrSink(self.plan.problem, self._variables(), folder.partial, self.plan.chunks())
-            attributes = self._execute(
-                zarr_sink,
-                threads,
-                memory,
-                progress,
-                lambda fraction: folder.update(progress=round(fraction, 4)),
-            )
-            zarr_sink.finish(attributes)
+            zarr_sink = self.zarr_sink(folder.partial)
+            shown = show_progress(total, progress, lambda done: folder.update(progress=round(done, 4)))
+            zarr_sink.finish(self.execute(zarr_sink, shown, threads, memory))
         return open_run(store)
 
-    def _variables(self) -> list[Any]:
+    def memory_sink(self) -> MemorySink:
+        """Room in memory for its values."""
+        return MemorySink(self.plan.problem, self._variables())
+
+    def zarr_sink(self, path: Path) -> ZarrSink:
+        """A new store on disk for its values."""
+        from gradsim.data.zarr_sink import ZarrSink  # zarr is slow to import
+
+        return ZarrSink(self.plan.problem, self._variables(), path, self.plan.chunks())
+
+    def _variables(self) -> list[Variable]:
         return [variable for _, variable in self.plan.variables()]
 
-    def _execute(
-        self, sink: Any, threads: int, memory: float | None, show: bool | None, note: Any
+    def execute(
+        self, sink: Sink, progress: AbstractContextManager[Advance], threads: int, memory: float | None
     ) -> dict[str, Any]:
-        total = sum(self.plan.flops().values())
-        with (
-            threadpool_limits(1),
-            show_progress(total, show, note) as advance,
-            Feed(self.plan, sink, threads) as feed,
-        ):
-            run = Run(self.setup, self.plan, feed, sink, advance, self.plan.schedule(memory))
+        """Compute all values into a sink; the attributes of the dataset."""
+        with _blas().limit(limits=1), progress as advance, Feed(self.plan, sink, threads) as feed:
+            run = Run(self.setup, self.plan, feed, sink, advance, memory)
             run.execute()
+            feed.settle()
+            advance("writing", 0.0)
         return schema.dataset_attributes(self.provenance, run.loss, run.penalty)
 
 
@@ -253,7 +263,14 @@ def prepare(
     return Simulation(setup, plan, provenance)
 
 
-def _threads(threads: int | None) -> int:
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """The thread pools of the libraries that NumPy has loaded; to find them takes a while."""
+    return ThreadpoolController()
+
+
+def available_threads(threads: int | None) -> int:
+    """As many as asked for, or as there are cores."""
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads < 1:

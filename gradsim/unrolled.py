@@ -28,7 +28,7 @@ class Pulled(Protocol):
 
     @property
     def adjoints(self) -> Array:
-        """(steps, batch, m): the adjoints of `states[:-1]`, the earliest first."""
+        """(steps + 1, batch, m): the adjoints of `states`, the last one as it came in."""
 
     def contributions(self) -> Params:
         """What enters dL/dparams at each step, (steps, *param), summed over the batch."""
@@ -62,11 +62,11 @@ class Unrolled:
         direct
             (steps, batch, m): q, the direct derivative of the loss with respect to `states[:-1]`.
         """
-        adjoints = np.empty_like(direct)
-        adjoint = incoming
+        adjoints = np.empty((len(direct) + 1, *direct.shape[1:]), dtype=direct.dtype)
+        adjoints[-1] = incoming
         for t in range(len(direct) - 1, -1, -1):
-            adjoint = adjoints[t] = self.pull_one(t, adjoint) + direct[t]
-        return PulledByVjp(self, incoming, adjoints)
+            np.add(self.pull_one(t, adjoints[t + 1]), direct[t], out=adjoints[t])
+        return PulledByVjp(self, adjoints)
 
     def part(self, first: int, last: int) -> Unrolled:
         """Steps first..last-1 of these, counted from 0, as views."""
@@ -85,13 +85,12 @@ class PulledByVjp:
     """Contributions and gradient from the cell's `params_vjp`."""
 
     steps: Unrolled
-    incoming: Array
     adjoints: Array
 
     def contributions(self) -> Params:
         """One call for all steps."""
         s = self.steps
-        return s.cell.params_vjp(s.params, s.states[:-1], s.inputs, self._after(), **s.step_data)
+        return s.cell.params_vjp(s.params, s.states[:-1], s.inputs, self.adjoints[1:], **s.step_data)
 
     def gradient(self) -> Params:
         """One call, with time and batch as one axis."""
@@ -101,7 +100,6 @@ class PulledByVjp:
             return x.reshape(-1, *x.shape[2:])
 
         data = {n: flat(x) for n, x in s.step_data.items()}
-        return s.cell.params_vjp(s.params, flat(s.states[:-1]), flat(s.inputs), flat(self._after()), **data)
-
-    def _after(self) -> Array:
-        return np.concatenate((self.adjoints[1:], self.incoming[None]))
+        return s.cell.params_vjp(
+            s.params, flat(s.states[:-1]), flat(s.inputs), flat(self.adjoints[1:]), **data
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def command(**options: Any) -> None:
     """Say what an experiment would cost.
 
-    Memory, disk, operations by stage, and every variable with its dims and size. Nothing is run.
+    Time, memory, disk, operations by stage, and every variable with its dims and size. To find out, a
+    shorter run is tried for a second or two; nothing of it is kept.
 
     \b
     Examples:
@@ -35,21 +36,50 @@ def command(**options: Any) -> None:
 def show_plans(runs: Sequence[Experiment], simulations: Sequence[Simulation]) -> None:
     """Print the plan of each run."""
     for run, simulation in zip(runs, simulations, strict=True):
-        _show(run, simulation.plan)
+        _show(run, simulation)
 
 
-def _show(run: Experiment, plan: Plan) -> None:
+def _show(run: Experiment, simulation: Simulation) -> None:
+    from gradsim.engine.plan import human
+
+    plan, out = simulation.plan, console()
+    problem = plan.problem
+    steps, m = f"{problem.steps} steps", problem.cell.state_size
+    out.print(f"{run.name}: {run.cell.name} on {run.task.name}, {steps}, batch {run.batch}, state {m}")
+    for line in _expected(simulation):
+        out.print(line)
+    out.print(f"disk {human(plan.data_bytes)} before compression")
+    out.print(_stages(plan))
+    out.print(_variables(plan))
+
+
+def _expected(simulation: Simulation) -> Iterator[str]:
+    """Lines on time and memory; a trial that fails says why they are not known."""
     import psutil
 
     from gradsim.engine.plan import human
+    from gradsim.errors import GradsimError
+    from gradsim.estimate import estimate
 
-    problem, out = plan.problem, console()
-    steps, m = f"{problem.steps} steps", problem.cell.state_size
-    out.print(f"{run.name}: {run.cell.name} on {run.task.name}, {steps}, batch {run.batch}, state {m}")
-    memory, available = human(plan.memory_bytes), human(psutil.virtual_memory().available)
-    out.print(f"memory {memory} ({available} available), disk {human(plan.data_bytes)} before compression")
-    out.print(_stages(plan))
-    out.print(_variables(plan))
+    least, available = (human(n) for n in (simulation.plan.memory_bytes, psutil.virtual_memory().available))
+    try:
+        found = estimate(simulation)
+    except GradsimError as error:
+        yield f"time and peak of memory not known, because a shorter run failed: {error}"
+        yield f"memory: the run needs at least {least} ({available} available)"
+        return
+    yield f"time about {duration(found.time)}"
+    yield f"memory {human(found.peak)} at the peak: {human(found.run)} of the run, the rest of the program"
+    yield f"the run works with {least} or more of memory ({available} available)"
+
+
+def duration(seconds: float) -> str:
+    """A time for people, as exact as an estimate is."""
+    for unit, size in (("s", 60), ("min", 60), ("h", 24)):
+        if seconds < size:
+            return f"{max(1, round(seconds))} {unit}"
+        seconds /= size
+    return f"{round(seconds)} days"
 
 
 def _stages(plan: Plan) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 import xarray as xr
 
 from gradsim.data.schema import FORMAT
+from gradsim.engine.plan import human
 from gradsim.errors import IncompleteRunError, StoreError
 
 _PARTIAL = "data.partial.zarr"
 _DATA = "data.zarr"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "choose another with store= or --out"
 
 
@@ -70,15 +73,34 @@ class RunFolder:
         """Create the folder, and say in run.json how the run ended, whatever ended it."""
         self.create(force)
         try:
-            yield
+            with self._full_disk_explained():
+                yield
         except KeyboardInterrupt:
-            self.update(status="interrupted")
+            self._end("interrupted")
             raise
         except BaseException as error:
-            self.update(status="failed", error=f"{type(error).__name__}: {error}")
+            self._end("failed", error=f"{type(error).__name__}: {error}")
             raise
         os.replace(self.partial, self.path / _DATA)
         self.update(status="complete", progress=1.0)
+
+    def _end(self, status: str, **changes: Any) -> None:
+        with suppress(OSError):  # a full disk; "running" says too that the run is not complete
+            self.update(status=status, **changes)
+
+    @contextmanager
+    def _full_disk_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            files = (f for f in self.path.rglob("*") if f.is_file())
+            written = human(sum(f.stat().st_size for f in files))
+            raise StoreError(
+                f"the disk is full: {self.path} holds {written} of a run that is not complete; free some "
+                f"space and run it again with force=True (--force), or {_ELSEWHERE}"
+            ) from error
 
 
 def check_folder(path: Path, force: bool) -> None:

@@ -61,10 +61,20 @@ class Stretch:
 
     def after(self, adjoint: Scaled, factor: Array) -> tuple[Scaled, Array]:
         """Adjoints and factors with those of the time before in front."""
+        factors = np.concatenate((factor[None], self.factor))
+        if self.pulled is not None and np.array_equal(adjoint.value, self._first.value):
+            exponent = np.concatenate((self.adjoint.exponent[:1], self.adjoint.exponent))
+            return Scaled(self.pulled.adjoints, exponent), factors
         both = (
             np.concatenate((x[None], y)) for x, y in zip(_fields(adjoint), _fields(self.adjoint), strict=True)
         )
-        return Scaled(*both), np.concatenate((factor[None], self.factor))
+        return Scaled(*both), factors
+
+    @property
+    def _first(self) -> Scaled:
+        """What comes out at the start, if the granule was pulled back in one go."""
+        assert self.pulled is not None
+        return Scaled(self.pulled.adjoints[0], self.adjoint.exponent[0])
 
     def contributions(self) -> dict[str, Scaled]:
         """What enters dL/dparams at each step: mantissas (n, *param), exponents (n, 1...)."""
@@ -149,24 +159,24 @@ class Return:
             down = np.clip(last.exponent - exponent, -4000, 4000)
             incoming = np.ldexp(last.mantissa, down) if down.any() else last.mantissa
             pulled = taken.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
-        if not self._in_range(pulled.adjoints, incoming, direct):
+        if not self._in_range(pulled.adjoints, direct):
             return None
         exponents = np.full((len(steps), len(incoming), 1), exponent, dtype=np.int32)
         self._windows = {0: _ranged(pulled.adjoints[0], exponents[0])}
-        adjoint = Scaled(np.concatenate((pulled.adjoints[1:], incoming[None])), exponents)
+        adjoint = Scaled(pulled.adjoints[1:], exponents)
         return Stretch(steps, taken, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
 
     @staticmethod
-    def _in_range(adjoints: Array, incoming: Array, direct: Array) -> bool:
+    def _in_range(adjoints: Array, direct: Array) -> bool:
         """Whether no adjoint has left the range, and no loss that came in has vanished from sight."""
         most = _RANGE[direct.itemsize]
-        sizes = np.concatenate((_largest(adjoints, -1), _largest(incoming, -1)[None]))
+        sizes = _largest(adjoints, -1)
         if not sizes.max() < 2.0**most:
             return False
         seen = sizes >= 2.0**-most
         if seen.all():
             return True
-        entered = np.asarray(np.concatenate((direct[:-1], incoming[None])).any(axis=-1))
+        entered = np.asarray(np.concatenate((direct[:-1], adjoints[-1:])).any(axis=-1))
         present = np.asarray(np.logical_or.accumulate(entered[::-1]))[::-1]
         return bool(seen[present].all())
 

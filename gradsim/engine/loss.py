@@ -56,7 +56,9 @@ class Loss:
         """q, shape (step + 1, batch, m), at the states after these steps; and a row of zeros before."""
         direct = np.zeros((len(states) + 1, *states.shape[1:]), dtype=states.dtype)
         if self._slopes is not None:
-            direct[1:, :, self.seen] = self._slopes[_rows(steps)] @ self.readout[READOUT[0]]
+            slopes = self._slopes[_rows(steps)]
+            flat = slopes.reshape(-1, slopes.shape[-1]) @ self.readout[READOUT[0]]  # as one matrix: quicker
+            direct[1:, :, self.seen] = flat.reshape(*slopes.shape[:2], -1)
         elif steps.stop > self.steps:
             direct[-1][:, self.seen] = 1 / states.shape[1]
         return direct

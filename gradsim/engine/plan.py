@@ -9,37 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
-from gradsim.engine import layout
+from gradsim.engine import costs, layout, parts
 from gradsim.engine.checkpoint import Schedule
-from gradsim.engine.cuts import granule_length, granules, jacobian_length
+from gradsim.engine.cuts import granule_length, granules
+from gradsim.engine.parts import STRETCH_BYTES, WORK_BYTES
+from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS, PRODUCTS
 from gradsim.errors import BudgetError
-from gradsim.recorder import (
-    Adjoints,
-    Contributions,
-    Exponents,
-    Gradient,
-    Jacobians,
-    LossRows,
-    Problem,
-    ProductNorms,
-    Products,
-    Recorder,
-    Variable,
-)
+from gradsim.recorder import LossRows, Problem, ProductNorms, Products, Recorder, Variable
 from gradsim.registry import RUN_HOOKS, RunHooks
-
-_WORK_BYTES = 32 * 2**20
-"""What tracing and tiles may take besides the arrays that are kept."""
 
 _TAPE_BYTES = 64 * 2**20
 """Steps beyond this are taken again on the way back, unless a budget is given."""
-
-_STRETCH_BYTES = 4 * 2**20
-"""A chunk of what is written along time."""
-
-BACKWARD = (Adjoints, Contributions, Gradient)
-FROM_JACOBIANS = (Jacobians, ProductNorms, Products, LossRows, Exponents)
-PRODUCTS = (ProductNorms, Products)
 
 
 @dataclass(frozen=True)
@@ -50,6 +30,8 @@ class Plan:
     recorders: Sequence[Recorder]
     hooks: RunHooks
     in_memory: bool
+    tiled: bool = False
+    """Whether norms are made by tiles also where halving would do: for a short trial of a long run."""
 
     def variables(self) -> list[tuple[Recorder, Variable]]:
         """Every variable that will be written, named in full."""
@@ -70,11 +52,47 @@ class Plan:
         return asked and self.hooks.uses("gradsim_penalty", "adjoint")
 
     def keeps_jacobians(self, effective: bool) -> bool:
-        """Whether all step Jacobians must be kept: for products, or for a penalty."""
+        """Whether step Jacobians must be kept: for products, or for a penalty."""
         if self.asks(*PRODUCTS, LossRows, effective=effective):
             return True
-        asked = self.asks(*BACKWARD, effective=True) and not effective
-        return asked and self.hooks.uses("gradsim_penalty", "jacobian")
+        return self.penalty_needs_jacobians and not effective
+
+    @property
+    def penalty_needs_jacobians(self) -> bool:
+        """Whether a penalty that will be asked for reads all raw step Jacobians."""
+        return self.asks(*BACKWARD, effective=True) and self.hooks.uses("gradsim_penalty", "jacobian")
+
+    def panels(self, memory: float | None) -> list[layout.Panel]:
+        """The parts of a run whose step Jacobians are kept at one time, in what a budget leaves for them."""
+        p = self.problem
+        if self.penalty_needs_jacobians:
+            return [layout.Panel(layout.whole(p), range(1, p.steps + 1))]
+        sources, batch = layout.board_shape(p)
+        unit = sources, math.lcm(batch, self.halved) if self.halved else batch
+        rows = self.asks(LossRows)
+        if self.halved or rows:
+            unit = p.sizes()["source"], unit[1]
+        return layout.panels(p, unit, rows, self._jacobian_room(memory))
+
+    def _jacobian_room(self, memory: float | None) -> float:
+        if memory == 0:
+            return 0
+        copies = 1 + (self.changes_jacobians and self.keeps_jacobians(False) and self.keeps_jacobians(True))
+        if memory is None:
+            return float(psutil.virtual_memory().available / 2 / copies)
+        least = self.memory()
+        return max(0, memory - sum(least.values())) / 2 / copies + least.get("step Jacobians", 0) / copies
+
+    def jacobian_bytes(self, memory: float | None) -> int:
+        """What the Jacobians that are kept take in that."""
+        kept = self.keeps_jacobians(False) or self.keeps_jacobians(True)
+        return kept * max(panel.bytes(self.problem) for panel in self.panels(memory))
+
+    @property
+    def differentiates_jacobians(self) -> bool:
+        """Whether there is a penalty on Jacobians or on what they do to adjoints."""
+        read = any(self.hooks.uses("gradsim_penalty", name) for name in ("adjoint", "jacobian"))
+        return read and self.asks(*BACKWARD, effective=True)
 
     @property
     def makes_jacobians(self) -> bool:
@@ -100,52 +118,49 @@ class Plan:
         return sum(v.bytes(self.problem) for _, v in self.variables())
 
     def memory(self) -> dict[str, int]:
-        """The bytes of each part that is kept in memory, besides the tape."""
-        p = self.problem
-        m, length = p.cell.state_size, granule_length(p)
-        state = p.batch * m * p.dtype.itemsize
-        whole = (p.steps + 1) * state
-        params = sum(math.prod(s) for s in p.param_shapes.values()) * p.dtype.itemsize
-        kept = self.keeps_jacobians(False) + (
-            self.keeps_jacobians(True) and (self.changes_jacobians or not self.keeps_jacobians(False))
-        )
-        granule = length * (6 * state + 2 * p.batch * p.cell.saved_size * p.dtype.itemsize)
-        dataset = {v.name: v.bytes(p) for _, v in self.variables() if self.in_memory}
-        found = {
-            "inputs": p.steps * p.batch * (p.cell.input_size * p.dtype.itemsize + 8),
-            "states": whole * self.needs_states,
-            "losses by state": whole * self.asks(LossRows),
-            "adjoints": whole * self.penalty_needs_adjoint,
-            "step Jacobians": p.steps * state * p.block * kept,
-            "Jacobians at work": 3 * jacobian_length(p) * state * p.block * self.makes_jacobians,
-            "contributions at work": 2 * length * params * self.asks(Contributions),
-            "steps at work": granule,
-            "norms of two jobs": 2 * 12 * (p.steps + 1) ** 2 * self.halved,
-            "work": _WORK_BYTES,
-            **dataset,
-        }
+        """The bytes of each part that the run needs in memory, besides the tape."""
+        work = parts.at_work(self)
+        stage = max(work, key=lambda name: work[name])
+        found = parts.kept(self) | {f"{stage} at work": work[stage], "work": WORK_BYTES}
         return {name: size for name, size in found.items() if size}
+
+    @property
+    def _state_bytes(self) -> int:
+        return self.problem.batch * self.problem.cell.state_size * self.problem.dtype.itemsize
 
     def schedule(self, memory: float | None) -> Schedule:
         """Which steps are kept for the way back, in what a budget leaves for it."""
-        p = self.problem
+        p, state = self.problem, self._state_bytes
         room: float = 0
         if self.asks(*BACKWARD):
             room = _TAPE_BYTES if memory is None else max(0, memory - self.memory_bytes)
-        state = p.batch * p.cell.state_size * p.dtype.itemsize
+            if memory is not None and self.keeps_jacobians(False):
+                room = max(0, room - self.jacobian_bytes(memory))
         saved = p.batch * p.cell.saved_size * p.dtype.itemsize
         cost = -(-granule_length(p) * (state + saved) // state)
         return Schedule(len(granules(p)), cost, int(room // state))
+
+    def tape_bytes(self, memory: float | None) -> int:
+        """What is kept for the way back, at most."""
+        schedule = self.schedule(memory)
+        return min(schedule.room, schedule.count * schedule.cost) * self._state_bytes
 
     @property
     def memory_bytes(self) -> int:
         """What the run needs in memory at least."""
         return sum(self.memory().values())
 
+    def expected_bytes(self, memory: float | None) -> int:
+        """What the run will need at its peak within a budget."""
+        least = self.memory()
+        copies = least.get("step Jacobians", 0) // max(1, self.jacobian_bytes(0))
+        more = copies * (self.jacobian_bytes(memory) - self.jacobian_bytes(0))
+        return sum(least.values()) + more + self.tape_bytes(memory)
+
     @property
     def halved(self) -> int:
         """How many batch elements at a time have their norms made by halving; 0: by tiles, if at all."""
-        return layout.halves(self.problem) if self.asks(ProductNorms) else 0
+        return layout.halves(self.problem) if self.asks(ProductNorms) and not self.tiled else 0
 
     @property
     def walked(self) -> list[bool]:
@@ -155,21 +170,11 @@ class Plan:
 
     def flops(self) -> dict[str, float]:
         """Floating-point operations by stage."""
-        p = self.problem
-        m, k = p.cell.state_size, p.block
-        passes = [e for e in (False, True) if self.asks(*BACKWARD, effective=e)]
-        weights = 2 * sum(math.prod(s) for s in p.param_shapes.values())
-        levels = 4 + 2 * max(0.0, math.log2(p.steps / 8))
-        halving = p.steps * levels * 2 * m * k * k + p.pair_count * 2 * m * k
-        return {
-            "forward": float(p.steps * p.batch * weights),
-            "step Jacobians": float(p.steps * p.batch * 3 * m * k * self.makes_jacobians),
-            "norms": float(bool(self.halved) * self.runs_of(ProductNorms) * p.batch * halving),
-            "products": float(len(self.walked) * p.product_count * p.batch * 2 * m * k * k),
-            "loss rows": float(p.product_count * p.batch * 2 * m * k * self.asks(LossRows)),
-            "backward": float(len(passes) * p.steps * p.batch * 2 * weights),
-            "recorders": sum(r.flops(p) for r in self.recorders),
-        }
+        return costs.flops(self)
+
+    def work(self, memory: float | None) -> dict[str, float]:
+        """What the time of each stage is proportional to, within a budget."""
+        return costs.work(self, memory)
 
     def chunks(self) -> dict[str, dict[str, int]]:
         """The chunks of each variable: what its stage fills in one block is a union of whole chunks."""
@@ -179,8 +184,8 @@ class Plan:
         every_pair = {d: p.sizes()[d] for d in p.pair_dims}
         board_sources, board_batch = layout.board_shape(p)
         norms = {**every_pair, "source": board_sources, "batch": board_batch}
-        if at_once := layout.halves(p):
-            norms = {**every_pair, "batch": at_once}
+        if self.halved:
+            norms = {**every_pair, "batch": self.halved}
         by_stream: dict[type, dict[str, int]] = {
             Products: {"source": sources, "batch": batch, "lag": p.lags + 1, **in_time},
             ProductNorms: norms,
@@ -194,7 +199,7 @@ class Plan:
             return {}
         length = self.problem.sizes()[variable.dims[0]]
         return {
-            variable.dims[0]: int(np.clip(_STRETCH_BYTES * length // variable.bytes(self.problem), 1, length))
+            variable.dims[0]: int(np.clip(STRETCH_BYTES * length // variable.bytes(self.problem), 1, length))
         }
 
     def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
@@ -218,8 +223,8 @@ class Plan:
         fix = "reduce the steps, the batch or the state"
         if any(v.name == top for _, v in self.variables()):
             fix = (
-                "narrow the pairs (max_lag, sources, times), record norms instead of products, or reduce "
-                "the steps or the batch"
+                "narrow the pairs (max_lag, lags, sources, times), record norms instead of products, or "
+                "reduce the steps or the batch"
             )
             fix += ", or write to disk (store=, --out)" * self.in_memory
         return f"{top} alone takes {human(sizes[top])}; {fix}"

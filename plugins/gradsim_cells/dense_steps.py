@@ -112,13 +112,8 @@ class PulledDense:
     """Adjoints of all states (steps + 1, batch, m), cotangents of all preactivations (steps, batch, G)."""
 
     steps: DenseSteps
-    all_adjoints: Array
+    adjoints: Array
     cotangents: Array
-
-    @property
-    def adjoints(self) -> Array:
-        """See `Pulled`."""
-        return self.all_adjoints[:-1]
 
     def contributions(self) -> Params:
         """See `Pulled`."""

@@ -51,4 +51,4 @@ class ElementwiseSteps(Unrolled):
             adjoints = parted(recurrence(back, joined(incoming), joined(direct[::-1])))
         else:
             adjoints = recurrence(back, incoming, direct[::-1])
-        return PulledByVjp(self, incoming, adjoints[:0:-1])
+        return PulledByVjp(self, adjoints[::-1])

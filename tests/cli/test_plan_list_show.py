@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -27,17 +28,47 @@ def test_a_plan_gives_dims_and_bytes_of_every_variable(gradsim_cli):
     assert not Path("runs").exists()
 
 
+def test_a_plan_gives_time_memory_and_disk(gradsim_cli):
+    record = ("--record", "product_norm", "--record", "gradient")
+    result = gradsim_cli("plan", "--cell", "gru", "--batch", 2, *record)
+    assert result.exit_code == 0
+    assert re.search(r"^time about \d+ (s|min)$", result.output, re.MULTILINE)
+    assert re.search(r"^memory \d+ MB at the peak: [\d.]+ MB of the run", result.output, re.MULTILINE)
+    # 2 x 309 x 309 x 2 float64, and two for each of the gradients
+    assert "disk 3.0" in result.output
+    assert not Path("runs").exists()
+
+
+def test_a_plan_of_a_run_that_fails_says_why(gradsim_cli):
+    flags = ("--cell", "elman", "--set", "cell.activation=relu", "--set", "cell.gain=1e300")
+    result = gradsim_cli("plan", *flags)
+    assert result.exit_code == 0
+    assert "not known, because a shorter run failed" in result.output
+    assert "the run needs at least" in result.output
+
+
 def test_a_plan_gives_operations_by_stage(gradsim_cli):
     result = gradsim_cli("plan", "--cell", "elman", "--set", "task.length=10", "--record", "jacobian_product")
     # 10 + 9 + ... + 1 products of 32 x 32 matrices
     assert row(result.output, "products") == "products 3.6 M"
 
 
+def test_a_plan_of_chosen_lags(gradsim_cli):
+    flags = ("--set", "task.length=99", "--set", "pairs.lags=[10,1]", "--record", "product_norm")
+    result = gradsim_cli("plan", "--cell", "elman", "--batch", 2, *flags)
+    assert row(result.output, "product_norm") == "product_norm (source 100, lag 2, batch 2) float64 3.2 kB"
+    # 10 products for each source but the last ones: 90 * 10 + 9, of 32 x 32 matrices of two elements
+    assert row(result.output, "products") == "products 119 M"
+    result = gradsim_cli("plan", "--set", "task.length=99", "--set", "pairs.lags=[100]")
+    assert result.exit_code != 0
+    assert "pairs: lags should lie in 0..99 (got [100])" in result.output
+
+
 def test_a_plan_says_what_a_run_beyond_memory_needs(gradsim_cli):
     flags = ("--set", "task.length=100000", "--set", "cell.hidden_size=500")
     result = gradsim_cli("plan", "--task", "adding", *flags)
     assert result.exit_code == 0
-    assert "memory 800 GB (" in result.output
+    assert "the run works with 801 GB or more of memory (" in result.output  # 800 GB of step Jacobians
 
 
 def test_list_shows_every_plugin_with_its_summary_and_distribution(gradsim_cli):

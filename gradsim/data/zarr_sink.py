@@ -1,0 +1,99 @@
+"""Recorded values on their way to the zarr store of a run folder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+import zarr.codecs
+from zarr.abc.codec import BytesBytesCodec
+
+from gradsim.data import schema
+from gradsim.data.sink import Bounds, Sink
+from gradsim.recorder import Problem, Variable
+from gradsim.types import Array
+
+_CHUNK_BYTES = 16 * 2**20
+
+_MATRIX_COLUMNS = ("state_in", "column")
+"""The last dim of a variable that holds matrices."""
+
+
+class ZarrSink(Sink):
+    """Writes into a preallocated zarr v3 store; every block is a union of whole chunks."""
+
+    offset = True
+
+    def __init__(
+        self,
+        problem: Problem,
+        variables: Sequence[Variable],
+        path: Path,
+        chunks: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        super().__init__(problem, variables)
+        self.group = zarr.create_group(path, zarr_format=3)
+        self.arrays: dict[str, zarr.Array[Any]] = {}
+        for name, variable in self.variables.items():
+            shape = self.shape(name)
+            self.arrays[name] = self.group.create_array(
+                name,
+                shape=shape,
+                dtype=self.dtype(name),
+                fill_value=np.nan,
+                chunks=_chunk_shape(variable.dims, shape, chunks[name], self.dtype(name).itemsize),
+                dimension_names=variable.dims,
+                attributes=dict(schema.attributes(variable)),
+                compressors=_codec(variable.dims),
+                config={"write_empty_chunks": True},
+            )
+        labels = self.coordinates()
+        for name, (dim, values, attrs) in labels.items():
+            dtype = str if values.dtype.kind == "U" else values.dtype
+            array = self.group.create_array(
+                name, shape=values.shape, dtype=dtype, dimension_names=(dim,), attributes=dict(attrs)
+            )
+            array[:] = values
+        self._beside = " ".join(n for n, (dim, _, _) in labels.items() if n != dim)
+
+    def open(self, name: str, bounds: Bounds) -> Array:
+        return np.full(self.shape(name, bounds), np.nan, dtype=self.dtype(name))
+
+    def close(self, name: str, bounds: Bounds, array: Array) -> None:
+        index = tuple(bounds.get(d, slice(None)) for d in self.variables[name].dims)
+        self.arrays[name][index] = array
+
+    def read(self, name: str) -> Array:
+        return np.asarray(self.arrays[name][...])
+
+    def finish(self, attributes: Mapping[str, Any]) -> None:
+        """Write the attributes and make the store quick to open."""
+        self.group.update_attributes(
+            {**attributes, **({"coordinates": self._beside} if self._beside else {})}
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            zarr.consolidate_metadata(self.group.store, path=self.group.path)
+
+
+def _codec(dims: tuple[str, ...]) -> BytesBytesCodec:
+    """Compressed with a checksum. The digits of whole matrices are noise: for them a checksum alone."""
+    if dims[-1] in _MATRIX_COLUMNS:
+        return zarr.codecs.Crc32cCodec()
+    return zarr.codecs.ZstdCodec(level=1, checksum=True)
+
+
+def _chunk_shape(
+    dims: tuple[str, ...], shape: tuple[int, ...], wanted: Mapping[str, int], itemsize: int
+) -> tuple[int, ...]:
+    """Chunks as the stage writes them; what it leaves open is cut, first dim first, to a good size."""
+    chunk = [max(1, min(wanted.get(d, n), n)) for d, n in zip(dims, shape, strict=True)]
+    for i, dim in enumerate(dims):
+        if dim not in wanted:
+            others = itemsize * int(np.prod(chunk[:i] + chunk[i + 1 :]))
+            chunk[i] = max(1, min(chunk[i], _CHUNK_BYTES // max(1, others)))
+    return tuple(chunk)

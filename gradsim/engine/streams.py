@@ -1,0 +1,23 @@
+"""The pieces of a run by the stage that makes them."""
+
+from __future__ import annotations
+
+from gradsim.recorder import (
+    Adjoints,
+    Contributions,
+    Exponents,
+    Forward,
+    Gradient,
+    Jacobians,
+    LossRows,
+    LossTerms,
+    ProductNorms,
+    Products,
+)
+
+FORWARD = (Forward, LossTerms)
+SINGLE = (Jacobians, Exponents)
+PRODUCTS = (ProductNorms, Products)
+BACKWARD = (Adjoints, Contributions, Gradient)
+FROM_JACOBIANS = (*SINGLE, *PRODUCTS, LossRows)
+ALONG_TIME = (*FORWARD, Jacobians, Adjoints, Contributions)
