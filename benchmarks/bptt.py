@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from threadpoolctl import threadpool_limits
 
 import gradsim
@@ -315,9 +316,11 @@ def draw(results):
     for name, (marker, colour, label) in looks.items():
         there = [(row[name], i) for i, row in enumerate(results.values()) if name in row]
         ax.plot(*zip(*there, strict=True), marker, color=colour, label=label)
-    ax.set_yticks(range(len(results)), list(results))
+    ax.set_yticks(range(len(results)), [work.replace("_", " ") for work in results])
     ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.set(xscale="log", xlabel="Time of the peer over time of gradsim (1)")
+    ax.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.invert_yaxis()
     figure.legend(frameon=False, loc="outside upper center", ncols=2)
     ax.spines[["top", "right"]].set_visible(False)

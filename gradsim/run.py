@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,17 @@ from gradsim.cell import Cell
 from gradsim.data.sink import Sink
 from gradsim.effective import Mitigated
 from gradsim.engine import derivatives
-from gradsim.engine.backward import Change, GradientSum, Return, Stretch, ThroughJacobians, after
-from gradsim.engine.cuts import granules, parts, within
+from gradsim.engine.backward import Return
+from gradsim.engine.cuts import granules
 from gradsim.engine.loss import Loss
 from gradsim.engine.plan import Plan
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
+from gradsim.engine.stretch import GradientSum
 from gradsim.engine.unroll import Start, Tape, probe
-from gradsim.errors import NonFiniteError
 from gradsim.feed import Feed
+from gradsim.flows import Effective, Raw
 from gradsim.jacobian_stages import JacobianStages, Kept
-from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty
+from gradsim.mitigation import Draws, Pass, Penalty
 from gradsim.progress import Advance
 from gradsim.recorder import (
     Adjoints,
@@ -29,7 +30,6 @@ from gradsim.recorder import (
     Gradient,
     LossRows,
     LossTerms,
-    Problem,
     steps_region,
     times_region,
 )
@@ -89,7 +89,7 @@ class Run:
         probe(self.tape.start)
         self._check_derivatives()
         self.advance("start", 0.0)
-        raw = _Raw(self.setup)
+        raw = Raw(self.setup.cell, self.setup.params)
         kept = self._products(raw, self._forward())
         adjoint = None
         if self.plan.asks(*BACKWARD, effective=False) or self.plan.penalty_needs_adjoint:
@@ -97,9 +97,7 @@ class Run:
         if self.plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
             self._effective(raw, kept, adjoint)
 
-    def _products(
-        self, flow: _Raw | _Effective, sweep: Iterable[tuple[range, Unrolled | None]]
-    ) -> Kept | None:
+    def _products(self, flow: Raw | Effective, sweep: Iterable[tuple[range, Unrolled | None]]) -> Kept | None:
         """Record what starts from step Jacobians, panel by panel; those of the run if one panel has all."""
         kept = None
         for i, panel in enumerate(self.panels):
@@ -149,7 +147,7 @@ class Run:
 
     def _backward(
         self,
-        flow: _Raw | _Effective,
+        flow: Raw | Effective,
         mitigated: Mitigated | None = None,
         penalty: Penalty | None = None,
     ) -> Array | None:
@@ -191,14 +189,14 @@ class Run:
 
     # Effective: as changed by the mitigations.
 
-    def _effective(self, raw: _Raw, kept: Kept | None, adjoint: Array | None) -> None:
+    def _effective(self, raw: Raw, kept: Kept | None, adjoint: Array | None) -> None:
         s, t = self.setup, self.tape.start
         states = t.state[None] if self._states is None else self._states  # if no hook asks for them
         mitigated = Mitigated(s.hooks, Pass(s.cell, s.params, states, t.inputs, t.step_data), s.draws)
         measured = self._measured()
         change = mitigated.adjoint if s.hooks.uses("gradsim_backward_step") else None
         changed = self.plan.changes_jacobians
-        flow = _Effective(self.problem, raw, kept, mitigated if changed else None, measured, change)
+        flow = Effective(self.problem, raw, kept, mitigated if changed else None, measured, change)
         if self.plan.asks(*FROM_JACOBIANS, effective=True):
             self._products(
                 flow, self.tape.forward() if kept is None else ((g, None) for g in self.tape.granules)
@@ -215,66 +213,3 @@ class Run:
             for recorder, variable in self.plan.variables()
             if recorder.full_name in self.setup.measured
         }
-
-
-class _Raw:
-    """The dynamics itself, outside every hook."""
-
-    effective = False
-    change = None
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-
-    def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
-        """The step Jacobians of the cell; all losses reach all the way."""
-        s = self.setup
-        assert taken is not None
-        blocks = s.cell.step_jacobian(s.params, taken.states[:-1], taken.inputs, **taken.step_data)
-        if not np.isfinite(blocks).all():
-            t, b = (int(i) for i in np.argwhere(~np.isfinite(blocks))[0][:2])
-            where = f"step {steps.start + t}, batch {b}"
-            raise NonFiniteError(f"{s.cell!r}: the step Jacobian is not finite, first at {where}")
-        blocks.flags.writeable = False
-        return BackwardJacobian(blocks, np.zeros(len(steps), dtype=np.int64))
-
-    def backward(self, back: Return, granule: range, taken: Unrolled, direct: Array) -> Iterator[Stretch]:
-        """Through the granule as it is."""
-        return back.through(granule, taken, direct)
-
-
-@dataclass(frozen=True)
-class _Effective:
-    """What carries adjoints back when mitigations have changed it."""
-
-    problem: Problem
-    raw: _Raw
-    kept: Kept | None
-    mitigated: Mitigated | None
-    measured: Mapping[str, Array]
-    change: Change | None
-
-    effective = True
-
-    def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
-        """The raw step Jacobians, as the mitigations that change them do."""
-        if self.kept is not None:
-            blocks = self.kept.blocks[steps_region(steps)["step"]]
-            given = BackwardJacobian(blocks, np.zeros(len(steps), dtype=np.int64))
-        else:
-            given = self.raw.jacobians(steps, taken)
-        return given if self.mitigated is None else self.mitigated.jacobians(steps, given, self.measured)
-
-    def backward(self, back: Return, granule: range, taken: Unrolled, direct: Array) -> Iterator[Stretch]:
-        """Through the granule, in parts that have changed Jacobians; or as it is."""
-        if self.mitigated is None:
-            yield from back.through(granule, taken, direct)
-            return
-        for steps in reversed(parts(granule, self.problem)):
-            here = within(taken, granule, steps)
-            made = self.jacobians(steps, here)
-            through = ThroughJacobians(
-                here.cell, here.params, here.states, here.inputs, here.step_data, made.blocks
-            )
-            rows = slice(steps.start - granule.start, steps.stop - granule.start)
-            yield from back.through(steps, through, after(direct, rows), made.reach)

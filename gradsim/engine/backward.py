@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsim.engine.stretch import Stretch
 from gradsim.errors import NonFiniteError
 from gradsim.scaled import Scaled, shift_of
-from gradsim.types import Array, Params
-from gradsim.unrolled import Pulled, Unrolled
+from gradsim.types import Array
+from gradsim.unrolled import Unrolled
 
 Change = Callable[[int, Array], Array]
 """What mitigations do to the adjoint (batch, m) at one time."""
@@ -42,66 +43,6 @@ class ThroughJacobians(Unrolled):
         _, batch, groups, k, _ = self.blocks.shape
         rows = adjoint.reshape(batch, k, groups).swapaxes(1, 2)[..., None, :]
         return np.asarray(np.matmul(rows, self.blocks[t])[..., 0, :].swapaxes(1, 2).reshape(batch, -1))
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Adjoints (n, batch, m) at the times after some steps, and their way into the gradient.
-
-    `factor` (n, batch): size after the mitigations of the backward step over size before. `pulled`:
-    the same adjoints over 2**`exponent`, if the granule could be pulled back in one go.
-    """
-
-    steps: range
-    taken: Unrolled
-    adjoint: Scaled
-    factor: Array
-    pulled: Pulled | None = None
-    exponent: int = 0
-
-    def after(self, adjoint: Scaled, factor: Array) -> tuple[Scaled, Array]:
-        """Adjoints and factors with those of the time before in front."""
-        factors = np.concatenate((factor[None], self.factor))
-        if self.pulled is not None and np.array_equal(adjoint.value, self._first.value):
-            exponent = np.concatenate((self.adjoint.exponent[:1], self.adjoint.exponent))
-            return Scaled(self.pulled.adjoints, exponent), factors
-        both = (
-            np.concatenate((x[None], y)) for x, y in zip(_fields(adjoint), _fields(self.adjoint), strict=True)
-        )
-        return Scaled(*both), factors
-
-    @property
-    def _first(self) -> Scaled:
-        """What comes out at the start, if the granule was pulled back in one go."""
-        assert self.pulled is not None
-        return Scaled(self.pulled.adjoints[0], self.adjoint.exponent[0])
-
-    def contributions(self) -> dict[str, Scaled]:
-        """What enters dL/dparams at each step: mantissas (n, *param), exponents (n, 1...)."""
-        if self.pulled is not None:
-            parts = self.pulled.contributions()
-            exponent = np.full(len(self.factor), self.exponent, dtype=np.int32)
-        else:
-            cotangent, exponent = _common(self.adjoint)
-            s = self.taken
-            parts = s.cell.params_vjp(s.params, s.states[:-1], s.inputs, cotangent, **s.step_data)
-        return {
-            n: Scaled(parts[n], exponent.reshape(-1, *(1,) * (parts[n].ndim - 1))) for n in self.taken.params
-        }
-
-    def gradient(self) -> dict[str, Scaled]:
-        """The sum of the contributions."""
-        if self.pulled is not None:
-            parts, exponent = self.pulled.gradient(), np.int32(self.exponent)
-        else:
-            flat = Scaled(
-                *(x.reshape(1, -1, x.shape[-1]) for x in (self.adjoint.mantissa, self.adjoint.exponent))
-            )
-            cotangent, exponents = _common(flat)
-            s, exponent = self.taken, exponents[0]
-            data = {n: _flat(x) for n, x in s.step_data.items()}
-            parts = s.cell.params_vjp(s.params, _flat(s.states[:-1]), _flat(s.inputs), cotangent[0], **data)
-        return {n: Scaled(parts[n], np.asarray(exponent)) for n in self.taken.params}
 
 
 class Return:
@@ -221,37 +162,6 @@ def after(direct: Array, rows: slice) -> Array:
     return here if not rows.start else np.concatenate((np.zeros_like(here[:1]), here[1:]))
 
 
-class GradientSum:
-    """Adds up gradients whose exponents may differ: {name: mantissa (*param), exponent ()}."""
-
-    def __init__(self) -> None:
-        self._total: dict[str, Scaled] = {}
-
-    def add(self, parts: dict[str, Scaled]) -> None:
-        """Add the part of some steps."""
-        for name, part in parts.items():
-            total = self._total.get(name)
-            if total is None:
-                self._total[name] = Scaled(part.mantissa.copy(), part.exponent)
-            else:
-                self._total[name] = _added(total, part)
-
-    def values(self) -> Params:
-        """The sum; an element that leaves the range of the dtype is NaN."""
-        return {n: g.value for n, g in self._total.items()}
-
-
-def _added(a: Scaled, b: Scaled) -> Scaled:
-    """Their sum, in the memory of `a` if it can be."""
-    if a.exponent == b.exponent:
-        np.add(a.mantissa, b.mantissa, out=a.mantissa)
-        return a
-    (high, low) = (a, b) if (a.exponent > b.exponent and a.mantissa.any()) or not b.mantissa.any() else (b, a)
-    with np.errstate(all="ignore"):
-        moved = np.ldexp(low.mantissa, np.clip(low.exponent - high.exponent, -4000, 4000))
-        return Scaled(high.mantissa + moved, high.exponent)
-
-
 def add(a: Scaled, b: Scaled) -> Scaled:
     """A + b, with one exponent for each vector; a zero vector does not hold down that of the other."""
     ea, eb = (np.where(x.mantissa.any(axis=-1, keepdims=True), x.exponent, _LOWEST) for x in (a, b))
@@ -293,21 +203,3 @@ def _ratio(after: Scaled, before: Scaled) -> Array:
     sizes = [np.linalg.norm(s.mantissa.astype(np.float64), axis=-1) for s in (after, before)]
     shifted = np.ldexp(sizes[0], (after.exponent - before.exponent)[:, 0])
     return np.asarray(np.divide(shifted, sizes[1], out=np.ones_like(shifted), where=sizes[1] > 0))
-
-
-def _fields(scaled: Scaled) -> tuple[Array, Array]:
-    return scaled.mantissa, scaled.exponent
-
-
-def _flat(x: Array) -> Array:
-    return x.reshape(-1, *x.shape[2:])
-
-
-def _common(adjoint: Scaled) -> tuple[Array, Array]:
-    """Mantissas (n, batch, m) that share one exponent (n,) over the batch."""
-    alive = adjoint.mantissa.any(axis=-1, keepdims=True)
-    top = np.where(alive, adjoint.exponent, _LOWEST).max(axis=(1, 2))
-    top = np.where(top == _LOWEST, 0, top).astype(np.int32)
-    down = np.maximum(adjoint.exponent - top[:, None, None], -4000)
-    with np.errstate(under="ignore"):
-        return np.ldexp(adjoint.mantissa, np.where(alive, down, 0)), top
