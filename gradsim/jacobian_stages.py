@@ -11,9 +11,10 @@ import numpy as np
 from gradsim.data.sink import Block, Sink
 from gradsim.engine.cuts import parts, within
 from gradsim.engine.jacobians import ScaledJacobians
-from gradsim.engine.layout import Panel, Tile, board_shape, cut, tile_shape
+from gradsim.engine.layout import Tile, board_shape, cut, tile_shape
 from gradsim.engine.lyapunov import LyapunovSum
 from gradsim.engine.norms import all_norms
+from gradsim.engine.panels import Panel
 from gradsim.engine.plan import Plan
 from gradsim.engine.products import NormBoard, walk_products, walk_rows
 from gradsim.engine.streams import FROM_JACOBIANS, PRODUCTS

@@ -14,6 +14,7 @@ from gradsim.engine import derivatives
 from gradsim.engine.backward import Return
 from gradsim.engine.cuts import granules
 from gradsim.engine.loss import Loss
+from gradsim.engine.panels import panels
 from gradsim.engine.plan import Plan
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.engine.stretch import GradientSum
@@ -72,7 +73,7 @@ class Run:
         self.stages = JacobianStages(plan, sink, feed, advance)
         start = Start(s.cell, s.params, s.initial_state, s.inputs, s.step_data)
         self.tape = Tape(start, granules(p), plan.schedule(memory), feed.workers.run)
-        self.panels = plan.panels(memory)
+        self.panels = panels(plan, memory)
         self.losses = Loss(s.cell, s.task, s.episode, s.readout, p.steps)
         self.penalty = 0.0
         vectors = p.steps + 1, p.batch, p.cell.state_size

@@ -16,6 +16,7 @@ from gradsim import Pairs
 from gradsim.cli.plan import duration
 from gradsim.data.zarr_sink import ZarrSink
 from gradsim.engine import cuts, plan
+from gradsim.engine.panels import panels
 from gradsim.errors import IncompleteRunError, NonFiniteError, StoreError
 from gradsim.estimate import estimate
 from gradsim.trial import shortened
@@ -89,7 +90,7 @@ def test_steps_that_are_taken_again_for_want_of_room_for_jacobians_are_counted(t
     monkeypatch.setattr(cuts, "_STATE_BYTES", 8 * 8 * 8)
     simulation = prepared(Ticking(2, 16), 256, 12, record, mitigations=[Truncate(5, 9)])
     least = simulation.plan.memory_bytes
-    assert len(simulation.plan.panels(least)) > 1
+    assert len(panels(simulation.plan, least)) > 1
     found = estimate(simulation, threads=1, memory=least)
     assert found.seconds["forward"] == pytest.approx(ticks(simulation, least))
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gradsim.engine import layout
+from gradsim.engine.panels import panels
 from gradsim.engine.streams import BACKWARD, FORWARD, FROM_JACOBIANS, SINGLE
 from gradsim.recorder import LossRows, ProductNorms, Products
 
@@ -84,11 +85,11 @@ def taken_again(plan: Plan, memory: float | None) -> int:
 
 def _sweeps(plan: Plan, memory: float | None) -> list[int]:
     """How often the run is gone through for step Jacobians: raw, which is the way forward, and effective."""
-    panels = len(plan.panels(memory)) if plan.keeps_jacobians(False) or plan.keeps_jacobians(True) else 1
+    count = len(panels(plan, memory)) if plan.keeps_jacobians(False) or plan.keeps_jacobians(True) else 1
     effective = plan.asks(*FROM_JACOBIANS, effective=True)
     return [
-        panels if plan.keeps_jacobians(False) else 1,
-        effective * (panels if plan.keeps_jacobians(True) else 1),
+        count if plan.keeps_jacobians(False) else 1,
+        effective * (count if plan.keeps_jacobians(True) else 1),
     ]
 
 

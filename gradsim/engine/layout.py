@@ -5,8 +5,6 @@ So the numbers, to the last bit, do not depend on cores or threads.
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,57 +94,6 @@ def cut(area: Tile, shape: tuple[int, int]) -> list[Tile]:
 def whole(problem: Problem) -> Tile:
     """All sources and batch elements."""
     return Tile(slice(0, problem.sizes()["source"]), slice(0, problem.batch))
-
-
-@dataclass(frozen=True)
-class Panel:
-    """An area whose products are made at one time, and the steps whose Jacobians they take."""
-
-    area: Tile
-    steps: range
-
-    def bytes(self, problem: Problem) -> int:
-        """What these Jacobians take."""
-        one = problem.cell.state_size * problem.block * problem.dtype.itemsize
-        return int(len(self.steps) * (self.area.batch.stop - self.area.batch.start) * one)
-
-
-def panels(problem: Problem, unit: tuple[int, int], rows: bool, room: float) -> list[Panel]:
-    """All products, cut into panels of whole units (sources, batch) whose Jacobians fit into `room`.
-
-    Into batch elements first, which costs only that the run is taken again for each panel; then into
-    sources. If nothing fits, into units. `rows`: see `panels_of`.
-    """
-    sources, batch = unit
-    every = problem.sizes()["source"]
-
-    def by_batch(count: int) -> list[Panel]:
-        return panels_of(problem, (every, count * batch), rows)
-
-    def by_source(count: int) -> list[Panel]:
-        return panels_of(problem, (count * sources, batch), rows)
-
-    def largest(found: list[Panel]) -> int:
-        return max(panel.bytes(problem) for panel in found)
-
-    way, units = by_batch, problem.batch / batch
-    if largest(way(1)) > room:
-        way, units = by_source, every / sources
-    counts = range(1, math.ceil(units) + 1)
-    return way(max(1, bisect_right(counts, room, key=lambda count: largest(way(count)))))
-
-
-def panels_of(problem: Problem, shape: tuple[int, int], rows: bool) -> list[Panel]:
-    """All products, cut into panels of so many sources and batch elements.
-
-    With `rows` of the loss a panel takes all steps from its first source on.
-    """
-    sources, ends = problem.pairs.resolved(problem.steps)[1], problem.ends
-    ends = np.full_like(ends, problem.steps) if rows else ends
-    return [
-        Panel(area, range(int(sources[area.sources][0]) + 1, int(ends[area.sources].max()) + 1))
-        for area in cut(whole(problem), shape)
-    ]
 
 
 def time_chunk(problem: Problem) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gradsim.engine import layout
 from gradsim.engine.cuts import granule_length, jacobian_length
+from gradsim.engine.panels import jacobian_bytes
 from gradsim.engine.streams import ALONG_TIME, BACKWARD
 from gradsim.recorder import Contributions, Exponents, LossRows, ProductNorms, Products
 
@@ -49,7 +50,7 @@ def kept(plan: Plan) -> dict[str, int]:
         "states": whole * plan.needs_states,
         "losses by state": whole * plan.asks(LossRows),
         "adjoints": whole * plan.penalty_needs_adjoint,
-        "step Jacobians": matrices and plan.jacobian_bytes(0) * matrices,
+        "step Jacobians": matrices and jacobian_bytes(plan, 0) * matrices,
         "open chunks": 2 * sum(chunks) * (not plan.in_memory),
     }
     return found | (sizes if plan.in_memory else {})

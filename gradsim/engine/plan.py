@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import psutil
 from gradsim.engine import costs, layout, parts
 from gradsim.engine.checkpoint import Schedule
 from gradsim.engine.cuts import granule_length, granules
+from gradsim.engine.panels import jacobian_bytes
 from gradsim.engine.parts import STRETCH_BYTES, WORK_BYTES
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS, PRODUCTS
 from gradsim.errors import BudgetError
@@ -62,32 +62,6 @@ class Plan:
         """Whether a penalty that will be asked for reads all raw step Jacobians."""
         return self.asks(*BACKWARD, effective=True) and self.hooks.uses("gradsim_penalty", "jacobian")
 
-    def panels(self, memory: float | None) -> list[layout.Panel]:
-        """The parts of a run whose step Jacobians are kept at one time, in what a budget leaves for them."""
-        p = self.problem
-        if self.penalty_needs_jacobians:
-            return [layout.Panel(layout.whole(p), range(1, p.steps + 1))]
-        sources, batch = layout.board_shape(p)
-        unit = sources, math.lcm(batch, self.halved) if self.halved else batch
-        rows = self.asks(LossRows)
-        if self.halved or rows:
-            unit = p.sizes()["source"], unit[1]
-        return layout.panels(p, unit, rows, self._jacobian_room(memory))
-
-    def _jacobian_room(self, memory: float | None) -> float:
-        if memory == 0:
-            return 0
-        copies = 1 + (self.changes_jacobians and self.keeps_jacobians(False) and self.keeps_jacobians(True))
-        if memory is None:
-            return float(psutil.virtual_memory().available / 2 / copies)
-        least = self.memory()
-        return max(0, memory - sum(least.values())) / 2 / copies + least.get("step Jacobians", 0) / copies
-
-    def jacobian_bytes(self, memory: float | None) -> int:
-        """What the Jacobians that are kept take in that."""
-        kept = self.keeps_jacobians(False) or self.keeps_jacobians(True)
-        return kept * max(panel.bytes(self.problem) for panel in self.panels(memory))
-
     @property
     def differentiates_jacobians(self) -> bool:
         """Whether there is a penalty on Jacobians or on what they do to adjoints."""
@@ -135,7 +109,7 @@ class Plan:
         if self.asks(*BACKWARD):
             room = _TAPE_BYTES if memory is None else max(0, memory - self.memory_bytes)
             if memory is not None and self.keeps_jacobians(False):
-                room = max(0, room - self.jacobian_bytes(memory))
+                room = max(0, room - jacobian_bytes(self, memory))
         saved = p.batch * p.cell.saved_size * p.dtype.itemsize
         cost = -(-granule_length(p) * (state + saved) // state)
         return Schedule(len(granules(p)), cost, int(room // state))
@@ -153,8 +127,8 @@ class Plan:
     def expected_bytes(self, memory: float | None) -> int:
         """What the run will need at its peak within a budget."""
         least = self.memory()
-        copies = least.get("step Jacobians", 0) // max(1, self.jacobian_bytes(0))
-        more = copies * (self.jacobian_bytes(memory) - self.jacobian_bytes(0))
+        copies = least.get("step Jacobians", 0) // max(1, jacobian_bytes(self, 0))
+        more = copies * (jacobian_bytes(self, memory) - jacobian_bytes(self, 0))
         return sum(least.values()) + more + self.tape_bytes(memory)
 
     @property

@@ -9,6 +9,7 @@ import gradsim
 from gradsim import Pairs
 from gradsim.engine import cuts, layout, plan
 from gradsim.engine.checkpoint import Schedule, fewest_recomputed
+from gradsim.engine.panels import jacobian_bytes, panels
 from gradsim.engine.unroll import Start, Tape
 from gradsim.errors import BudgetError
 from gradsim.unrolled import one_by_one
@@ -151,9 +152,8 @@ def test_products_in_panels_are_the_same_bits(monkeypatch, record, pairs, count)
     }
     cell = Elman(1, 8)
     least = gradsim.prepare(cell, **setting).plan
-    panels = least.panels(least.memory_bytes)
-    assert len(panels) >= count
-    assert least.jacobian_bytes(0) < least.jacobian_bytes(None) / 2
+    assert len(panels(least, least.memory_bytes)) >= count
+    assert jacobian_bytes(least, 0) < jacobian_bytes(least, None) / 2
     whole, parts = (gradsim.simulate(cell, **setting, memory=m) for m in (None, least.memory_bytes))
     for name, values in whole.data_vars.items():
         np.testing.assert_array_equal(parts[name], values, err_msg=name)
