@@ -64,6 +64,8 @@ def trial(simulation: Simulation, threads: int) -> Trial:
         how = nullcontext(clock), threads, EVERYTHING
         if simulation.plan.in_memory:
             kept = simulation.memory_sink()
+            for name in kept.variables:
+                kept.read(name)
             clock("writing", 0)  # for memory this is to make room
             kept.dataset(simulation.execute(kept, *how))
         else:
