@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import psutil
@@ -35,7 +36,24 @@ class Plan:
 
     def variables(self) -> list[tuple[Recorder, Variable]]:
         """Every variable that will be written, named in full."""
+        return self._variables
+
+    # Asked for several times a run; and a small run takes no longer than to say what it will take.
+
+    @cached_property
+    def _variables(self) -> list[tuple[Recorder, Variable]]:
         return [(r, v) for r in self.recorders for v in r.declared(self.problem)]
+
+    @cached_property
+    def _memory(self) -> dict[str, int]:
+        work = parts.at_work(self)
+        stage = max(work, key=lambda name: work[name])
+        found = parts.kept(self) | {f"{stage} at work": work[stage], "work": WORK_BYTES}
+        return {name: size for name, size in found.items() if size}
+
+    @cached_property
+    def _flops(self) -> dict[str, float]:
+        return costs.flops(self)
 
     def asks(self, *streams: type, effective: bool | None = None) -> bool:
         """Whether a recorder wants one of these streams."""
@@ -93,10 +111,7 @@ class Plan:
 
     def memory(self) -> dict[str, int]:
         """The bytes of each part that the run needs in memory, besides the tape."""
-        work = parts.at_work(self)
-        stage = max(work, key=lambda name: work[name])
-        found = parts.kept(self) | {f"{stage} at work": work[stage], "work": WORK_BYTES}
-        return {name: size for name, size in found.items() if size}
+        return self._memory
 
     @property
     def _state_bytes(self) -> int:
@@ -144,7 +159,7 @@ class Plan:
 
     def flops(self) -> dict[str, float]:
         """Floating-point operations by stage."""
-        return costs.flops(self)
+        return self._flops
 
     def work(self, memory: float | None) -> dict[str, float]:
         """What the time of each stage is proportional to, within a budget."""
