@@ -60,12 +60,15 @@ class MinGRU(Cell):
         return ElementwiseSteps(self, params, states, inputs, step_data, 1 - z)
 
     def step_jacobian(self, params, state, inputs):
-        z, _ = self._gates(params, inputs, np)
-        return (1 - z)[..., None, None]
+        return self._kept(params, inputs)[..., None, None]
 
     def state_vjp(self, params, state, inputs, cotangent):
-        z, _ = self._gates(params, inputs, np)
-        return cotangent * (1 - z)
+        return cotangent * self._kept(params, inputs)
+
+    def _kept(self, params, inputs):
+        """1 - z, without the candidate."""
+        n = self.hidden_size
+        return 1 - sigmoid(inputs @ params["W"][:n].T + params["b"][:n], np)
 
     def params_vjp(self, params, state, inputs, cotangent):
         z, candidate = self._gates(params, inputs, np)
