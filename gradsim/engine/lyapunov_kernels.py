@@ -1,4 +1,4 @@
-"""The compiled kernel of Lyapunov exponents. It needs numba: import it through `gradsim.accelerator`."""
+"""Compiled kernels of Lyapunov exponents. They need numba: import them through `gradsim.accelerator`."""
 
 from __future__ import annotations
 
@@ -37,3 +37,72 @@ def _factors(bases, sizes):  # type: ignore[no-untyped-def]
                 for t in range(k):
                     for j in range(i + 1, k):
                         q[t, j] -= q[t, i] * row[j]
+
+
+# Sums may be taken in the order that makes vectors of them; it depends on their length alone.
+@njit("float64(float64[::1], float64[::1])", nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _dot(a, b):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@njit(
+    "void(float64[:,::1], float64[:,::1], float64[:,::1])",
+    nogil=True,
+    cache=True,
+    fastmath={"contract"},
+)
+def _apply(step, basis, moved):  # type: ignore[no-untyped-def]
+    """Rows of `moved`: those of `basis` times the transpose of `step`; four at a time, to load less."""
+    k = len(step)
+    moved[:] = 0
+    for i in range(0, k - k % 4, 4):
+        for c in range(k):
+            b0, b1, b2, b3 = basis[i, c], basis[i + 1, c], basis[i + 2, c], basis[i + 3, c]
+            for a in range(k):
+                moved[i, a] += b0 * step[c, a]
+                moved[i + 1, a] += b1 * step[c, a]
+                moved[i + 2, a] += b2 * step[c, a]
+                moved[i + 3, a] += b3 * step[c, a]
+    for i in range(k - k % 4, k):
+        for c in range(k):
+            for a in range(k):
+                moved[i, a] += basis[i, c] * step[c, a]
+
+
+@njit(
+    "int64(float64[:,:,::1], float64[:,::1], float64[::1], float64)",
+    nogil=True,
+    cache=True,
+    error_model="numpy",
+    fastmath={"contract"},
+)
+def sweep(steps, basis, grown, rounding):  # type: ignore[no-untyped-def]
+    """Go on by transposed steps (n, k, k), with QR by modified Gram-Schmidt at each, in place.
+
+    `basis` has the directions as rows. The number of steps done: a step in which a direction comes close
+    to vanishing is not.
+    """
+    k = len(grown)
+    moved, sizes = np.empty_like(basis), np.empty(k)
+    for n in range(len(steps)):
+        _apply(steps[n], basis, moved)
+        flat = steps[n].reshape(-1)
+        floor = k * rounding * np.sqrt(_dot(flat, flat))
+        for i in range(k):
+            row = moved[i]
+            sizes[i] = np.sqrt(_dot(row, row))
+            if not sizes[i] > floor:
+                return n
+            for a in range(k):
+                row[a] /= sizes[i]
+            for j in range(i + 1, k):
+                other = moved[j]
+                r = _dot(row, other)
+                for a in range(k):
+                    other[a] -= r * row[a]
+        grown += np.log(sizes)
+        basis[:] = moved
+    return len(steps)

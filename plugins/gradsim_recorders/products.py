@@ -99,8 +99,8 @@ class ProductSpectrumRecorder(Recorder):
 class LyapunovRecorder(Recorder):
     """Finite-time Lyapunov exponents over the whole run, natural logarithm per step, decreasing.
 
-    From the triangular factors of short products (Benettin, Galgani, Giorgilli & Strelcyn 1980), as long as
-    float64 allows for 1e-8 in an exponent. -inf where a direction is annihilated.
+    From the triangular factors of steps, or of short products of as many steps as float64 allows for 1e-8
+    in an exponent (Benettin, Galgani, Giorgilli & Strelcyn 1980). -inf where a direction is annihilated.
     """
 
     name = "lyapunov"
