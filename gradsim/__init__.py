@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from gradsim.cell import Cell, Wrapper, pick
     from gradsim.data.store import open_run
     from gradsim.mitigation import BackwardJacobian, Mitigation, Pass, Penalty
-    from gradsim.recorder import Pairs, Problem, Recorder, Variable
+    from gradsim.problem import Pairs, Problem
+    from gradsim.recorder import Recorder, Variable
     from gradsim.simulation import prepare, simulate
     from gradsim.task import Episode, Task, cross_entropy, squared_error
 
@@ -24,7 +25,8 @@ _WHERE = {
     "gradsim.cell": ("Cell", "Wrapper", "pick"),
     "gradsim.data.store": ("open_run",),
     "gradsim.mitigation": ("BackwardJacobian", "Mitigation", "Pass", "Penalty"),
-    "gradsim.recorder": ("Pairs", "Problem", "Recorder", "Variable"),
+    "gradsim.problem": ("Pairs", "Problem"),
+    "gradsim.recorder": ("Recorder", "Variable"),
     "gradsim.simulation": ("prepare", "simulate"),
     "gradsim.task": ("Episode", "Task", "cross_entropy", "squared_error"),
 }

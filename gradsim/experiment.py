@@ -18,7 +18,7 @@ from gradsim.cell import Cell
 from gradsim.errors import GradsimError, InputError, unknown
 from gradsim.experiment_keys import PairsKeys, RunKeys, mistaken_keys, phrases
 from gradsim.mitigation import Mitigation
-from gradsim.recorder import Pairs
+from gradsim.problem import Pairs
 from gradsim.simulation import Simulation, prepare
 from gradsim.task import Task
 

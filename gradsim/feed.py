@@ -15,7 +15,8 @@ from gradsim.data.sink import Block, Bounds, Sink
 from gradsim.engine.layout import Tile, time_chunk
 from gradsim.engine.plan import Plan
 from gradsim.errors import OutOfRangeWarning
-from gradsim.recorder import Piece, Problem, Products, Region
+from gradsim.problem import Problem
+from gradsim.recorder import Piece, Products, Region
 from gradsim.scaled import Scaled
 from gradsim.types import Array
 from gradsim.workers import Workers

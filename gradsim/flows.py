@@ -15,7 +15,8 @@ from gradsim.engine.stretch import Stretch
 from gradsim.errors import NonFiniteError
 from gradsim.jacobian_stages import Kept
 from gradsim.mitigation import BackwardJacobian
-from gradsim.recorder import Problem, steps_region
+from gradsim.problem import Problem
+from gradsim.recorder import steps_region
 from gradsim.types import Array, Params
 from gradsim.unrolled import Unrolled
 

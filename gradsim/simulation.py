@@ -35,9 +35,10 @@ from gradsim.engine.plan import Plan
 from gradsim.errors import InputError, PluginError
 from gradsim.feed import Feed
 from gradsim.mitigation import Mitigation
+from gradsim.problem import Pairs, Problem
 from gradsim.progress import Advance
 from gradsim.progress import progress as show_progress
-from gradsim.recorder import Pairs, Problem, Recorder, Variable
+from gradsim.recorder import Recorder, Variable
 from gradsim.run import Run, Setup
 from gradsim.task import Task
 

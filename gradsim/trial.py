@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradsim.arguments import as_dtype
-from gradsim.recorder import Pairs
+from gradsim.problem import Pairs
 from gradsim.task import Episode
 from gradsim.types import Array
 

@@ -16,7 +16,8 @@ from gradsim.cell import Cell
 from gradsim.engine.derivatives import METHODS
 from gradsim.mitigation import Mitigation
 from gradsim.plugin import Plugin
-from gradsim.recorder import Problem, Variable
+from gradsim.problem import Problem
+from gradsim.recorder import Variable
 from gradsim.task import Task
 from gradsim.types import Array
 

@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 
 from gradsim.data import schema
-from gradsim.recorder import Problem, Region, Variable, local
+from gradsim.problem import Problem
+from gradsim.recorder import Region, Variable, local
 from gradsim.types import Array
 
 Bounds = Mapping[str, slice]

@@ -14,7 +14,8 @@ from zarr.abc.codec import BytesBytesCodec
 
 from gradsim.data import schema
 from gradsim.data.sink import Bounds, Sink
-from gradsim.recorder import Problem, Variable
+from gradsim.problem import Problem
+from gradsim.recorder import Variable
 from gradsim.types import Array
 
 _CHUNK_BYTES = 16 * 2**20

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradsim.recorder import Problem
+from gradsim.problem import Problem
 from gradsim.unrolled import Unrolled
 
 _STATE_BYTES = 4 * 2**20

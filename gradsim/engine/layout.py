@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim.engine.jacobians import SMALL
-from gradsim.recorder import Pairs, Problem
+from gradsim.problem import Pairs, Problem
 
 """Step Jacobians made in one vectorised call."""
 

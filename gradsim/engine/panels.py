@@ -11,7 +11,8 @@ import numpy as np
 import psutil
 
 from gradsim.engine.layout import Tile, board_shape, cut, whole
-from gradsim.recorder import LossRows, Problem
+from gradsim.problem import Problem
+from gradsim.recorder import LossRows
 
 if TYPE_CHECKING:
     from gradsim.engine.plan import Plan

@@ -16,7 +16,8 @@ from gradsim.engine.panels import jacobian_bytes
 from gradsim.engine.parts import STRETCH_BYTES, WORK_BYTES
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS, PRODUCTS
 from gradsim.errors import BudgetError
-from gradsim.recorder import LossRows, Problem, ProductNorms, Products, Recorder, Variable
+from gradsim.problem import Problem
+from gradsim.recorder import LossRows, ProductNorms, Products, Recorder, Variable
 from gradsim.registry import RUN_HOOKS, RunHooks
 
 _TAPE_BYTES = 64 * 2**20

@@ -14,7 +14,8 @@ from gradsim.engine.backward import KEEP
 from gradsim.engine.jacobians import ScaledJacobians
 from gradsim.engine.layout import Tile
 from gradsim.engine.stack import Stack, stack_of
-from gradsim.recorder import LossRows, Problem, ProductNorms, Products, Region, local
+from gradsim.problem import Problem
+from gradsim.recorder import LossRows, ProductNorms, Products, Region, local
 from gradsim.scaled import Scaled, shift_of
 from gradsim.types import Array
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradsim.engine.backward import KEEP
 from gradsim.engine.jacobians import SMALL, ScaledJacobians
-from gradsim.recorder import Problem
+from gradsim.problem import Problem
 from gradsim.scaled import Scaled, shift_of
 from gradsim.types import Array
 

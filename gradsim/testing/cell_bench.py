@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gradsim.cell import Cell
-from gradsim.recorder import Pairs, Recorder
+from gradsim.problem import Pairs
+from gradsim.recorder import Recorder
 from gradsim.simulation import Simulation, prepare
 from gradsim.task import Task
 from gradsim.testing.kit import Bench

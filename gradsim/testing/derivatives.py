@@ -9,7 +9,8 @@ import numpy as np
 
 from gradsim import autodiff
 from gradsim.cell import dense_blocks
-from gradsim.recorder import Pairs, Products
+from gradsim.problem import Pairs
+from gradsim.recorder import Products
 from gradsim.testing import differences
 from gradsim.testing.cell_bench import CellBench, Place
 from gradsim.testing.kit import Checks

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from gradsim.cell import Cell
-from gradsim.recorder import Piece, Problem, Recorder
+from gradsim.problem import Problem
+from gradsim.recorder import Piece, Recorder
 from gradsim.scaled import Scaled
 from gradsim.simulation import Simulation, prepare
 from gradsim.testing import common

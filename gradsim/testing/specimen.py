@@ -11,7 +11,8 @@ import numpy as np
 
 from gradsim.cell import Cell
 from gradsim.errors import InputError
-from gradsim.recorder import Forward, Problem, Recorder, Variable
+from gradsim.problem import Problem
+from gradsim.recorder import Forward, Recorder, Variable
 from gradsim.task import Episode, Task, squared_error
 from gradsim.testing.kit import copied
 from gradsim.types import Array, Params, PositiveInt, StepData

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.recorder import Adjoints, Contributions, Gradient, axis_dim
+from gradsim.problem import axis_dim
+from gradsim.recorder import Adjoints, Contributions, Gradient
 from gradsim.scaled import Scaled, norm
 from gradsim_recorders.ranged import both, sized
 
