@@ -71,7 +71,7 @@ class Return:
             Shape (step,): the earliest state that the loss at each step reaches; None is all the way.
         """
         whole = reach is None or not reach.any()
-        if self.change is not None or not whole or self._windows.keys() > {0}:
+        if self.change is not None or not whole or self._windows.keys() - {0}:
             yield self._step_by_step(steps, taken, direct, reach)
         elif (stretch := self._in_one_go(steps, taken, direct)) is not None:
             yield stretch

@@ -118,6 +118,18 @@ def test_any_budget_gives_the_same_bits(monkeypatch):
                 np.testing.assert_array_equal(other[name], values, err_msg=f"{name}, room {room}")
 
 
+@pytest.mark.parametrize("truncation", [(10, 30), (1, 25), (20, 20), (7, 64)])
+def test_windows_of_losses_pass_from_granule_to_granule(monkeypatch, truncation):
+    """Granules whose own losses reach all the way, while later ones that do not are still on the way."""
+    setting = {"task": Sunspots(length=100), "batch": 2, "mitigations": [Truncate(*truncation)]}
+    names = ["effective_adjoint", "effective_gradient", "effective_contribution"]
+    whole = gradsim.simulate(LSTM(1, 3), record=names, **setting)
+    monkeypatch.setattr(cuts, "_STATE_BYTES", 1)
+    cut = gradsim.simulate(LSTM(1, 3), record=names, **setting)
+    for name, values in whole.data_vars.items():
+        np.testing.assert_allclose(cut[name], values, rtol=1e-10, atol=1e-14, err_msg=name)
+
+
 def test_a_budget_below_one_granule_is_refused_with_the_least_that_works():
     arguments = {"inputs": np.ones((5000, 1, 1)), "record": ["gradient"]}
     with pytest.raises(BudgetError, match="at least") as caught:
