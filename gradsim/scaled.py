@@ -12,6 +12,9 @@ from gradsim.types import Array
 _MILD = 120
 """Powers of two up to this exponent either way are normal numbers of every dtype."""
 
+LOWEST = np.iinfo(np.int32).min // 4
+"""The exponent of nothing, which holds up no other."""
+
 LOG10_2 = float(np.log10(2.0))
 
 
@@ -74,7 +77,7 @@ def norm(scaled: Scaled, axes: tuple[int, ...]) -> Scaled:
 
 def combine(parts: Scaled, axis: int) -> Scaled:
     """Root of the sum of squares along an axis, of parts with exponents of their own."""
-    top = np.where(parts.mantissa > 0, parts.exponent, np.iinfo(np.int32).min // 4).max(axis=axis)
+    top = np.where(parts.mantissa > 0, parts.exponent, LOWEST).max(axis=axis)
     down = np.maximum(parts.exponent - np.expand_dims(top, axis), -2000)
     with np.errstate(under="ignore"):
         shifted = np.ldexp(parts.mantissa, np.where(parts.mantissa > 0, down, 0))

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradsim.engine.stretch import Stretch
 from gradsim.errors import NonFiniteError
-from gradsim.scaled import Scaled, shift_of
+from gradsim.scaled import LOWEST, Scaled, shift_of
 from gradsim.types import Array
 from gradsim.unrolled import Unrolled
 
@@ -28,8 +28,6 @@ _RANGE = {4: 100, 8: 900}
 
 _SHORT = 8
 """Steps that are not worth trying in one go again once that has failed."""
-
-_LOWEST = np.iinfo(np.int32).min // 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,10 +162,10 @@ def after(direct: Array, rows: slice) -> Array:
 
 def add(a: Scaled, b: Scaled) -> Scaled:
     """A + b, with one exponent for each vector; a zero vector does not hold down that of the other."""
-    ea, eb = (np.where(x.mantissa.any(axis=-1, keepdims=True), x.exponent, _LOWEST) for x in (a, b))
+    ea, eb = (np.where(x.mantissa.any(axis=-1, keepdims=True), x.exponent, LOWEST) for x in (a, b))
     top = np.maximum(ea, eb)
     parts = [np.ldexp(x.mantissa, np.maximum(e - top, -4000)) for x, e in ((a, ea), (b, eb))]
-    return _ranged(parts[0] + parts[1], np.where(top == _LOWEST, 0, top).astype(np.int32))
+    return _ranged(parts[0] + parts[1], np.where(top == LOWEST, 0, top).astype(np.int32))
 
 
 def _plus(window: Scaled | None, direct: Array) -> Scaled:

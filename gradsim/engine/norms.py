@@ -26,12 +26,11 @@ from gradsim import accelerator
 from gradsim.engine.chains import TINY, Chain, first_width, folded, multiply
 from gradsim.engine.jacobians import SMALL, ScaledJacobians
 from gradsim.engine.small_norms import SmallNorms
+from gradsim.scaled import LOWEST
 from gradsim.types import Array
 
 _RELIABLE = {4: 1e-9, 8: 1e-5}
 """||A B||^2 over ||A||^2 ||B||^2 (by bytes of the dtype), below which a pair is multiplied out."""
-
-_LOWEST = np.iinfo(np.int32).min // 4
 
 _AT_ONCE = 2**22
 """Elements of the pairs that are multiplied out in one go."""
@@ -136,9 +135,9 @@ def _summed(squares: Array, exponent: Array) -> tuple[Array, Array]:
     """Sum over the groups (axis 1) of squares * 4**exponent, over 4**top; and top."""
     if squares.shape[1] == 1:
         return squares[:, 0], exponent[:, 0]
-    top = np.where(squares > 0, exponent, _LOWEST).max(axis=1)
+    top = np.where(squares > 0, exponent, LOWEST).max(axis=1)
     down = np.clip(exponent - top[:, None], -1000, 0)
-    return np.ldexp(squares, 2 * down).sum(axis=1), np.where(top == _LOWEST, 0, top)
+    return np.ldexp(squares, 2 * down).sum(axis=1), np.where(top == LOWEST, 0, top)
 
 
 def _across(rows: Chain, columns: Chain) -> tuple[Array, Array]:
@@ -179,12 +178,12 @@ class _Grams:
         some = trace > 0
         if trace.shape[1] == 1:
             return cls(matrix, trace, chain.exponent[:, 0].copy(), some[:, 0])
-        top = np.where(some, chain.exponent, _LOWEST).max(axis=1)
+        top = np.where(some, chain.exponent, LOWEST).max(axis=1)
         down = np.where(some, np.maximum(chain.exponent - top[:, None], -1000), 0)
         if down.any():  # what underflows makes pairs doubtful
             weight = np.ldexp(1.0, 2 * down)
             matrix, trace = matrix * weight[..., None, None], trace * weight
-        return cls(matrix, trace, np.where(top == _LOWEST, 0, top), top > _LOWEST)
+        return cls(matrix, trace, np.where(top == LOWEST, 0, top), top > LOWEST)
 
     def dot(self, other: _Grams) -> tuple[Array, Array]:
         """All inner products (batch, interval, n, n'), and what they would be at most."""

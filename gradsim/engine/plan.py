@@ -198,8 +198,7 @@ class Plan:
         if self.memory_bytes > available:
             raise BudgetError(
                 f"this run needs at least {human(self.memory_bytes)} of memory and {human(available)} is "
-                f"available: "
-                f"{self._advice(self.memory())}"
+                f"available: {self._advice(self.memory())}"
             )
         if disk is not None and self.data_bytes > disk:
             sizes = {v.name: v.bytes(self.problem) for _, v in self.variables()}

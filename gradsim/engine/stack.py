@@ -14,13 +14,11 @@ import numpy as np
 from gradsim.engine.backward import KEEP
 from gradsim.engine.jacobians import SMALL, ScaledJacobians
 from gradsim.problem import Problem
-from gradsim.scaled import Scaled, shift_of
+from gradsim.scaled import LOWEST, Scaled, shift_of
 from gradsim.types import Array
 
 _NOTHING = {4: -126, 8: -1000}
 """The exponent below which a square adds nothing to another one."""
-
-_LOWEST = np.iinfo(np.int32).min // 4
 
 
 def stack_of(jacobians: ScaledJacobians, problem: Problem, sources: int, batch: slice) -> Stack:
@@ -118,9 +116,9 @@ class Stack(ABC):
             return
         if not self.jacobians.safe:
             # A group that is exactly zero must not hold up the exponent of the others.
-            exponent = np.where(self.squares[..., low:high] > 0, exponent, _LOWEST)
+            exponent = np.where(self.squares[..., low:high] > 0, exponent, LOWEST)
         top = exponent.max(axis=1)
-        self.top[:, low:high] = np.where(top == _LOWEST, 0, top)
+        self.top[:, low:high] = np.where(top == LOWEST, 0, top)
         down = np.maximum(2 * (exponent - top[:, None]), _NOTHING[self.weight.itemsize])
         np.exp2(down, out=self.weight[..., low:high], casting="same_kind", dtype=self.weight.dtype)
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim.scaled import Scaled
+from gradsim.scaled import LOWEST, Scaled
 from gradsim.types import Array, Params
 from gradsim.unrolled import Pulled, Unrolled
-
-_LOWEST = np.iinfo(np.int32).min // 4
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,8 @@ def _flat(x: Array) -> Array:
 def _common(adjoint: Scaled) -> tuple[Array, Array]:
     """Mantissas (n, batch, m) that share one exponent (n,) over the batch."""
     alive = adjoint.mantissa.any(axis=-1, keepdims=True)
-    top = np.where(alive, adjoint.exponent, _LOWEST).max(axis=(1, 2))
-    top = np.where(top == _LOWEST, 0, top).astype(np.int32)
+    top = np.where(alive, adjoint.exponent, LOWEST).max(axis=(1, 2))
+    top = np.where(top == LOWEST, 0, top).astype(np.int32)
     down = np.maximum(adjoint.exponent - top[:, None, None], -4000)
     with np.errstate(under="ignore"):
         return np.ldexp(adjoint.mantissa, np.where(alive, down, 0)), top

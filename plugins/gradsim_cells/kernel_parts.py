@@ -162,8 +162,8 @@ _tanh64 = _tanh_of(np.float64, _power64, 52, 13, 6.93147180369123816490e-01, 1.9
 
 
 def tanh(x):
-    """The hyperbolic tangent, in compiled code."""
-    raise NotImplementedError("tanh is for compiled code")
+    """The hyperbolic tangent; in compiled code that which follows."""
+    return math.tanh(x)
 
 
 @overload(tanh)
