@@ -13,7 +13,20 @@ import numpy as np
 import pytest
 from autograd.extend import defvjp, primitive
 
-from gradsim import Cell, Episode, Mitigation, Penalty, Recorder, Task, Variable, Wrapper, hookimpl, pick
+from gradsim import (
+    Baseline,
+    Cell,
+    Episode,
+    FiniteTask,
+    Mitigation,
+    Penalty,
+    Recorder,
+    Task,
+    Variable,
+    Wrapper,
+    hookimpl,
+    pick,
+)
 from gradsim.errors import InputError, UnknownNameError
 from gradsim.recorder import Adjoints
 from gradsim.testing import (
@@ -394,6 +407,51 @@ class OnceDifferentiable(Tanh):
         return once_tanh(self.drive(params, state, inputs))
 
 
+class Bends(Tanh):
+    """Knows its second derivatives; good."""
+
+    def bilinear_vjp(self, params, state, inputs, left, right):
+        h, slope = np.tanh(self.drive(params, state, inputs)), self.slope(params, state, inputs)
+        d = -2 * h * slope * (left * (right @ params["W"].T)).sum(axis=0)
+        sides = (left * slope, right, d, state, inputs)
+        through, right, flat, state, inputs = (x.reshape(-1, x.shape[-1]) for x in sides)
+        found = {"W": through.T @ right + flat.T @ state, "U": flat.T @ inputs, "b": flat.sum(axis=0)}
+        return found, d @ params["W"]
+
+
+class WrongBends(Bends):
+    def bilinear_vjp(self, *arguments):
+        params, states = super().bilinear_vjp(*arguments)
+        return {**params, "W": WRONG * params["W"]}, states
+
+
+class WrongBendsOfStates(Bends):
+    def bilinear_vjp(self, *arguments):
+        params, states = super().bilinear_vjp(*arguments)
+        return params, WRONG * states
+
+
+class BendsOneCopy(Bends):
+    def bilinear_vjp(self, params, state, inputs, left, right):
+        return super().bilinear_vjp(params, state, inputs, left[:1], right[:1])
+
+
+class BendsAtEachStep(Bends):
+    def bilinear_vjp(self, *arguments):
+        params, states = super().bilinear_vjp(*arguments)
+        return {**params, "b": np.broadcast_to(params["b"], (len(states), 4))}, states
+
+
+class BendsOnceDifferentiable(Bends, OnceDifferentiable):
+    pass
+
+
+class BendsCoarsely(Bends):
+    def bilinear_vjp(self, *arguments):
+        params, states = super().bilinear_vjp(*arguments)
+        return params, states if states.dtype == np.float64 else states * np.float32(WRONG)
+
+
 @dataclass(frozen=True, eq=False)
 class TakesBlocks(Tanh):
     """Takes blocks of steps in its own way; good unless something is `wrong`."""
@@ -474,6 +532,12 @@ CELL_PROOFS = [
     ("free_derivatives", WrongPrimitive()),
     ("free_derivatives", NumpyInside()),
     ("second_derivatives", OnceDifferentiable()),
+    ("second_derivatives", WrongBends()),
+    ("second_derivatives", WrongBendsOfStates()),
+    ("second_derivatives", BendsOneCopy()),
+    ("second_derivatives", BendsAtEachStep()),
+    ("float32_second_derivatives", BendsCoarsely()),
+    ("free_second_derivatives", BendsOnceDifferentiable()),
     ("unroll_states", TakesBlocks(wrong="states")),
     ("unroll_adjoints", TakesBlocks(wrong="adjoints")),
     ("unroll_contributions", TakesBlocks(wrong="contributions")),
@@ -818,6 +882,155 @@ class Unwritable(Follow):
         return {"weights": {"of": np.ones(2)}}
 
 
+@dataclass(frozen=True, eq=False)
+class Scored(Follow):
+    """Tells how often the sign is right; good."""
+
+    metric = "signs"
+
+    @property
+    def baseline(self):
+        return Baseline("zero", 2.0, 0.0)
+
+    def score(self, outputs, targets):
+        return (outputs * targets > 0).mean(axis=-1)
+
+
+class NoScore(Scored):
+    score = Task.score
+
+
+class NoMetric(Scored):
+    metric = None
+    baseline = None
+
+
+class WholeScore(Scored):
+    def score(self, outputs, targets):
+        return super().score(outputs, targets).mean()
+
+
+class ScoreWrites(Scored):
+    def score(self, outputs, targets):
+        value = super().score(outputs, targets)
+        targets *= WRONG
+        return value
+
+
+class ScoreOfAll(Scored):
+    def score(self, outputs, targets):
+        value = super().score(outputs, targets)
+        return value + 0.001 * value.mean()
+
+
+class NamelessBaseline(Scored):
+    @property
+    def baseline(self):
+        return replace(super().baseline, name="")
+
+
+class InfiniteBaseline(Scored):
+    @property
+    def baseline(self):
+        return replace(super().baseline, loss=np.inf)
+
+
+class BaselineWithoutScore(Scored):
+    @property
+    def baseline(self):
+        return replace(super().baseline, score=None)
+
+
+class BaselineWithoutMetric(Follow):
+    @property
+    def baseline(self):
+        return Baseline("zero", 2.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Few(FiniteTask):
+    """Twelve sequences, eight of them for training; good."""
+
+    name = "proof_few"
+
+    length: int = 5
+
+    @property
+    def input_size(self):
+        return 2
+
+    @property
+    def output_size(self):
+        return 2
+
+    @property
+    def sequences(self):
+        return {"train": 8, "validation": 4}
+
+    def take(self, part, chosen):
+        whole = np.random.default_rng(["train", "validation"].index(part)).standard_normal(
+            (self.length, 8, 2)
+        )
+        x = whole[:, chosen]
+        return Episode(x, x.copy(), np.ones(x.shape[:2]))
+
+    def loss(self, outputs, targets, xp):
+        return xp.sum((outputs - targets) ** 2, axis=-1)
+
+
+class NoTrain(Few):
+    @property
+    def sequences(self):
+        return {"learn": 8, "validation": 4}
+
+
+class EmptyPart(Few):
+    @property
+    def sequences(self):
+        return {"train": 8, "validation": 0}
+
+
+class Perhaps(Few):
+    consecutive = None
+
+
+class TakesAnother(Few):
+    def take(self, part, chosen):
+        return super().take(part, np.sort(chosen))
+
+
+class TakesAnyhow(Few):
+    def take(self, part, chosen):
+        episode = super().take(part, chosen)
+        return replace(episode, weights=episode.weights * (WRONG if len(chosen) == 2 else 1))
+
+
+class RaggedParts(Few):
+    def take(self, part, chosen):
+        episode = super().take(part, chosen)
+        return episode if part == "train" else Episode(*(getattr(episode, n)[1:] for n in ARRAYS))
+
+
+ARRAYS = ("inputs", "targets", "weights")
+
+
+class TakesTurned(Few):
+    def take(self, part, chosen):
+        episode = super().take(part, chosen)
+        return episode if part == "train" else replace(episode, weights=episode.weights.T)
+
+
+class Repeats(Few):
+    def sample(self, rng, batch):
+        self.available("train", batch)
+        return self.take("train", rng.integers(0, 8, batch))
+
+
+class Endless(Few):
+    def sample(self, rng, batch):
+        return self.take("train", rng.permutation(np.arange(batch) % 8))
+
+
 TASK_PROOFS = [
     ("name_and_repr", CapitalFollow()),
     ("frozen_dataclass", UndecoratedFollow()),
@@ -831,6 +1044,24 @@ TASK_PROOFS = [
     ("loss_gradient", WrongLoss()),
     ("loss_finite_at_extremes", LossOverflows()),
     ("runs", Unwritable()),
+    ("score_shape", NoScore()),
+    ("score_shape", NoMetric()),
+    ("score_shape", WholeScore()),
+    ("score_is_pure", ScoreWrites()),
+    ("score_by_output", ScoreOfAll()),
+    ("baseline_is_stated", NamelessBaseline()),
+    ("baseline_is_stated", InfiniteBaseline()),
+    ("baseline_is_stated", BaselineWithoutScore()),
+    ("baseline_is_stated", BaselineWithoutMetric()),
+    ("parts", NoTrain()),
+    ("parts", EmptyPart()),
+    ("parts", Perhaps()),
+    ("takes_sequences", TakesAnother()),
+    ("takes_sequences", TakesAnyhow()),
+    ("takes_sequences", RaggedParts()),
+    ("takes_sequences", TakesTurned()),
+    ("samples_the_training_part", Repeats()),
+    ("samples_the_training_part", Endless()),
 ]
 
 
@@ -968,7 +1199,7 @@ class ForcingTask(Follow):
 
 
 def test_good_plugins_pass():
-    for cell in (Tanh(), TakesBlocks(), StepOnly(), Noisy(), Diagonal(), WithMax(), Forced()):
+    for cell in (Tanh(), Bends(), TakesBlocks(), StepOnly(), Noisy(), Diagonal(), WithMax(), Forced()):
         assert failures(cell) == {}
         check_cell(cell)
     check_cell(Forced(), task=ForcingTask())
@@ -976,17 +1207,21 @@ def test_good_plugins_pass():
         check_mitigation(mitigation)
     check_mitigation(Scale(), cell=Noisy())
     check_mitigation(MakesSlow(), cell=Forced(), task=ForcingTask())
-    check_task(Follow())
+    for task in (Follow(), Scored(), Few()):
+        check_task(task)
     check_recorder(Largest())
 
 
-class DiagonalInBlocks(Diagonal):
+class OwnDiagonal(Diagonal):
     def unroll(self, *arguments):
         return super().unroll(*arguments)
 
+    def bilinear_vjp(self, *arguments):
+        return super().bilinear_vjp(*arguments)
+
 
 def test_all_checks_of_a_good_cell_are_made():
-    names = [name for name, call in checks_of(DiagonalInBlocks()) if call() is None]
+    names = [name for name, call in checks_of(OwnDiagonal()) if call() is None]
     assert names == [check.name for check in cells.CHECKS]
 
 

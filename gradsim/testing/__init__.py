@@ -1,4 +1,4 @@
-"""The conformance kit: does a cell, mitigation, task or recorder keep its contract?
+"""The conformance kit: does a plugin keep its contract?
 
 The whole test file of an out-of-tree plugin::
 
@@ -23,6 +23,7 @@ from unittest import SkipTest
 from gradsim.cell import Cell
 from gradsim.errors import InputError, unknown
 from gradsim.mitigation import Mitigation
+from gradsim.optimizer import Optimizer, Schedule
 from gradsim.plugin import Plugin
 from gradsim.recorder import Recorder
 from gradsim.task import Task
@@ -31,7 +32,9 @@ from gradsim.testing.kit import Suite
 __all__ = [
     "check_cell",
     "check_mitigation",
+    "check_optimizer",
     "check_recorder",
+    "check_schedule",
     "check_task",
     "checks_of",
     "conformance",
@@ -66,6 +69,16 @@ def check_recorder(recorder: Recorder) -> None:
     _check_all(_of_family(recorder, Recorder))
 
 
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Make all checks of an optimizer; raise AssertionError at the first that fails."""
+    _check_all(_of_family(optimizer, Optimizer))
+
+
+def check_schedule(schedule: Schedule) -> None:
+    """Make all checks of a learning-rate schedule; raise AssertionError at the first that fails."""
+    _check_all(_of_family(schedule, Schedule))
+
+
 def checks_of(
     plugin: Plugin, *, cell: Cell | None = None, task: Task | None = None
 ) -> list[tuple[str, Callable[[], None]]]:
@@ -90,7 +103,7 @@ def conformance(
     Parameters
     ----------
     plugins
-        Objects: cells, mitigations, tasks, recorders.
+        Objects of any family.
     expected_failures
         Check name -> the reason why it fails; a strict xfail, for every plugin that has the check.
     cell
@@ -143,7 +156,7 @@ def _check_all(plugin: Plugin, **options: Any) -> None:
 
 def _of_family(plugin: Any, family: type) -> Any:
     if not isinstance(plugin, family):
-        raise InputError(f"a {family.__name__} object is needed, got {plugin!r}{_call_it(plugin)}")
+        raise InputError(f"one {family.__name__} object is needed, got {plugin!r}{_call_it(plugin)}")
     return plugin
 
 
@@ -153,19 +166,21 @@ def _call_it(plugin: Any) -> str:
 
 def _suite(plugin: Plugin, cell: Cell | None, task: Task | None) -> Suite:
     # Imported when used, because the checks need the whole engine.
-    from gradsim.testing import cells, mitigations, recorders, tasks
+    from gradsim.testing import cells, mitigations, optimizers, recorders, schedules, tasks
 
     if isinstance(plugin, Cell):
         return cells.suite(plugin, task)
     if isinstance(plugin, Mitigation):
         return mitigations.suite(plugin, cell, task)
     if isinstance(plugin, Task):
-        return Suite(tasks.TaskBench(plugin), tasks.CHECKS)
+        return tasks.suite(plugin)
     if isinstance(plugin, Recorder):
         return Suite(recorders.RecorderBench(plugin), recorders.CHECKS)
-    raise InputError(
-        f"a Cell, Mitigation, Task or Recorder object is needed, got {plugin!r}{_call_it(plugin)}"
-    )
+    if isinstance(plugin, Optimizer):
+        return Suite(optimizers.OptimizerBench(plugin), optimizers.CHECKS)
+    if isinstance(plugin, Schedule):
+        return Suite(schedules.ScheduleBench(plugin), schedules.CHECKS)
+    raise InputError(f"a plugin object, such as a Cell, is needed, got {plugin!r}{_call_it(plugin)}")
 
 
 def _labels(plugins: tuple[Plugin, ...]) -> list[tuple[str, Plugin]]:

@@ -8,9 +8,8 @@ from importlib import resources
 
 import numpy as np
 
-from gradsim import Episode, Task, squared_error
-from gradsim.errors import InputError
-from gradsim.types import PositiveInt
+from gradsim.types import PositiveInt, Probability
+from gradsim_tasks.series import Series
 
 
 @functools.cache
@@ -24,40 +23,21 @@ def yearly():
 
 
 @dataclass(frozen=True, eq=False)
-class Sunspots(Task):
+class Sunspots(Series):
     """Say the sunspot number of the next year, at every year.
 
-    Input and target are the numbers of 1700..2008, standardised by the mean and standard deviation of
-    the whole series. A sequence is a window of `length` years, starting at a random one; with the
-    greatest length, 308, there is only one window. The loss is the mean over the years.
+    The numbers of 1700..2008, in windows of `length` years. Unless `length` and `split` say otherwise there
+    is one window, the whole series, and no part is kept for validation; to learn from them take, say,
+    length=20 and split=(0.7, 0.15, 0.15). Inputs, targets and scaling are those of
+    `gradsim_tasks.series.Series`.
     """
 
     name = "sunspots"
 
     length: PositiveInt = 308
+    split: tuple[Probability, Probability, Probability] = (1.0, 0.0, 0.0)
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.length > 308:
-            raise InputError(
-                f"Sunspots: length should be 308 or less, the series has 309 years (got {self.length})"
-            )
+    rows = 309
 
-    @property
-    def input_size(self):
-        return 1
-
-    @property
-    def output_size(self):
-        return 1
-
-    def sample(self, rng, batch):
-        _, numbers = yearly()
-        series = (numbers - numbers.mean()) / numbers.std()
-        start = rng.integers(0, len(series) - self.length, batch)
-        windows = series[start + np.arange(self.length + 1)[:, None], None]
-        weights = np.full((self.length, batch), 1 / self.length)
-        return Episode(windows[:-1], windows[1:], weights)
-
-    def loss(self, outputs, targets, xp):
-        return squared_error(outputs, targets, xp)
+    def values(self):
+        return yearly()[1][:, None]
