@@ -145,7 +145,7 @@ class Cell(Plugin, ABC):
         """Derivative of sum(left @ J @ right) with respect to parameters and old states.
 
         For penalties on step Jacobians: dR/dJ = sum over copies of outer(left, right), with `left`
-        and `right` of shape (copies, ..., m). Always by autograd, through `step`.
+        and `right` of shape (copies, ..., m). By autograd, through `step`, unless overridden.
         """
         return autodiff.bilinear_vjp(self.step, params, state, inputs, left, right, data)
 

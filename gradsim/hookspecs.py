@@ -20,6 +20,7 @@ from gradsim.types import Array, Params
 if TYPE_CHECKING:
     from gradsim.cell import Cell
     from gradsim.mitigation import BackwardJacobian, Draws, Mitigation, Pass, Penalty
+    from gradsim.optimizer import Optimizer, Schedule
     from gradsim.recorder import Recorder
     from gradsim.task import Task
 
@@ -44,6 +45,16 @@ def gradsim_register_tasks() -> list[type[Task]]:
 @hookspec
 def gradsim_register_recorders() -> list[type[Recorder]]:
     """The recorders of this package."""
+
+
+@hookspec
+def gradsim_register_optimizers() -> list[type[Optimizer]]:
+    """The optimizers of this package."""
+
+
+@hookspec
+def gradsim_register_schedules() -> list[type[Schedule]]:
+    """The learning-rate schedules of this package."""
 
 
 @hookspec(firstresult=True)

@@ -1,11 +1,11 @@
-"""What cells, mitigations, tasks and recorders share: a name and validated parameters."""
+"""What all plugins share: a name and validated parameters."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -38,7 +38,11 @@ class Plugin:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> Any:
-        """Build the plugin from named parameters, as a TOML table or ``--set`` gives them."""
+        """Build the plugin from named parameters, as a TOML table, ``--set`` or `parameters` gives them.
+
+        Lists are tuples. For a parameter that is a plugin itself, a table with its name and parameters
+        stands for it, or the name alone.
+        """
         fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         for key in parameters:
             if key not in fields:
@@ -50,13 +54,33 @@ class Plugin:
         }
         if missing := required - set(parameters):
             raise InputError(f"{cls.name} needs {', '.join(sorted(missing))}")
-        # TOML has lists where the fields of a frozen dataclass are tuples.
-        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in parameters.items()})
+        hints = get_type_hints(cls)
+        return cls(**{n: _built(n, v, _plugin_class(hints[n])) for n, v in parameters.items()})
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters as plain values, for provenance."""
+        """The parameters as plain values, for provenance; `from_parameters` takes them."""
         return {f.name: _described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+def _plugin_class(hint: Any) -> type[Plugin] | None:
+    """The class of plugins in an annotation, such as `Schedule | None` or `tuple[Cell, ...]`."""
+    if isinstance(hint, type) and issubclass(hint, Plugin):
+        return hint
+    return next(filter(None, map(_plugin_class, get_args(hint))), None)
+
+
+def _built(parameter: str, value: Any, cls: type[Plugin] | None) -> Any:
+    from gradsim import registry  # which knows the names, and needs this module
+
+    if isinstance(value, list):
+        return tuple(_built(parameter, item, cls) for item in value)
+    if cls is None or not isinstance(value, str | dict):
+        return value
+    try:
+        return registry.rebuild(registry.family_of(cls), {"name": value} if isinstance(value, str) else value)
+    except InputError as error:
+        raise InputError(f"{parameter}: {error}") from None
 
 
 def describe(owner: str, error: ValidationError) -> str:

@@ -14,8 +14,9 @@ import pluggy
 
 from gradsim import hookspecs
 from gradsim.cell import Cell
-from gradsim.errors import PluginError, PluginWarning, unknown
+from gradsim.errors import InputError, PluginError, PluginWarning, unknown
 from gradsim.mitigation import BackwardJacobian, Mitigation, Penalty
+from gradsim.optimizer import Optimizer, Schedule
 from gradsim.plugin import Plugin
 from gradsim.recorder import Recorder
 from gradsim.task import Task
@@ -25,6 +26,8 @@ FAMILIES: dict[str, type[Plugin]] = {
     "mitigations": Mitigation,
     "tasks": Task,
     "recorders": Recorder,
+    "optimizers": Optimizer,
+    "schedules": Schedule,
 }
 hookimpl = pluggy.HookimplMarker("gradsim")
 
@@ -123,6 +126,21 @@ def find(family: str, name: str) -> Any:
 def build(family: str, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
     """The plugin of this name with these parameters."""
     return find(family, name).from_parameters(parameters or {})
+
+
+def rebuild(family: str, table: Mapping[str, Any]) -> Any:
+    """The plugin that a table with its name and parameters describes, as provenance and TOML have them."""
+    if not isinstance(name := table.get("name"), str):
+        raise InputError(f'should be a table with a name, such as {{ name = "..." }} (got {dict(table)!r})')
+    return build(family, name, {key: value for key, value in table.items() if key != "name"})
+
+
+def family_of(cls: type[Plugin]) -> str:
+    """The family that a class of plugins belongs to, such as "cells"."""
+    for family, base in FAMILIES.items():
+        if issubclass(cls, base):
+            return family
+    raise PluginError(f"{cls.__name__} should be a subclass of one of the families: {', '.join(FAMILIES)}")
 
 
 @functools.cache
@@ -228,9 +246,20 @@ class RunHooks:
 
     def uses(self, hook: str, argument: str | None = None) -> bool:
         """Whether a mitigation implements this hook, and asks for this argument of it."""
-        impls = [i for i in getattr(self.manager.hook, hook).get_hookimpls() if i.wrapper]
-        mine = [i for i in impls if isinstance(i.plugin, Mitigation)]
-        return any(argument is None or argument in i.argnames for i in mine)
+        asked = self._asked[hook]
+        return bool(asked) if argument is None else any(argument in names for names in asked)
+
+    @functools.cached_property
+    def _asked(self) -> dict[str, list[tuple[str, ...]]]:
+        """The arguments that each implementation of each run hook by a mitigation asks for."""
+        return {
+            name: [
+                i.argnames
+                for i in getattr(self.manager.hook, name).get_hookimpls()
+                if i.wrapper and isinstance(i.plugin, Mitigation)
+            ]
+            for name in RUN_HOOKS
+        }
 
     @property
     def used(self) -> set[str]:

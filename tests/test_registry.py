@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 import types
 import warnings
+from dataclasses import dataclass
 from importlib import metadata
 
 import pytest
 
 import gradsim
-from gradsim import registry
-from gradsim.errors import InputError, PluginWarning, UnknownNameError
+from gradsim import Cell, Schedule, Task, registry
+from gradsim.errors import InputError, PluginError, PluginWarning, UnknownNameError
+from gradsim.plugin import Plugin
 from gradsim.registry import Catalogue
-from gradsim_cells import Elman
+from gradsim_cells import LSTM, Elman
 
 
 class Distribution(metadata.Distribution):
@@ -56,7 +60,25 @@ def test_all_shipped_plugins_are_found():
     found = registry.catalogue()
     assert found.problems == []
     assert set(found.plugins["cells"]) == {"linear", "elman", "gru", "lstm", "min_gru", "lru"}
-    assert set(found.plugins["tasks"]) == {"adding", "temporal_order", "sunspots"}
+    assert set(found.plugins["tasks"]) == {
+        "adding",
+        "copy_memory",
+        "csv",
+        "delayed_xor",
+        "digits",
+        "el_nino",
+        "flip_flop",
+        "japanese_vowels",
+        "lorenz",
+        "mackey_glass",
+        "noiseless_memorisation",
+        "npz",
+        "parity",
+        "random_permutation",
+        "sunspots",
+        "temporal_order",
+        "text",
+    }
     assert found.distributions["cells/lstm"].startswith("gradsim ")
 
 
@@ -143,3 +165,89 @@ def test_unknown_names_offer_the_nearest():
         registry.build("cells", "lstm", {"hiden_size": 3})
     with pytest.raises(InputError, match="hidden_size should be greater than 0"):
         registry.build("cells", "lstm", {"hidden_size": 0})
+
+
+# Plugins in plugins, and plugins from their descriptions.
+
+
+@dataclass(frozen=True, eq=False)
+class Nest(Task):
+    """Takes what a table may hold."""
+
+    name = "nest"
+
+    cells: tuple[Cell, ...] = ()
+    schedule: Schedule | None = None
+    edges: tuple[tuple[int, float], ...] = ()
+    label: str = "none"
+
+    input_size = output_size = 1
+    sample = loss = None
+
+
+def has_defaults(cls):
+    """Not so where a file has to be named."""
+    return all(f.default is not f.default_factory for f in dataclasses.fields(cls))
+
+
+@pytest.mark.parametrize("family", registry.FAMILIES)
+def test_every_plugin_is_rebuilt_from_what_provenance_says_of_it(family):
+    for name, cls in registry.catalogue().plugins[family].items():
+        if not has_defaults(cls):
+            continue
+        plugin = cls()
+        table = json.loads(json.dumps({"name": name, **plugin.parameters}))
+        again = registry.rebuild(family, table)
+        assert type(again) is cls
+        assert again.parameters == plugin.parameters, name
+
+
+def test_tables_with_a_name_are_plugins_at_any_depth():
+    given = {
+        "cells": [{"name": "elman", "hidden_size": 3}, "lstm"],
+        "schedule": {"name": "warmup", "length": 5, "after": {"name": "cosine", "final": 0.5}},
+        "edges": [[1, 0.5], [2, 0.25]],
+        "label": "lstm",
+    }
+    nest = Nest.from_parameters(given)
+    assert [type(c) for c in nest.cells] == [Elman, LSTM]
+    assert nest.cells[0].hidden_size == 3
+    assert repr(nest.schedule) == "Warmup(length=5, after=Cosine(final=0.5))"
+    assert nest.edges == ((1, 0.5), (2, 0.25))
+    assert nest.label == "lstm"  # text, where no plugin is asked for
+    assert repr(Nest.from_parameters(json.loads(json.dumps(nest.parameters)))) == repr(nest)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "error", "message"),
+    [
+        ({"name": "cosin"}, UnknownNameError, "unknown schedule 'cosin'; did you mean 'cosine'"),
+        ("cosin", UnknownNameError, "unknown schedule 'cosin'; did you mean 'cosine'"),
+        ({"name": "elman"}, UnknownNameError, "unknown schedule 'elman'"),
+        ({"final": 0.1}, InputError, r"schedule: should be a table with a name, .* \(got \{'final': 0.1\}\)"),
+        (
+            {"name": "cosine", "final": 3.0},
+            InputError,
+            "schedule: Cosine: final should be less than or equal",
+        ),
+        (
+            {"name": "cosine", "fnal": 3.0},
+            UnknownNameError,
+            "parameter of cosine 'fnal'; did you mean 'final'",
+        ),
+        (
+            {"name": "warmup", "after": {"name": "cosine", "final": 3}},
+            InputError,
+            "schedule: after: Cosine: fin",
+        ),
+        (3, InputError, r"Adam: schedule should be an instance of Schedule \(got 3\)"),
+    ],
+)
+def test_a_mistake_inside_a_plugin_says_where(schedule, error, message):
+    with pytest.raises(error, match=message):
+        registry.build("optimizers", "adam", {"schedule": schedule})
+
+
+def test_a_class_of_no_family_is_refused():
+    with pytest.raises(PluginError, match="Plugin should be a subclass of one of the families: cells, "):
+        registry.family_of(Plugin)

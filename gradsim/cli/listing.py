@@ -12,13 +12,13 @@ from gradsim.cli.output import console, table
 if TYPE_CHECKING:
     from gradsim.registry import Catalogue
 
-FAMILIES = ("cells", "mitigations", "tasks", "recorders")
+FAMILIES = ("cells", "mitigations", "tasks", "recorders", "optimizers", "schedules")
 
 
 @click.command("list")
 @click.argument("family", required=False, type=click.Choice(FAMILIES))
 def command(family: str | None) -> None:
-    """List the cells, mitigations, tasks and recorders.
+    """List the plugins: all, or those of one family.
 
     Plugins that could not be loaded are listed with the reason.
 

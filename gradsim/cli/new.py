@@ -12,15 +12,16 @@ import click
 
 from gradsim.errors import InputError, StoreError
 
-_USE = {
-    "cell": "--cell {0}",
-    "mitigation": "--mitigation {0}",
-    "task": "--task {0}",
+_TRY = {
+    "cell": "gradsim run --cell {0}",
+    "mitigation": "gradsim run --mitigation {0}",
+    "task": "gradsim run --task {0}",
+    "optimizer": "gradsim check {0}",
 }
 
 
 @click.command("new")
-@click.argument("family", type=click.Choice([*_USE]), metavar="cell|mitigation|task")
+@click.argument("family", type=click.Choice([*_TRY]), metavar="|".join(_TRY))
 @click.argument("name")
 @click.option(
     "--dir",
@@ -48,7 +49,7 @@ def command(family: str, name: str, parent: Path) -> None:
     click.echo(f"Wrote {folder}. Next:")
     click.echo(f'  python -m pip install -e "{folder}[test]"')
     click.echo(f"  python -m pytest {folder}")
-    click.echo(f"  gradsim run {_USE[family].format(name)}")
+    click.echo(f"  {_TRY[family].format(name)}")
 
 
 def check_name(name: str) -> None:
@@ -81,7 +82,7 @@ def write(folder: Path, family: str, name: str) -> None:
         "dashed": name.replace("_", "-"),
         "Class": class_name(name),
         "version": ".".join(metadata.version("gradsim").split(".")[:2]),
-        "use": _USE[family].format(name),
+        "try": _TRY[family].format(name),
     }
     targets = {
         "pyproject.toml": "pyproject.toml",

@@ -17,7 +17,7 @@ from gradsim.cli.output import console, shown, table
 def command(name: str) -> None:
     """Show a plugin: equations, parameters, reference.
 
-    NAME is that of a cell, mitigation, task or recorder.
+    NAME is that of any plugin in `gradsim list`.
 
     \b
     Examples:

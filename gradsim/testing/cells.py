@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from gradsim.cell import Cell
 from gradsim.task import Task
-from gradsim.testing import common, derivatives, steps, unrolls
+from gradsim.testing import common, derivatives, second_derivatives, steps, unrolls
 from gradsim.testing.cell_bench import CellBench
 from gradsim.testing.kit import Checks, Suite
 
-CHECKS = Checks([*common.CHECKS, *steps.CHECKS, *unrolls.CHECKS, *derivatives.CHECKS])
+CHECKS = Checks(
+    [*common.CHECKS, *steps.CHECKS, *unrolls.CHECKS, *derivatives.CHECKS, *second_derivatives.CHECKS]
+)
 
 
 def suite(cell: Cell, task: Task | None = None) -> Suite:

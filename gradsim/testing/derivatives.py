@@ -23,7 +23,8 @@ _RTOL, _ATOL = 1e-6, 3e-8
 _DIRECTIONS = 3
 
 
-def _mend(bench: CellBench, method: str) -> str:
+def mend(bench: CellBench, method: str) -> str:
+    """How to mend a derivative."""
     if bench.cell.analytic(method):
         return f"mend {type(bench.cell).__name__}.{method}, or delete it to get the free derivative"
     return "it is the free one of step(): use only xp functions that autograd knows, and no numpy"
@@ -52,7 +53,8 @@ def _differences(bench: CellBench, place: Place) -> tuple[Array, Array, float]:
     return matrix, smooth, float(np.abs(bench.step(place)).max())
 
 
-def _enough(bench: CellBench, smooth: Array) -> None:
+def expect_smooth(bench: CellBench, smooth: Array) -> None:
+    """Fail where differences say too little."""
     bench.expect(
         smooth.mean() > 0.5,
         f"step() has a kink or a jump at {1 - smooth.mean():.0%} of the random places, so its derivative "
@@ -79,7 +81,7 @@ def _jacobian_mistake(bench: CellBench, place: Place) -> str | None:
     if ours.shape != expected:
         return f"{who} has shape {ours.shape} where (..., g, k, k) = {expected} is needed"
     matrix, smooth, size = _differences(bench, place)
-    _enough(bench, smooth)
+    expect_smooth(bench, smooth)
     theirs, counts = _blocks(matrix, groups), _blocks(smooth, groups)
     error, where = differences.worst(ours, theirs, counts, size, _RTOL, _ATOL)
     if error <= 1:
@@ -88,7 +90,7 @@ def _jacobian_mistake(bench: CellBench, place: Place) -> str | None:
     return (
         f"{who} differs from central differences: ds'[{a * groups + j}]/ds[{c * groups + j}] is "
         f"{ours[where]:.6g} "
-        f"where step() gives {theirs[where]:.6g} (position {tuple(lead)}); {_mend(bench, 'step_jacobian')}"
+        f"where step() gives {theirs[where]:.6g} (position {tuple(lead)}); {mend(bench, 'step_jacobian')}"
     )
 
 
@@ -137,7 +139,7 @@ def jacobian_product(bench: CellBench) -> None:
         return state
 
     theirs, smooth = differences.jacobian(unrolled, setup.initial_state)
-    _enough(bench, smooth)
+    expect_smooth(bench, smooth)
     error, (b, a, c) = differences.worst(ours, theirs, smooth, 1.0, _RTOL, _ATOL)
     bench.expect(
         error <= 1,
@@ -158,7 +160,7 @@ def state_vjp(bench: CellBench) -> None:
 def _state_vjp(bench: CellBench, method: Callable[..., Array], name: str) -> None:
     place = bench.points.copy()
     matrix, smooth, size = _differences(bench, place)
-    _enough(bench, smooth)
+    expect_smooth(bench, smooth)
     # Outputs with a kink along some direction are left out of the cotangent.
     u = bench.rng("cotangent").standard_normal(place.state.shape) * smooth.all(axis=-1)
     theirs = np.einsum("...i,...ij->...j", u, matrix)
@@ -168,7 +170,7 @@ def _state_vjp(bench: CellBench, method: Callable[..., Array], name: str) -> Non
     bench.expect(
         error <= 1,
         f"{name}() differs from central differences: component {c} is {ours[i, c]:.6g} where step() gives "
-        f"{theirs[i, c]:.6g} (position {i}); {_mend(bench, 'state_vjp')}",
+        f"{theirs[i, c]:.6g} (position {i}); {mend(bench, 'state_vjp')}",
     )
 
 
@@ -186,10 +188,10 @@ def _parameter_vjp(bench: CellBench, method: Callable[..., Params], name: str) -
     ]
     along = [_along(bench, place, n, d) for n, d in directions]
     smooth = np.all([s for _, s in along], axis=0) if along else np.ones(place.state.shape, bool)
-    _enough(bench, smooth)
+    expect_smooth(bench, smooth)
     u = rng.standard_normal(place.state.shape) * smooth
     ours = place.call(method, u.copy())
-    _same_names(bench, name, ours, place.params)
+    expect_names(bench, name, ours, place.params)
     for (n, d), (slope, _) in zip(directions, along, strict=True):
         bench.expect(
             np.shape(ours[n]) == d.shape,
@@ -202,7 +204,7 @@ def _parameter_vjp(bench: CellBench, method: Callable[..., Params], name: str) -
             abs(mine - theirs) <= 2e-8 * scale + 1e-9,
             f"{name}()[{n!r}] differs from central differences: along a random direction {mine:.8g} where "
             "step() gives "
-            f"{theirs:.8g}; {_mend(bench, 'params_vjp')}",
+            f"{theirs:.8g}; {mend(bench, 'params_vjp')}",
         )
 
 
@@ -214,7 +216,8 @@ def _along(bench: CellBench, place: Place, name: str, direction: Array) -> tuple
     return differences.slopes(step)
 
 
-def _same_names(bench: CellBench, method: str, found: Any, params: Params) -> None:
+def expect_names(bench: CellBench, method: str, found: Any, params: Params) -> None:
+    """Fail unless there is something for every parameter, and for no others."""
     bench.expect(
         isinstance(found, dict) and set(found) == set(params),
         f"{method}() gives {sorted(found)} for the parameters {sorted(params)}",
@@ -250,9 +253,16 @@ def contributions_by_step(bench: CellBench) -> None:
 @CHECKS("step_is_pure")
 def float32_derivatives(bench: CellBench) -> None:
     """Derivatives in float32 are float32, and those of float64 to its accuracy."""
+    expect_float32(bench, _derivatives)
+
+
+def expect_float32(
+    bench: CellBench, derivatives: Callable[[CellBench, Place, Array], dict[str, Array]]
+) -> None:
+    """Fail unless what this gives, for places and cotangents, is as good in float32 as that can be."""
     small = bench.points.copy("float32")
     u = bench.rng("cotangent").standard_normal(small.state.shape).astype(np.float32)
-    found = [_derivatives(bench, place, u.astype(place.state.dtype)) for place in (small, small.copy())]
+    found = [derivatives(bench, place, u.astype(place.state.dtype)) for place in (small, small.copy())]
     for name, low in found[0].items():
         high = found[1][name]
         bench.expect(
@@ -295,34 +305,3 @@ def free_derivatives(bench: CellBench) -> None:
 
     _state_vjp(bench, state_vjp, "the free state_vjp")
     _parameter_vjp(bench, params_vjp, "the free params_vjp")
-
-
-@CHECKS("state_vjp", "free_derivatives")
-def second_derivatives(bench: CellBench) -> None:
-    """`bilinear_vjp`, which penalties on Jacobians need, is that of differences of `left @ J @ right`."""
-    place, rng = bench.points.copy(), bench.rng("second")
-    left, right = rng.standard_normal((2, *place.state.shape))
-    d = {n: rng.standard_normal(p.shape) for n, p in place.params.items()}
-    v = rng.standard_normal(place.state.shape)
-
-    def value(h: float) -> Array:
-        moved = {n: p + h * d[n] for n, p in place.params.items()}
-        pulled = autodiff.state_vjp(
-            bench.cell.step, moved, place.state + h * v, place.inputs, left, dict(place.data)
-        )
-        return np.asarray(np.sum(pulled * right, axis=-1))
-
-    slope, smooth = differences.slopes(value)
-    _enough(bench, smooth)
-    kept = (left * smooth[:, None])[None]
-    params, states = place.copy().call(bench.cell.bilinear_vjp, kept, right[None].copy())
-    _same_names(bench, "bilinear_vjp", params, place.params)
-    terms = [*(np.asarray(params[n]) * d[n] for n in d), np.asarray(states) * v]
-    ours, theirs = float(sum(np.sum(x) for x in terms)), float(np.sum(slope * smooth))
-    scale = float(np.sqrt(sum(np.sum(x * x) for x in terms)) + np.linalg.norm(slope))
-    bench.expect(
-        abs(ours - theirs) <= 1e-6 * scale + 1e-8,
-        f"bilinear_vjp() differs from differences of left @ J @ right: {ours:.8g} where {theirs:.8g} is "
-        "right; an xp "
-        "function of step() has a derivative that cannot be differentiated again",
-    )

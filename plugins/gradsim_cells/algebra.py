@@ -35,6 +35,11 @@ def weight_vjp(cotangent: Array, x: Array) -> Array:
     return cotangent.swapaxes(-1, -2) @ x
 
 
+def flat(x: Array) -> Array:
+    """All leading axes as one: (..., n) to (positions, n)."""
+    return x.reshape(-1, x.shape[-1])
+
+
 def bias_vjp(cotangent: Array) -> Array:
     """The cotangent of a bias: summed over the batch."""
     return cotangent.sum(axis=-2)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import normal, rows_scaled, sigmoid
+from gradsim_cells.algebra import bias_vjp, flat, normal, rows_scaled, sigmoid, weight_vjp
 from gradsim_cells.dense import Dense
 from gradsim_cells.weights import Term, Weights
 
@@ -23,6 +23,13 @@ _SLOPES = {
     "tanh": lambda h: 1 - h * h,
     "relu": lambda h: (h > 0).astype(h.dtype),
     "logistic": lambda h: h * (1 - h),
+}
+
+# The second derivative of each over its slope, from its value.
+_BENDS = {
+    "tanh": lambda h: -2 * h,
+    "relu": np.zeros_like,
+    "logistic": lambda h: 1 - 2 * h,
 }
 
 
@@ -69,6 +76,19 @@ class Elman(Dense):
 
     def step_jacobian(self, params, state, inputs):
         return rows_scaled(self._slope(params, state, inputs), params["W"])[..., None, :, :]
+
+    def bilinear_vjp(self, params, state, inputs, left, right):
+        new = self.step(params, state, inputs, np)
+        through = left * _SLOPES[self.activation](new)
+        # How the slope at each position moves with its preactivation.
+        moved = (through * (right @ params["W"].T)).sum(axis=0) * _BENDS[self.activation](new)
+        d = flat(moved)
+        gradient = {
+            "W": weight_vjp(flat(through), flat(right)) + weight_vjp(d, flat(state)),
+            "U": weight_vjp(d, flat(inputs)),
+            "b": bias_vjp(d),
+        }
+        return gradient, moved @ params["W"]
 
     def _slope(self, params, state, inputs):
         return _SLOPES[self.activation](self.step(params, state, inputs, np))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import normal
+from gradsim_cells.algebra import flat, normal, weight_vjp
 from gradsim_cells.dense import Dense
 from gradsim_cells.weights import Term, Weights
 
@@ -49,6 +49,10 @@ class Linear(Dense):
 
     def step_jacobian(self, params, state, inputs):
         return np.broadcast_to(params["W"], (*state.shape[:-1], 1, *params["W"].shape))
+
+    def bilinear_vjp(self, params, state, inputs, left, right):
+        gradient = {"W": weight_vjp(flat(left), flat(right)), "U": np.zeros_like(params["U"])}
+        return gradient, np.zeros_like(state)
 
     def weights(self, params):
         return Weights(params["U"], params["W"], np.zeros_like(params["W"][:, 0]))

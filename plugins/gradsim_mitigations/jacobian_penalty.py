@@ -41,16 +41,9 @@ class JacobianPenalty(Mitigation):
         cell, a = run.cell, adjoint[1:]
         given = (run.params, run.states[:-1], run.inputs)
         carried = cell.state_vjp(*given, a, **run.step_data)
-        square = np.sum(a * a, axis=-1, keepdims=True)
+        square = _square(a)
         counts = square >= _SMALLEST_SQUARE
-        ratio = np.sqrt(
-            np.divide(
-                np.sum(carried * carried, axis=-1, keepdims=True),
-                square,
-                out=np.ones_like(square),
-                where=counts,
-            )
-        )
+        ratio = np.sqrt(np.divide(_square(carried), square, out=np.ones_like(square), where=counts))
         if self.form == "ratio":
             terms, slope = (ratio - 1) ** 2, 2 * (ratio - 1)
         else:
@@ -61,3 +54,8 @@ class JacobianPenalty(Mitigation):
         gradient, _ = cell.bilinear_vjp(*given, a[None], pull[None], **run.step_data)
         scale = self.weight / adjoint.shape[1]
         return penalty + Penalty(float(scale * terms.sum()), {n: scale * g for n, g in gradient.items()})
+
+
+def _square(x):
+    """||x||^2 of vectors (..., m), shape (..., 1); einsum makes no array of squares."""
+    return np.einsum("...i,...i->...", x, x)[..., None]

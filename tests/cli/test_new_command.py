@@ -29,7 +29,15 @@ def written(gradsim_cli, family, name):
     return getattr(module, class_name(name))
 
 
-@pytest.mark.parametrize("family", ["cell", "mitigation", "task"])
+TRIED = {
+    "cell": "gradsim run --cell my_own",
+    "mitigation": "gradsim run --mitigation my_own",
+    "task": "gradsim run --task my_own",
+    "optimizer": "gradsim check my_own",
+}
+
+
+@pytest.mark.parametrize("family", TRIED)
 def test_a_package_has_an_entry_point_a_test_and_a_readme(gradsim_cli, family):
     result = gradsim_cli("new", family, "my_own", "--dir", "plugins")
     assert result.exit_code == 0
@@ -40,7 +48,8 @@ def test_a_package_has_an_entry_point_a_test_and_a_readme(gradsim_cli, family):
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "gradsim-my-own"
     assert project["entry-points"]["gradsim"] == {"my_own": "gradsim_my_own"}
-    assert f"--{family} my_own" in (folder / "README.md").read_text()
+    assert TRIED[family] in result.output
+    assert TRIED[family] in (folder / "README.md").read_text()
     assert all("$" not in p.read_text() for p in folder.rglob("*") if p.is_file())
 
 
@@ -75,7 +84,16 @@ def test_the_task_asks_for_the_delayed_input(gradsim_cli, rng):
         type(task)(length=3, delay=3)
 
 
-@pytest.mark.parametrize("family", ["cell", "mitigation", "task"])
+def test_the_optimizer_moves_every_parameter_by_the_rate(gradsim_cli):
+    optimizer = written(gradsim_cli, "optimizer", "my_optimizer")(beta=0.75)
+    slots = {"mean": np.zeros(3)}
+    for update, sign in ((1, -1), (2, -1), (3, -1), (4, 1)):  # 1 - 0.75^3 of the mean is left to turn
+        gradient = np.array([1.0, -20.0, 1e-3]) * (1 if update < 4 else -3)
+        change = optimizer.change(np.zeros(3), gradient, slots, 0.1, update)
+        np.testing.assert_allclose(change, sign * 0.1 * np.sign([1, -1, 1]))
+
+
+@pytest.mark.parametrize("family", TRIED)
 def test_the_test_of_a_package_passes(gradsim_cli, family):
     gradsim_cli("new", family, "my_own")
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "gradsim-my-own"]

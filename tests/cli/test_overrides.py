@@ -82,6 +82,13 @@ def test_flags_replace_what_the_experiment_has():
     assert tables["cell"]["name"] == "lstm"
 
 
+def test_a_name_with_a_colon_gives_the_path():
+    tables = {"cell": {"name": "lstm"}, "task": {"name": "sunspots"}, "compare": []}
+    changed = override(tables, NO_FLAGS | {"task": r"csv:C:\data\rain 1.csv"}, default=True)
+    assert changed["task"] == {"name": "csv", "path": r"C:\data\rain 1.csv"}
+    assert changed["name"] == "csv-lstm"
+
+
 def test_no_flag_changes_nothing():
     tables = {"cell": {"name": "lstm"}, "compare": []}
     assert override(tables, NO_FLAGS, default=True) == tables

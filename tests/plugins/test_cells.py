@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gradsim
-from gradsim import Episode, Task
+from gradsim import Cell, Episode, Task
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -70,6 +70,23 @@ def test_agrees_with_pytorch(kind):
     np.testing.assert_allclose(ds.jacobian_product[-1, 0, 0], torch["product"], **close)
     for ours, theirs in names.items():
         np.testing.assert_allclose(ds[f"gradient_{ours}"], torch[f"grad_{theirs}"], **close)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [Linear(2, 4), *(Elman(2, 4, activation=a) for a in ("tanh", "relu", "logistic"))],
+    ids=lambda c: getattr(c, "activation", c.name),
+)
+def test_analytic_second_derivatives_are_those_of_autograd(cell, rng):
+    params = {n: rng.standard_normal(p.shape) for n, p in cell.init_params(rng).items()}
+    state, x = rng.standard_normal((6, 3, 4)), rng.standard_normal((6, 3, 2))
+    left, right = rng.standard_normal((2, 5, 6, 3, 4))
+    gradient, states = cell.bilinear_vjp(params, state, x, left, right)
+    free, free_states = Cell.bilinear_vjp(cell, params, state, x, left, right)
+    np.testing.assert_allclose(states, free_states, rtol=1e-12, atol=1e-13)
+    assert gradient.keys() == free.keys()
+    for name, value in free.items():
+        np.testing.assert_allclose(gradient[name], value, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
