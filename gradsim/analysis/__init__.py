@@ -7,5 +7,17 @@ log10 twin of a variable, so that 1e-400 and 1e+400 are ordinary values.
 from gradsim.analysis.agreement import compare_adjoints, compare_gradients
 from gradsim.analysis.lags import by_lag, norm_by_lag
 from gradsim.analysis.rates import decay_rate, horizon
+from gradsim.analysis.training import over_probes, probe, smoothed, updates_until
 
-__all__ = ["by_lag", "compare_adjoints", "compare_gradients", "decay_rate", "horizon", "norm_by_lag"]
+__all__ = [
+    "by_lag",
+    "compare_adjoints",
+    "compare_gradients",
+    "decay_rate",
+    "horizon",
+    "norm_by_lag",
+    "over_probes",
+    "probe",
+    "smoothed",
+    "updates_until",
+]

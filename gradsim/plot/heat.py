@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
@@ -165,7 +166,7 @@ def _draw(
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
 
 
-def _key(ax: Axes, values: Array, undefined: Array) -> None:
+def _key(ax: Axes, values: Array, undefined: Array, *more: Artist) -> None:
     """What the colours without a place on the colour scale mean, in the empty corner."""
     shown = {
         "exactly 0": (np.isneginf(values).any(), {"facecolor": ZERO}),
@@ -175,6 +176,7 @@ def _key(ax: Axes, values: Array, undefined: Array) -> None:
             {"facecolor": "white", "edgecolor": "0.5", "linewidth": 0.5},
         ),
     }
-    handles = [Patch(label=label, **look) for label, (occurs, look) in shown.items() if occurs]
+    handles: list[Artist] = [Patch(label=label, **look) for label, (occurs, look) in shown.items() if occurs]
+    handles += more
     if handles:
         ax.legend(handles=handles, loc="lower right", handlelength=1.2, handleheight=1.2, borderaxespad=0.3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from trained import training as train
 
 import gradsim
 from gradsim_cells.elman import Elman
@@ -31,3 +32,8 @@ def band():
     inputs = np.random.default_rng(3).standard_normal((20, 3, 2))
     cell = Elman(input_size=2, hidden_size=4, gain=0.8)
     return gradsim.simulate(cell, inputs, pairs=gradsim.Pairs(max_lag=6))
+
+
+@pytest.fixture(scope="session")
+def training():
+    return train()
