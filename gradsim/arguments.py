@@ -23,7 +23,10 @@ Seed = int | np.random.SeedSequence | np.random.Generator | None
 class Streams:
     """Independent random streams of one seed, by purpose, so that adding one changes no other."""
 
-    purposes = ("params", "task", "cell", "readout", "mitigation", "check")
+    purposes = (
+        *("params", "task", "cell", "readout", "mitigation", "check"),
+        *("order", "update", "validation", "probe"),
+    )
 
     def __init__(self, rng: Seed) -> None:
         if isinstance(rng, np.random.Generator):
@@ -42,8 +45,15 @@ class Streams:
 
     def generator(self, purpose: str, *key: int) -> np.random.Generator:
         """The stream of one purpose."""
+        return np.random.default_rng(self._seed(purpose, *key))
+
+    def within(self, purpose: str, *key: int) -> Streams:
+        """Streams for all purposes, for example of one update of a training."""
+        return Streams(self._seed(purpose, *key))
+
+    def _seed(self, purpose: str, *key: int) -> np.random.SeedSequence:
         spawn_key = (*self.seed.spawn_key, self.purposes.index(purpose), *key)
-        return np.random.default_rng(np.random.SeedSequence(self.seed.entropy, spawn_key=spawn_key))
+        return np.random.SeedSequence(self.seed.entropy, spawn_key=spawn_key)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -87,6 +97,17 @@ def _numbers(name: str, value: ArrayLike, dtype: np.dtype) -> Array:
     return converted
 
 
+def prepared_cell(cell: Cell, hooks: registry.RunHooks) -> Cell:
+    """The cell as the mitigations change it."""
+    if not isinstance(cell, Cell):
+        call = "; call the class" if isinstance(cell, type) else ""
+        raise InputError(f"cell should be a Cell object, got {cell!r}{call}")
+    prepared = hooks("gradsim_prepare_cell", cell=cell)
+    if not isinstance(prepared, Cell):
+        raise PluginError(f"gradsim_prepare_cell should return a Cell, not {prepared!r}")
+    return prepared
+
+
 def checked_inputs(
     cell: Cell,
     inputs: ArrayLike | None,
@@ -110,7 +131,14 @@ def checked_inputs(
         inputs = episode.inputs
     elif batch is not None:
         raise InputError("batch is for a task; the inputs you gave have a batch axis of their own")
-    x = _numbers("inputs", inputs, dtype)  # type: ignore[arg-type]
+    return fitting_inputs(cell, task, inputs, episode, dtype), episode  # type: ignore[arg-type]
+
+
+def fitting_inputs(
+    cell: Cell, task: Task | None, inputs: ArrayLike, episode: Episode | None, dtype: np.dtype
+) -> Array:
+    """Inputs (time, batch, input) that the cell takes and the episode goes with."""
+    x = _numbers("inputs", inputs, dtype)
     if x.ndim != 3:
         fix = "; for one sequence pass inputs[:, None, :]" if x.ndim == 2 else ""
         raise InputError(f"inputs should have the 3 axes (time, batch, input), got shape {x.shape}{fix}")
@@ -129,7 +157,7 @@ def checked_inputs(
             f"{task!r}: weights have shape {episode.weights.shape} where (time, batch) = {x.shape[:2]} is "
             "needed"
         )
-    return x, episode
+    return x
 
 
 def checked_params(

@@ -104,7 +104,7 @@ class Mitigated:
                     f"gradsim_backward should return a gradient for {name!r} of shape {value.shape}"
                 )
         before, after = _norm(values), _norm(changed)
-        return Gradient(changed, after / before if before else 1.0)
+        return Gradient(changed, after / before if before else 1.0, before)
 
 
 def _norm(gradient: Params) -> float:

@@ -38,6 +38,14 @@ class StoreError(GradsimError, OSError):
     """A run folder cannot be made, written or read."""
 
 
+class DivergedError(NonFiniteError):
+    """A training met NaN or infinity: the message says at which update, and where it began."""
+
+
+class ChangedRunError(GradsimError):
+    """A run that should go on was begun with another configuration or other code: the message says what."""
+
+
 class IncompleteRunError(StoreError):
     """A run folder whose run did not finish."""
 

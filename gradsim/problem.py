@@ -101,7 +101,7 @@ class Problem:
         """The longest lag that is multiplied."""
         return int(self.pairs.resolved_lags(self.steps)[-1])
 
-    @property
+    @cached_property
     def ends(self) -> Array:
         """The last time to which each source is multiplied: that of its longest recorded lag."""
         times, sources = self.pairs.resolved(self.steps)

@@ -143,10 +143,14 @@ class Contributions:
 
 @dataclass(frozen=True)
 class Gradient:
-    """dL/dparams, and the factor by which the mitigations changed its norm."""
+    """dL/dparams, and the factor by which the mitigations changed its norm.
+
+    `before`: the norm before them, if there are any.
+    """
 
     values: Mapping[str, Array]
     factor: float
+    before: float | None = None
 
     region: ClassVar[Region] = {}
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from gradsim.cell import Cell
 from gradsim.data.sink import Sink
 from gradsim.effective import Mitigated
 from gradsim.engine import derivatives
@@ -22,7 +20,7 @@ from gradsim.engine.unroll import Start, Tape, probe
 from gradsim.feed import Feed
 from gradsim.flows import Effective, Raw
 from gradsim.jacobian_stages import JacobianStages, Kept
-from gradsim.mitigation import Draws, Pass, Penalty
+from gradsim.mitigation import Pass, Penalty
 from gradsim.progress import Advance
 from gradsim.recorder import (
     Adjoints,
@@ -34,34 +32,18 @@ from gradsim.recorder import (
     steps_region,
     times_region,
 )
-from gradsim.registry import RunHooks
-from gradsim.task import Episode, Task
-from gradsim.types import Array, Params, StepData
+from gradsim.setup import Setup
+from gradsim.types import Array
 from gradsim.unrolled import Unrolled
 
 _CHECKED_POSITIONS = 4
 
 
-@dataclass(frozen=True)
-class Setup:
-    """Everything that decides the numbers of a run; nothing has been computed yet."""
-
-    cell: Cell
-    params: Params
-    readout: Params
-    inputs: Array
-    initial_state: Array
-    step_data: StepData
-    task: Task | None
-    episode: Episode | None
-    hooks: RunHooks
-    draws: Draws
-    measured: Sequence[str]
-    checking: np.random.Generator
-
-
 class Run:
-    """A run in progress; `execute` does it all. `loss` and `penalty` are its results besides the data."""
+    """A run in progress; `execute` does it all.
+
+    `loss`, `penalty` and `last_state` (batch, m) are its results besides the data.
+    """
 
     def __init__(
         self, setup: Setup, plan: Plan, feed: Feed, sink: Sink, advance: Advance, memory: float | None
@@ -76,6 +58,7 @@ class Run:
         self.panels = panels(plan, memory)
         self.losses = Loss(s.cell, s.task, s.episode, s.readout, p.steps)
         self.penalty = 0.0
+        self.last_state = s.initial_state
         vectors = p.steps + 1, p.batch, p.cell.state_size
         self._states: Array | None = None
         self._direct = np.zeros(vectors, dtype=p.dtype) if plan.asks(LossRows) else None
@@ -85,10 +68,13 @@ class Run:
         """The loss, averaged over the batch."""
         return self.losses.total
 
-    def execute(self) -> None:
-        """Do the stages that some recorder asked for."""
+    def check(self) -> None:
+        """See that the cell keeps its contract, where this run starts."""
         probe(self.tape.start)
         self._check_derivatives()
+
+    def execute(self) -> None:
+        """Do the stages that some recorder asked for."""
         self.advance("start", 0.0)
         raw = Raw(self.setup.cell, self.setup.params)
         kept = self._products(raw, self._forward())
@@ -119,6 +105,7 @@ class Run:
             self.feed.stretch(Forward(states, times))
             self.feed.stretch(LossTerms(self.losses.terms(steps, after), steps_region(steps)))
             self._keep(times["time"], states)
+            self.last_state = states[-1]
             if self._direct is not None:
                 self._direct[steps.start : steps.stop] = self.losses.direct(steps, after)[1:]
             self.advance("forward", self.flops["forward"] * len(steps) / self.problem.steps)

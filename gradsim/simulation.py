@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,34 +12,35 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike
-from threadpoolctl import ThreadpoolController
 
 from gradsim import registry
+from gradsim.allocation import keep_freed_memory
 from gradsim.arguments import (
     Seed,
     Streams,
-    as_dtype,
     checked_inputs,
     checked_params,
     checked_state,
-    checked_step_data,
     chosen_recorders,
     float_dtype,
+    prepared_cell,
 )
 from gradsim.cell import Cell
 from gradsim.data import schema
 from gradsim.data.sink import MemorySink, Sink
 from gradsim.data.store import RunFolder, nearest_folder, open_run
 from gradsim.engine.plan import Plan
-from gradsim.errors import InputError, PluginError
+from gradsim.errors import InputError
 from gradsim.feed import Feed
 from gradsim.mitigation import Mitigation
 from gradsim.problem import Pairs, Problem
 from gradsim.progress import Advance
 from gradsim.progress import progress as show_progress
 from gradsim.recorder import Recorder, Variable
-from gradsim.run import Run, Setup
+from gradsim.run import Run
+from gradsim.setup import Dynamics, Setup
 from gradsim.task import Task
+from gradsim.workers import one_blas_thread
 
 if TYPE_CHECKING:
     from gradsim.data.zarr_sink import ZarrSink
@@ -72,7 +72,8 @@ class Simulation:
             shown = show_progress(total, progress, lambda fraction: None)
             return sink.dataset(self.execute(sink, shown, threads, memory))
         folder = RunFolder(Path(store), self.provenance)
-        with folder.writing(force):
+        folder.create(force)
+        with folder.writing():
             zarr_sink = self.zarr_sink(folder.partial)
             shown = show_progress(total, progress, lambda done: folder.update(progress=round(done, 4)))
             zarr_sink.finish(self.execute(zarr_sink, shown, threads, memory))
@@ -80,13 +81,13 @@ class Simulation:
 
     def memory_sink(self) -> MemorySink:
         """Room in memory for its values."""
-        return MemorySink(self.plan.problem, self._variables())
+        return MemorySink(schema.frame(self.plan.problem), self._variables())
 
     def zarr_sink(self, path: Path) -> ZarrSink:
         """A new store on disk for its values."""
         from gradsim.data.zarr_sink import ZarrSink  # zarr is slow to import
 
-        return ZarrSink(self.plan.problem, self._variables(), path, self.plan.chunks())
+        return ZarrSink(schema.frame(self.plan.problem), self._variables(), path, self.plan.chunks())
 
     def _variables(self) -> list[Variable]:
         return [variable for _, variable in self.plan.variables()]
@@ -95,8 +96,10 @@ class Simulation:
         self, sink: Sink, progress: AbstractContextManager[Advance], threads: int, memory: float | None
     ) -> dict[str, Any]:
         """Compute all values into a sink; the attributes of the dataset."""
-        with _blas().limit(limits=1), progress as advance, Feed(self.plan, sink, threads) as feed:
+        keep_freed_memory()
+        with one_blas_thread(), progress as advance, Feed(self.plan, sink, threads) as feed:
             run = Run(self.setup, self.plan, feed, sink, advance, memory)
+            run.check()
             run.execute()
             feed.settle()
             advance("writing", 0.0)
@@ -214,27 +217,14 @@ def prepare(
     """Check all arguments of a run and plan it, without running it; see `simulate`."""
     kind = float_dtype(dtype)
     streams = Streams(rng)
-    if not isinstance(cell, Cell):
-        raise InputError(
-            f"cell should be a Cell object, got {cell!r}"
-            + ("; call the class" if isinstance(cell, type) else "")
-        )
     hooks = registry.RunHooks(mitigations)
-    prepared = hooks("gradsim_prepare_cell", cell=cell)
-    if not isinstance(prepared, Cell):
-        raise PluginError(f"gradsim_prepare_cell should return a Cell, not {prepared!r}")
+    prepared = prepared_cell(cell, hooks)
     x, episode = checked_inputs(prepared, inputs, task, batch, streams.generator("task"), kind)
     steps, size = x.shape[:2]
     own, readout = checked_params(prepared, task, params, hooks, streams, kind)
     state = checked_state(prepared, initial_state, size, kind)
-    data = checked_step_data(prepared, episode, streams.generator("cell"), steps, size, kind)
-    draws = {
-        m: as_dtype(m.draw(streams.generator("mitigation", i), steps, size), kind)
-        for i, m in enumerate(mitigations)
-    }
-
-    measured = [name for m in mitigations for name in m.requires]
-    recorders = chosen_recorders(record, measured, hooks)
+    dynamics = Dynamics(prepared, task, mitigations, hooks, kind)
+    recorders = chosen_recorders(record, dynamics.measured, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
     problem = Problem(prepared, steps, size, kind, shapes, pairs or Pairs())
     problem.pairs.resolved(steps)
@@ -247,27 +237,8 @@ def prepare(
         record=[r.full_name for r in recorders],
         seed=streams.description,
     )
-    setup = Setup(
-        prepared,
-        own,
-        readout,
-        x,
-        state,
-        data,
-        task,
-        episode,
-        hooks,
-        draws,
-        measured,
-        streams.generator("check"),
-    )
+    setup = dynamics.setup(streams, own, readout, x, episode, state)
     return Simulation(setup, plan, provenance)
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    """The thread pools of the libraries that NumPy has loaded; to find them takes a while."""
-    return ThreadpoolController()
 
 
 def available_threads(threads: int | None) -> int:

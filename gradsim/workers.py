@@ -7,6 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
 
 Job = Callable[[], None]
 
@@ -15,6 +19,18 @@ Job = Callable[[], None]
 def _pool(helpers: int) -> ThreadPoolExecutor:
     """Threads that outlive a run: to start them takes as long as a small one."""
     return ThreadPoolExecutor(helpers, thread_name_prefix="gradsim")
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """The thread pools of the libraries that NumPy has loaded; to find them takes a while."""
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """While it lasts, matrix products stay on the thread that asks for them."""
+    limited: AbstractContextManager[Any] = _blas().limit(limits=1)
+    return limited
 
 
 class Workers:

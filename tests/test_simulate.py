@@ -202,7 +202,8 @@ def test_labels_and_provenance():
         "forget_bias": 1.0,
         "gain": 1.0,
     }
-    assert record["task"] == {"name": "sunspots", "length": 12}
+    sunspots = {"name": "sunspots", "length": 12, "ahead": 1, "split": [1.0, 0.0, 0.0]}
+    assert record["task"] == sunspots
     assert record["seed"]["entropy"] == "11"
     assert record["plugins"]["lstm"].startswith("gradsim ")
     assert record["versions"]["numpy"] == np.__version__

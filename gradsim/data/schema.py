@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -39,11 +40,37 @@ DIMS = {
     "column": "input component within a diagonal block",
     "mode": "singular value or exponent, decreasing",
     "param": "parameter",
+    "update": "update of the parameters, 1..N",
+    "probe_update": "update after which the probe was taken; 0 is before the first",
+    "validation_update": "update after which the validation was done; 0 is before the first",
+    "train_lag": "lag before the last time that has a loss",
+    "weight_block": "square block of the recurrent weights",
 }
 
 
-def coordinates(problem: Problem, dims: Iterable[str]) -> dict[str, tuple[str, Array, dict[str, str]]]:
-    """Coordinates for these dims: name -> (dim, values, attributes).
+Coordinates = dict[str, tuple[str, Array, dict[str, str]]]
+"""name -> (dim, values, attributes)."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the variables of a dataset lie in: the length of every dim, and the coordinates of some.
+
+    `dtype` is that of variables that name none.
+    """
+
+    sizes: Mapping[str, int]
+    dtype: np.dtype
+    coordinates: Callable[[Iterable[str]], Coordinates]
+
+
+def frame(problem: Problem) -> Frame:
+    """That of one simulation."""
+    return Frame(problem.sizes(), problem.dtype, functools.partial(coordinates, problem))
+
+
+def coordinates(problem: Problem, dims: Iterable[str]) -> Coordinates:
+    """Coordinates for these dims.
 
     The axes of parameters have none: there xarray's default, the positions, says it all.
     """
@@ -57,7 +84,7 @@ def coordinates(problem: Problem, dims: Iterable[str]) -> dict[str, tuple[str, A
     }
     sizes = problem.sizes()
     found = {}
-    for dim in sorted(set(dims) & set(DIMS)):
+    for dim in sorted(set(dims) & set(sizes) & set(DIMS)):
         found[dim] = (dim, values.get(dim, np.arange(sizes[dim])), {"long_name": DIMS[dim]})
     blocks = np.array([name for name, size in problem.cell.blocks.items() for _ in range(size)])
     for dim, name in (("component", "block"), ("state_out", "block_out"), ("state_in", "block_in")):

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from gradsim.data import schema
-from gradsim.problem import Problem
+from gradsim.data.schema import Coordinates, Frame
 from gradsim.recorder import Region, Variable, local
 from gradsim.types import Array
 
@@ -58,9 +58,8 @@ class Sink(ABC):
     offset: bool
     """Whether a block is an array of its own, and not a view of the whole."""
 
-    def __init__(self, problem: Problem, variables: Sequence[Variable]) -> None:
-        self.problem = problem
-        self.sizes = problem.sizes()
+    def __init__(self, frame: Frame, variables: Sequence[Variable]) -> None:
+        self.frame, self.sizes = frame, frame.sizes
         self.variables = {v.name: v for v in variables}
 
     def shape(self, name: str, bounds: Bounds | None = None) -> tuple[int, ...]:
@@ -70,11 +69,11 @@ class Sink(ABC):
 
     def dtype(self, name: str) -> np.dtype:
         """The dtype of a variable."""
-        return np.dtype(self.variables[name].dtype or self.problem.dtype)
+        return np.dtype(self.variables[name].dtype or self.frame.dtype)
 
-    def coordinates(self) -> dict[str, tuple[str, Array, dict[str, str]]]:
+    def coordinates(self) -> Coordinates:
         """The coordinates of all declared variables."""
-        return schema.coordinates(self.problem, (d for v in self.variables.values() for d in v.dims))
+        return self.frame.coordinates({d for v in self.variables.values() for d in v.dims})
 
     @abstractmethod
     def open(self, name: str, bounds: Bounds) -> Array:
@@ -92,15 +91,20 @@ class Sink(ABC):
     def read(self, name: str) -> Array:
         """A whole variable, as far as it has been written."""
 
+    @abstractmethod
+    def shorten(self, lengths: Mapping[str, int]) -> None:
+        """Cut the ends of some dims off, because the run was shorter than it might have been."""
+
 
 class MemorySink(Sink):
     """Keeps everything in memory."""
 
     offset = False
 
-    def __init__(self, problem: Problem, variables: Sequence[Variable]) -> None:
-        super().__init__(problem, variables)
+    def __init__(self, frame: Frame, variables: Sequence[Variable]) -> None:
+        super().__init__(frame, variables)
         self._arrays: dict[str, Array] = {}
+        self._lengths: Mapping[str, int] = {}
         self._lock = threading.Lock()
 
     def open(self, name: str, bounds: Bounds) -> Array:
@@ -124,7 +128,11 @@ class MemorySink(Sink):
                 self._arrays[name] = np.full(self.shape(name), np.nan, dtype=self.dtype(name))
         return self._arrays[name]
 
+    def shorten(self, lengths: Mapping[str, int]) -> None:
+        self._lengths = lengths
+
     def dataset(self, attributes: Mapping[str, Any]) -> xr.Dataset:
         """The labelled result."""
         data = {n: (v.dims, self.read(n), schema.attributes(v)) for n, v in self.variables.items()}
-        return xr.Dataset(data, coords=self.coordinates(), attrs=dict(attributes))
+        found = xr.Dataset(data, coords=self.coordinates(), attrs=dict(attributes))
+        return found.isel({d: slice(n) for d, n in self._lengths.items() if d in found.dims})

@@ -17,10 +17,13 @@ import xarray as xr
 
 from gradsim.data.schema import FORMAT
 from gradsim.engine.plan import human
-from gradsim.errors import IncompleteRunError, StoreError
+from gradsim.errors import ChangedRunError, IncompleteRunError, StoreError
 
 _PARTIAL = "data.partial.zarr"
 _DATA = "data.zarr"
+CHECKPOINT = "checkpoint.npz"
+"""Of a training; gone once it is complete."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "choose another with store= or --out"
 
@@ -30,14 +33,12 @@ class RunFolder:
 
     def __init__(self, path: Path, configuration: Mapping[str, Any]) -> None:
         self.path = path
-        text = json.dumps(configuration, sort_keys=True)
         self.record: dict[str, Any] = {
             "format": FORMAT,
             "status": "running",
             "created": _now(),
             "progress": 0.0,
-            "configuration": dict(configuration),
-            "configuration_hash": hashlib.sha256(text.encode()).hexdigest(),
+            **_configured(configuration),
         }
 
     @property
@@ -50,6 +51,7 @@ class RunFolder:
         check_folder(self.path, force)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / CHECKPOINT).unlink(missing_ok=True)  # it must not be taken for one of this run
             self.update()
             for data in (_DATA, _PARTIAL):
                 shutil.rmtree(self.path / data, ignore_errors=True)
@@ -68,10 +70,35 @@ class RunFolder:
             os.fsync(file.fileno())
         os.replace(temporary, self.path / "run.json")
 
+    def reopen(self, allow_changed: bool) -> bool:
+        """Go on with the run that is in the folder; False if it is complete.
+
+        Raises
+        ------
+        ChangedRunError
+            It was begun with another configuration or other code, and `allow_changed` is not given.
+        """
+        record = read_record(self.path)
+        if record["status"] == "complete":
+            return False
+        changes = differences(record["configuration"], self.record["configuration"])
+        if changes and not allow_changed:
+            raise ChangedRunError(
+                f"the run in {self.path} was begun differently:\n  " + "\n  ".join(changes) + "\n"
+                "go on all the same with allow_changed=True (--allow-changed); the result is then neither run"
+            )
+        configuration = self.record["configuration"]
+        self.record = {**record, **_configured(configuration), "status": "running"}
+        if changes:
+            self.record.setdefault("changes", []).append({"resumed": _now(), "changed": changes})
+        if not self.partial.exists() and (self.path / _DATA).exists():  # it ended while it was completed
+            os.replace(self.path / _DATA, self.partial)
+        self.update()
+        return True
+
     @contextmanager
-    def writing(self, force: bool) -> Iterator[None]:
-        """Create the folder, and say in run.json how the run ended, whatever ended it."""
-        self.create(force)
+    def writing(self) -> Iterator[None]:
+        """Say in run.json how the run ended, whatever ended it."""
         try:
             with self._full_disk_explained():
                 yield
@@ -83,6 +110,7 @@ class RunFolder:
             raise
         os.replace(self.partial, self.path / _DATA)
         self.update(status="complete", progress=1.0)
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def _end(self, status: str, **changes: Any) -> None:
         with suppress(OSError):  # a full disk; "running" says too that the run is not complete
@@ -101,6 +129,26 @@ class RunFolder:
                 f"the disk is full: {self.path} holds {written} of a run that is not complete; free some "
                 f"space and run it again with force=True (--force), or {_ELSEWHERE}"
             ) from error
+
+
+def _configured(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    text = json.dumps(configuration, sort_keys=True)
+    return {
+        "configuration": json.loads(text),
+        "configuration_hash": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """What differs between two configurations, one line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [
+            line
+            for key in keys
+            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+        ]
+    return [] if old == new else [f"{where}: {old!r} is now {new!r}"]
 
 
 def check_folder(path: Path, force: bool) -> None:
@@ -132,12 +180,20 @@ def _check_present(path: Path, force: bool) -> None:
     record = read_record(path)
     fix = f"pass force=True (--force) to replace it, or {_ELSEWHERE}"
     if record["status"] != "complete":
+        if (path / CHECKPOINT).exists():
+            fix = f"go on with `gradsim resume {path}` (resume=True), {fix}"
         raise IncompleteRunError(f"{path} holds a run that is not complete: {_how_far(record)}; {fix}")
     raise StoreError(f"{path} holds a run already; {fix}")
 
 
 def _how_far(record: Mapping[str, Any]) -> str:
     return f"its status is {record['status']!r} after {record['progress']:.0%}"
+
+
+def _completed_by(path: str | os.PathLike[str]) -> str:
+    if (Path(path) / CHECKPOINT).exists():
+        return f"go on with `gradsim resume {path}`"
+    return "run it again with --force"
 
 
 def nearest_folder(path: str | os.PathLike[str]) -> Path:
@@ -185,7 +241,7 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
     if not complete and not allow_incomplete:
         raise IncompleteRunError(
             f"the run in {path} is not complete: {_how_far(record)}; "
-            "run it again with --force, or pass allow_incomplete=True"
+            f"{_completed_by(path)}, or pass allow_incomplete=True"
         )
     folder = Path(path) / (_DATA if complete else _PARTIAL)
     dataset = xr.open_zarr(folder, chunks=None, consolidated=complete)

@@ -13,8 +13,8 @@ import zarr.codecs
 from zarr.abc.codec import BytesBytesCodec
 
 from gradsim.data import schema
+from gradsim.data.schema import Frame
 from gradsim.data.sink import Bounds, Sink
-from gradsim.problem import Problem
 from gradsim.recorder import Variable
 from gradsim.types import Array
 
@@ -25,20 +25,36 @@ _MATRIX_COLUMNS = ("state_in", "column")
 
 
 class ZarrSink(Sink):
-    """Writes into a preallocated zarr v3 store; every block is a union of whole chunks."""
+    """Writes into a preallocated zarr v3 store; every block is a union of whole chunks.
+
+    A store that is there already is gone on with: it must have been made for the same variables.
+    """
 
     offset = True
 
     def __init__(
         self,
-        problem: Problem,
+        frame: Frame,
         variables: Sequence[Variable],
         path: Path,
         chunks: Mapping[str, Mapping[str, int]],
     ) -> None:
-        super().__init__(problem, variables)
-        self.group = zarr.create_group(path, zarr_format=3)
-        self.arrays: dict[str, zarr.Array[Any]] = {}
+        super().__init__(frame, variables)
+        self._beside = " ".join(n for n, (dim, _, _) in self.coordinates().items() if n != dim)
+        if path.exists():
+            self.group = zarr.open_group(path, mode="r+")
+            self.arrays = {name: self._existing(name) for name in self.variables}
+        else:
+            self.group = zarr.create_group(path, zarr_format=3)
+            self.arrays = {}
+            self._create(chunks)
+
+    def _existing(self, name: str) -> zarr.Array[Any]:
+        array = self.group[name]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def _create(self, chunks: Mapping[str, Mapping[str, int]]) -> None:
         for name, variable in self.variables.items():
             shape = self.shape(name)
             self.arrays[name] = self.group.create_array(
@@ -52,14 +68,12 @@ class ZarrSink(Sink):
                 compressors=_codec(variable.dims),
                 config={"write_empty_chunks": True},
             )
-        labels = self.coordinates()
-        for name, (dim, values, attrs) in labels.items():
+        for name, (dim, values, attrs) in self.coordinates().items():
             dtype = str if values.dtype.kind == "U" else values.dtype
             array = self.group.create_array(
                 name, shape=values.shape, dtype=dtype, dimension_names=(dim,), attributes=dict(attrs)
             )
             array[:] = values
-        self._beside = " ".join(n for n, (dim, _, _) in labels.items() if n != dim)
 
     def open(self, name: str, bounds: Bounds) -> Array:
         return np.full(self.shape(name, bounds), np.nan, dtype=self.dtype(name))
@@ -70,6 +84,15 @@ class ZarrSink(Sink):
 
     def read(self, name: str) -> Array:
         return np.asarray(self.arrays[name][...])
+
+    def shorten(self, lengths: Mapping[str, int]) -> None:
+        dims = {n: v.dims for n, v in self.variables.items()}
+        dims |= {n: (dim,) for n, (dim, _, _) in self.coordinates().items()}
+        for name, names in dims.items():
+            array = self._existing(name)
+            shape = tuple(min(n, lengths.get(d, n)) for d, n in zip(names, array.shape, strict=True))
+            if shape != array.shape:
+                array.resize(shape)
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Write the attributes and make the store quick to open."""

@@ -109,6 +109,9 @@ class Return:
     def _in_range(adjoints: Array, direct: Array) -> bool:
         """Whether no adjoint has left the range, and no loss that came in has vanished from sight."""
         most = _RANGE[direct.itemsize]
+        squares = np.einsum("tbm,tbm->tb", adjoints, adjoints)
+        if 2.0**-most < squares.min() and squares.max() < 2.0**most:  # at a glance
+            return True
         sizes = _largest(adjoints, -1)
         if not sizes.max() < 2.0**most:
             return False

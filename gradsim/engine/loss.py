@@ -39,16 +39,18 @@ class Loss:
 
     def terms(self, steps: range, states: Array) -> Array:
         """The weighted losses (step, batch) of these steps, from the states after them; once a step."""
-        outputs = states[:, :, self.seen]
+        terms = np.zeros(states.shape[:2], dtype=states.dtype)
         if self.task is None or self.episode is None:
-            terms = np.zeros(outputs.shape[:2], dtype=states.dtype)
             if steps.stop > self.steps:
-                terms[-1] = outputs[-1].sum(axis=-1)
+                terms[-1] = states[-1][:, self.seen].sum(axis=-1)
         else:
-            terms, slopes = self._evaluated(self.task, self.episode, steps, outputs)
+            counting = self._counting(steps)
             if self._slopes is None:
-                self._slopes = np.empty((self.steps, *slopes.shape[1:]), dtype=states.dtype)
-            self._slopes[_rows(steps)] = slopes / states.shape[1]
+                shape = self.steps, states.shape[1], self.task.output_size
+                self._slopes = np.zeros(shape, dtype=states.dtype)
+            if terms[counting].size:
+                terms[counting], slopes = self._evaluated(self.task, self.episode, steps, states)
+                self._slopes[_rows(steps)][counting] = slopes / states.shape[1]
         self.total += float(terms.sum(dtype=np.float64)) / states.shape[1]
         return terms
 
@@ -56,12 +58,22 @@ class Loss:
         """q, shape (step + 1, batch, m), at the states after these steps; and a row of zeros before."""
         direct = np.zeros((len(states) + 1, *states.shape[1:]), dtype=states.dtype)
         if self._slopes is not None:
-            slopes = self._slopes[_rows(steps)]
-            flat = slopes.reshape(-1, slopes.shape[-1]) @ self.readout[READOUT[0]]  # as one matrix: quicker
-            direct[1:, :, self.seen] = flat.reshape(*slopes.shape[:2], -1)
+            counting = self._counting(steps)
+            rows = direct[1:][counting]
+            rows[:, :, self.seen] = self._through_readout(self._slopes[_rows(steps)][counting])
+            if not isinstance(counting, slice):  # then the rows are a copy
+                direct[1:][counting] = rows
         elif steps.stop > self.steps:
             direct[-1][:, self.seen] = 1 / states.shape[1]
         return direct
+
+    def _through_readout(self, slopes: Array) -> Array:
+        """From slopes (step, batch, output) to slopes of what the readout sees, (step, batch, feature)."""
+        weight = self.readout[READOUT[0]]
+        if len(weight) == 1:  # nothing to sum: quicker than a product of matrices
+            return np.asarray(slopes * weight[0])
+        flat = slopes.reshape(-1, len(weight)) @ weight  # as one matrix: quicker
+        return flat.reshape(*slopes.shape[:2], weight.shape[1])
 
     def readout_contributions(self, steps: range, states: Array) -> dict[str, Scaled]:
         """What enters the gradient of the readout at these steps, from the states after them."""
@@ -74,15 +86,40 @@ class Loss:
 
     def readout_gradient(self, steps: range, states: Array) -> dict[str, Scaled]:
         """The sum of these contributions."""
-        parts = self.readout_contributions(steps, states)
-        return {n: Scaled(p.mantissa.sum(axis=0), np.zeros((), dtype=np.int32)) for n, p in parts.items()}
+        if self._slopes is None:
+            return {}
+        counting, none = self._counting(steps), np.zeros((), dtype=np.int32)
+        slopes = self._slopes[_rows(steps)][counting]
+        flat, seen = slopes.reshape(-1, slopes.shape[-1]), states[counting][:, :, self.seen]
+        weight = flat.T @ seen.reshape(-1, seen.shape[-1])
+        return dict(zip(READOUT, (Scaled(weight, none), Scaled(flat.sum(axis=0), none)), strict=True))
 
-    def _evaluated(self, task: Task, episode: Episode, steps: range, outputs: Array) -> tuple[Array, Array]:
+    def outputs(self, states: Array) -> Array:
+        """What the readout says of states (step, batch, m): (step, batch, output)."""
         weight, bias = (self.readout[n] for n in READOUT)
-        targets, weights = episode.targets[_rows(steps)], episode.weights[_rows(steps)].astype(outputs.dtype)
+        seen = states[:, :, self.seen]
+        said: Array = seen.reshape(-1, seen.shape[-1]) @ weight.T + bias
+        return said.reshape(*states.shape[:2], said.shape[1])
+
+    def _counting(self, steps: range) -> slice | Array:
+        """The rows of these steps at which some loss counts; a slice, which copies nothing, if it can."""
+        assert self.episode is not None
+        rows = np.flatnonzero(self.episode.weights[_rows(steps)].any(axis=1))
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+            return slice(int(rows[0]), int(rows[-1]) + 1)
+        return rows
+
+    def _evaluated(self, task: Task, episode: Episode, steps: range, states: Array) -> tuple[Array, Array]:
+        """Losses and their slopes at the steps that count."""
+        counting = self._counting(steps)
+        targets, weights = (x[_rows(steps)][counting] for x in (episode.targets, episode.weights))
+        weights = weights.astype(states.dtype)
 
         def weighted(said: Array) -> Array:
-            value: Array = task.loss(said, targets, anp)
+            try:
+                value: Array = task.loss(said, targets, anp)
+            except InputError as error:
+                raise InputError(f"{task!r}: {error}") from error
             if value.shape != weights.shape:
                 raise InputError(
                     f"{task!r}: loss() has shape {value.shape} where (step, batch) = {weights.shape} is "
@@ -90,11 +127,12 @@ class Loss:
                 )
             return weights * value
 
-        slopes, terms = autodiff.gradient(weighted, outputs @ weight.T + bias)
+        slopes, terms = autodiff.gradient(weighted, self.outputs(states[counting]))
         if not np.isfinite(terms).all():
             t, b = (int(i) for i in np.argwhere(~np.isfinite(terms))[0])
+            step = np.array(steps)[counting][t]
             raise NonFiniteError(
-                f"{task!r}: the loss is {terms[t, b]} for the first time at step {steps.start + t}, batch {b}"
+                f"{task!r}: the loss is {terms[t, b]} for the first time at step {step}, batch {b}"
             )
         return terms, slopes
 

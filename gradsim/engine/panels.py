@@ -38,7 +38,7 @@ def panels(plan: Plan, memory: float | None) -> list[Panel]:
     sources. If nothing fits, into whole boards.
     """
     p = plan.problem
-    if plan.penalty_needs_jacobians:
+    if plan.penalty_needs_jacobians or not any(plan.keeps_jacobians(e) for e in (False, True)):
         return [Panel(whole(p), range(1, p.steps + 1))]
     every = p.sizes()["source"]
     sources, batch = board_shape(p)

@@ -1,0 +1,262 @@
+"""Training: gradsim next to PyTorch and JAX, on the same work.
+
+    python benchmarks/training.py                    # all works, at least five rounds each
+    python benchmarks/training.py --works lstm_64 --rounds 9
+
+The work is an update: the forward pass, the squared error of a linear readout at every step, the backward
+pass and Adam, in float32, with a batch of 32 sequences of 200 steps that is the same every time. gradsim goes
+through `gradsim.train`, with everything on that it notes of every update, and once more with that off. Each
+round does 20 updates with gradsim and with each peer, one after the other, from the same parameters and with
+the same threads; what is quoted is the median of the ratios of the rounds. Before anything is timed the
+parameters after these updates are compared. Compilation is not timed.
+
+The peers:
+
+- jax: a scan, jitted together with optax.adam;
+- fused: `torch.nn.LSTM`, `GRU`, `RNN` with torch.optim.Adam;
+- loop: a loop over `torch.nn.LSTMCell`, ... with torch.optim.Adam, as people write it.
+
+Writes training.json and training.png beside this file. Needs the extra `bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from bptt import BATCH, REST, STEPS, WORKS, Follow, Modules, jax_step
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from threadpoolctl import threadpool_limits
+
+import gradsim
+from gradsim_optimizers import Adam
+
+HERE = Path(__file__).parent
+UPDATES, RATE = 20, 1e-3
+PEERS = ("jax", "fused", "loop")
+
+
+class Clock:
+    """Seconds of all updates but the first, from the report of a training."""
+
+    def __init__(self):
+        self.times = []
+
+    def __call__(self, event):
+        if event["event"] == "update":
+            self.times.append(time.perf_counter())
+
+    @property
+    def seconds(self):
+        return self.times[-1] - self.times[0]
+
+
+def ours(cell, params, task, watch=True):
+    """Parameters after the updates, and the seconds that they took."""
+
+    def run():
+        clock = Clock()
+        ds = gradsim.train(
+            cell,
+            task,
+            optimizer=Adam(learning_rate=RATE),
+            updates=UPDATES + 1,
+            batch=BATCH,
+            params=params,
+            watch=watch,
+            dtype="float32",
+            progress=False,
+            report=clock,
+        )
+        return gradsim.trained_params(ds), clock.seconds
+
+    return run
+
+
+def in_jax(cell, params, task):
+    n, m = cell.hidden_size, cell.state_size
+    x, y = jnp.asarray(task.inputs), jnp.asarray(task.targets)
+    optimizer = optax.adam(RATE)
+
+    def loss(p):
+        def advance(s, u):
+            s = jax_step(cell.name, p, s, u)
+            return s, s[:, :n]
+
+        outputs = jax.lax.scan(advance, jnp.zeros((BATCH, m)), x)[1]
+        return jnp.mean((outputs @ p["readout_W"].T + p["readout_b"] - y) ** 2)
+
+    @jax.jit
+    def update(p, state):
+        value, gradient = jax.value_and_grad(loss)(p)
+        change, state = optimizer.update(gradient, state)
+        return optax.apply_updates(p, change), state, value
+
+    def run():
+        p = {name: jnp.asarray(v) for name, v in params.items()}
+        p, state, value = update(p, optimizer.init(p))
+        value.block_until_ready()
+        start = time.perf_counter()
+        for _ in range(UPDATES):
+            p, state, value = update(p, state)
+            float(value)
+        return {name: np.asarray(v) for name, v in p.items()}, time.perf_counter() - start
+
+    return run
+
+
+def in_torch(cell, params, task, names, outputs):
+    """With a module of these names; `outputs` are those at every step."""
+
+    def run():
+        t = Modules(cell, params, task, names)
+        theirs = {**dict(t.module.named_parameters()), "R": t.readout.weight, "r": t.readout.bias}
+        trained = [p for name, p in theirs.items() if not _doubled(cell, name)]
+        optimizer = torch.optim.Adam(trained, lr=RATE)
+
+        def update():
+            t.loss(outputs(t))  # backwards too
+            optimizer.step()
+
+        update()
+        start = time.perf_counter()
+        for _ in range(UPDATES):
+            update()
+        taken = time.perf_counter() - start
+        return {"readout_W": t.readout.weight.detach().numpy()}, taken
+
+    return run
+
+
+def _doubled(cell, name):
+    """PyTorch adds two biases; the second one, which ours has not, stays zero."""
+    return "bias_hh" in name and cell.name != "gru"
+
+
+def fused(cell, params, task):
+    names = {"elman": "RNN", "gru": "GRU", "lstm": "LSTM"}
+    return in_torch(cell, params, task, names, lambda t: t.module(t.inputs)[0])
+
+
+def loop(cell, params, task):
+    names = {"elman": "RNNCell", "gru": "GRUCell", "lstm": "LSTMCell"}
+
+    def outputs(t):
+        h = c = torch.zeros(BATCH, cell.hidden_size)
+        kept = []
+        for row in t.inputs:
+            if cell.name == "lstm":
+                h, c = t.module(row, (h, c))
+            else:
+                h = t.module(row, h)
+            kept.append(h)
+        return torch.stack(kept)
+
+    return in_torch(cell, params, task, names, outputs)
+
+
+def compare(cell, rounds):
+    """Medians of the ratios peer / ours, of ours watched / not, and our updates per second."""
+    rng = np.random.default_rng(0)
+    n = cell.hidden_size
+    drawn = cell.init_params(rng) | {
+        "readout_W": rng.standard_normal((1, n)) / n**0.5,
+        "readout_b": np.ones(1),
+    }
+    params = {name: p.astype(np.float32) for name, p in drawn.items()}
+    task = Follow(*(rng.standard_normal((STEPS, BATCH, k)).astype(np.float32) for k in (4, 1)))
+    runs = {
+        "gradsim": ours(cell, params, task),
+        "unwatched": ours(cell, params, task, watch=False),
+        **{peer.__name__.removeprefix("in_"): peer(cell, params, task) for peer in (in_jax, fused, loop)},
+    }
+    agree(runs)
+    times = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            time.sleep(REST)
+            times[name].append(run()[1])
+    ratios = {
+        name: statistics.median(t / o for t, o in zip(times[name], times["gradsim"], strict=True))
+        for name in (*PEERS, "unwatched")
+    }
+    overhead = 1 / ratios.pop("unwatched") - 1
+    return ratios | {
+        "overhead": overhead,
+        "updates_per_second": UPDATES / statistics.median(times["gradsim"]),
+    }
+
+
+def agree(runs):
+    """The parameters that a peer gives are the same to single precision."""
+    mine, _ = runs["gradsim"]()
+    for name, run in runs.items():
+        for p, value in run()[0].items():
+            error = np.abs(mine[p] - value).max() / np.abs(value).max()
+            if not error < 1e-3:
+                raise SystemExit(f"{name} does not agree with gradsim: {p} differs by {error:.1e}")
+
+
+def table(results):
+    lines = [f"{'work':12}" + "".join(f"{c:>9}" for c in PEERS) + f"{'overhead':>10}{'updates/s':>11}"]
+    for work, row in results.items():
+        cells = "".join(f"{row[c]:8.2f}x" for c in PEERS)
+        lines.append(f"{work:12}{cells}{100 * row['overhead']:9.1f}%{row['updates_per_second']:11.1f}")
+    return "\n".join(lines)
+
+
+def draw(results):
+    figure = Figure(figsize=(6.4, 0.36 * len(results) + 1.2), layout="constrained")
+    ax = figure.subplots()
+    looks = {
+        "jax": ("s", "#0072B2", "JAX with optax"),
+        "fused": ("o", "#D55E00", "PyTorch, fused"),
+        "loop": ("D", "#CC79A7", "PyTorch, loop over a cell"),
+    }
+    for name, (marker, colour, label) in looks.items():
+        ratios = [row[name] for row in results.values()]
+        ax.plot(ratios, range(len(results)), marker, color=colour, label=label)
+    ax.set_yticks(range(len(results)), [work.replace("_", " ") for work in results])
+    ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
+    ax.set(xscale="log", xlabel="Time of an update of the peer over that of gradsim (1)")
+    ax.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.invert_yaxis()
+    figure.legend(frameon=False, loc="outside upper center", ncols=3)
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(HERE / "training.png", dpi=200)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--works", nargs="*", default=list(WORKS), choices=list(WORKS))
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    results = {}
+    with threadpool_limits(os.cpu_count()):
+        for work in options.works:
+            results[work] = compare(WORKS[work], options.rounds)
+            print(table({work: results[work]}).splitlines()[-1], flush=True)
+    if options.works == list(WORKS):
+        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "numpy": np.__version__}
+        versions = {"torch": torch.__version__, "jax": jax.__version__, "optax": optax.__version__}
+        record = {"machine": machine | versions, "rounds": options.rounds, "results": results}
+        (HERE / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+        draw(results)
+    print("\n" + table(results))
+
+
+if __name__ == "__main__":
+    main()

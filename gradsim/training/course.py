@@ -1,0 +1,213 @@
+"""A training that has been checked but not started."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from gradsim.arguments import Streams, fitting_inputs
+from gradsim.data import schema
+from gradsim.engine.plan import Plan
+from gradsim.optimizer import Optimizer
+from gradsim.problem import Problem, axis_dim
+from gradsim.recorder import Recorder, Variable
+from gradsim.setup import Dynamics, Setup
+from gradsim.task import Episode, FiniteTask, Task
+from gradsim.training.batches import Batches
+from gradsim.training.flat import Flat
+from gradsim.training.gradients import spread_lags
+from gradsim.training.history import ROWS
+from gradsim.training.settings import Probe, Stopping, Validation
+from gradsim.training.watch import Watch
+from gradsim.types import Array, Params
+
+PART = "validation"
+"""The part of a finite task that validations and probes read."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """Everything that decides the numbers of a training."""
+
+    dynamics: Dynamics
+    task: Task
+    optimizer: Optimizer
+    updates: int
+    batches: Batches
+    streams: Streams
+    params: Params
+    readout: Params
+    watched: bool
+    probe: Probe | None
+    probe_recorders: list[Recorder]
+    validation: Validation | None
+    stopping: Stopping
+    provenance: dict[str, Any]
+
+    @cached_property
+    def flat(self) -> Flat:
+        """Where the parameters of the cell and of the readout lie in one vector."""
+        return Flat({n: p.shape for n, p in {**self.params, **self.readout}.items()})
+
+    @cached_property
+    def start(self) -> Array:
+        """The parameters before the first update, as one vector."""
+        return self.flat.joined({**self.params, **self.readout}, self.dynamics.dtype)
+
+    def apart(self, vector: Array) -> tuple[Params, Params]:
+        """The parameters of the cell and of the readout, read-only."""
+        vector.flags.writeable = False
+        both = self.flat.views(vector)
+        return {n: both[n] for n in self.params}, {n: both[n] for n in self.readout}
+
+    # One batch.
+
+    def setup(self, update: int, params: Params, readout: Params, state: Array) -> Setup:
+        """The run of an update, from the states (batch, m) that it starts with."""
+        episode = self.batches.episode(update)
+        return self._setup(episode, self.streams.within("update", update), params, readout, state)
+
+    def _setup(
+        self, episode: Episode, streams: Streams, params: Params, readout: Params, state: Array
+    ) -> Setup:
+        d = self.dynamics
+        x = fitting_inputs(d.cell, self.task, episode.inputs, episode, d.dtype)
+        return d.setup(streams, params, readout, x, episode, state)
+
+    def initial_state(self, batch: int) -> Array:
+        """(batch, m)."""
+        cell = self.dynamics.cell
+        return np.tile(cell.initial_state().astype(self.dynamics.dtype), (batch, 1))
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The sizes of the first batch, and so of all."""
+        return self._problem(self.batches.episode(1))
+
+    def _problem(self, episode: Episode, **more: Any) -> Problem:
+        steps, batch = np.shape(episode.inputs)[:2]
+        return Problem(self.dynamics.cell, steps, batch, self.dynamics.dtype, self.flat.shapes, **more)
+
+    # Probes.
+
+    @cached_property
+    def probe_episode(self) -> Episode:
+        """What all probes run on."""
+        assert self.probe is not None
+        count = self.probe.batch
+        if isinstance(self.task, FiniteTask) and PART in self.task.sequences:
+            self.task.available(PART, count)
+            return self.task.take(PART, np.arange(count))
+        return self.task.sample(self.streams.within("probe").generator("task"), count)
+
+    @cached_property
+    def probe_plan(self) -> Plan | None:
+        """What a probe costs."""
+        if self.probe is None:
+            return None
+        problem = self._problem(self.probe_episode, pairs=self.probe.pairs)
+        return Plan(problem, self.probe_recorders, self.dynamics.hooks, in_memory=True)
+
+    def probe_setup(self, params: Params, readout: Params) -> Setup:
+        """The run of a probe."""
+        assert self.probe is not None
+        state = self.initial_state(self.probe.batch)
+        return self._setup(self.probe_episode, self.streams.within("probe"), params, readout, state)
+
+    # The dataset.
+
+    def validates(self, update: int) -> bool:
+        """Whether there is a validation after an update; after the last one there is."""
+        every = self.validation and self.validation.every
+        return bool(every and (update % every == 0 or update == self.updates))
+
+    def lengths(self, updates: int) -> dict[str, int]:
+        """The length of what lies along the updates, after so many of them."""
+        v, p = self.validation, self.probe
+        last = bool(v and updates == self.updates and updates % v.every)
+        return {
+            "update": updates,
+            "probe_update": updates // p.every + 1 if p else 0,
+            "validation_update": updates // v.every + 1 + last if v else 0,
+        }
+
+    @cached_property
+    def watch(self) -> Watch | None:
+        """What is noted of every update."""
+        if not self.watched:
+            return None
+        penalised = self.dynamics.hooks.uses("gradsim_penalty")
+        return Watch(self.problem, spread_lags(self.problem.steps), penalised)
+
+    def variables(self) -> list[Variable]:
+        """All variables of the dataset."""
+        found = self.watch.variables() if self.watch else []
+        if self.validation:
+            found.append(_validated("validation_loss", "loss of the validation sequences"))
+            if self.task.metric is not None:
+                found.append(_validated("validation_score", f"score of the validation: {self.task.metric}"))
+        if self.probe_plan:
+            found += [_probed(v) for _, v in self.probe_plan.variables()]
+        for name, shape in self.flat.shapes.items():
+            dims = tuple(axis_dim(name, i) for i in range(len(shape)))
+            found.append(Variable(f"trained_{name}", dims, f"trained {name}"))
+        return found
+
+    def chunks(self) -> dict[str, dict[str, int]]:
+        """The chunks of each variable, as they are written."""
+        probe = self.probe_plan.chunks() if self.probe_plan else {}
+        found = {v.name: {"update": ROWS} if v.dims[:1] == ("update",) else {} for v in self.variables()}
+        return found | {name: {"probe_update": 1, **chunk} for name, chunk in probe.items()}
+
+    def frame(self) -> schema.Frame:
+        """The dims of the dataset and their coordinates."""
+        problem = self.probe_plan.problem if self.probe_plan else self.problem
+        sizes = {**problem.sizes(), **{dim: len(values) for dim, values in self._along.items()}}
+        return schema.Frame(sizes, problem.dtype, partial(self._coordinates, problem))
+
+    @cached_property
+    def _along(self) -> dict[str, Array]:
+        watch, lengths = self.watch, self.lengths(self.updates)
+        probed, validated = (
+            np.arange(lengths[f"{name}_update"]) * (setting.every if setting else 1)
+            for name, setting in (("probe", self.probe), ("validation", self.validation))
+        )
+        return {
+            "update": np.arange(1, self.updates + 1),
+            "probe_update": probed,
+            "validation_update": np.minimum(validated, self.updates),
+            "train_lag": watch.lags if watch else np.arange(0),
+            "weight_block": np.array(list(watch.blocks) if watch else [], dtype=str),
+        }
+
+    def _coordinates(self, problem: Problem, dims: Any) -> schema.Coordinates:
+        found = schema.coordinates(problem, dims)
+        for dim in sorted(self._along.keys() & set(dims)):
+            found[dim] = (dim, self._along[dim], {"long_name": schema.DIMS[dim]})
+        if "update" in dims and self.batches.count is not None:
+            epochs = np.array([self.batches.epoch(u) for u in self._along["update"]])
+            found["epoch"] = ("update", epochs, {"long_name": "epoch that the update belongs to"})
+        return found
+
+    def attributes(self, loss: float, penalty: float, ended: str) -> dict[str, str | int | float]:
+        """The attributes of the dataset: strings and numbers only."""
+        found = schema.dataset_attributes(self.provenance, loss, penalty)
+        baseline = self.task.baseline
+        if baseline is not None:
+            found |= {"baseline": baseline.name, "baseline_loss": baseline.loss}
+            found |= {} if baseline.score is None else {"baseline_score": baseline.score}
+        if self.task.metric is not None:
+            found["metric"] = self.task.metric
+        return {**found, "task": self.task.name, "optimizer": self.optimizer.name, "ended": ended}
+
+
+def _validated(name: str, long_name: str) -> Variable:
+    return Variable(name, ("validation_update",), long_name, dtype="float64")
+
+
+def _probed(variable: Variable) -> Variable:
+    return dataclasses.replace(variable, dims=("probe_update", *variable.dims))

@@ -1,0 +1,121 @@
+"""Loss and gradient of one batch, through the engine and all mitigations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+
+from gradsim import registry
+from gradsim.data.schema import frame
+from gradsim.data.sink import MemorySink
+from gradsim.engine.plan import Plan
+from gradsim.feed import Feed
+from gradsim.problem import Problem
+from gradsim.recorder import Adjoints, Gradient, Piece, Recorder, Variable, local
+from gradsim.run import Run
+from gradsim.scaled import Scaled, combine, norm
+from gradsim.setup import Dynamics, Setup
+from gradsim.types import Array
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What one batch gives.
+
+    `gradient`: after the mitigations. `adjoint_norm`: of dL/ds_t at the lags T - t in
+    `Backpropagation.lags`, root of the mean square over the batch. `last_state`: shape (batch, m).
+    """
+
+    loss: float
+    penalty: float
+    gradient: Gradient
+    adjoint_norm: Scaled
+    last_state: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _GradientTaker(Recorder):
+    name = "gradient_taker"
+    stream = Gradient
+
+    kept: list[Any] = field(default_factory=list)
+
+    def variables(self, problem: Problem) -> tuple[Variable, ...]:
+        return ()
+
+    def compute(self, piece: Piece) -> Mapping[str, Array | Scaled]:
+        self.kept[:] = [piece]
+        return {}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _AdjointTaker(Recorder):
+    """The norms of the adjoint at some times."""
+
+    name = "adjoint_taker"
+    stream = Adjoints
+
+    times: Any
+    norms: Scaled
+
+    def variables(self, problem: Problem) -> tuple[Variable, ...]:
+        return ()
+
+    def compute(self, piece: Piece) -> Mapping[str, Array | Scaled]:
+        assert isinstance(piece, Adjoints)
+        bounds = cast(slice, piece.region["time"])
+        here = (self.times >= bounds.start) & (self.times < bounds.stop)
+        rows = cast(Array, local(self.times[here], bounds.start))
+        adjoint = Scaled(piece.adjoint.mantissa[rows], piece.adjoint.exponent[rows][..., 0])
+        size = combine(norm(adjoint, (-1,)), 1)
+        self.norms.mantissa[here] = size.mantissa / np.sqrt(adjoint.mantissa.shape[1])
+        self.norms.exponent[here] = size.exponent
+        return {}
+
+
+def spread_lags(steps: int) -> Array:
+    """0, 1, 2, ... `steps`, about two to an octave."""
+    return np.unique(np.append(0, np.round(np.geomspace(1, steps, 2 * int(np.log2(steps)) + 2)))).astype(int)
+
+
+class Backpropagation:
+    """The backward pass of every update of a training. All batches have the sizes of the first one."""
+
+    def __init__(
+        self, dynamics: Dynamics, problem: Problem, threads: int, memory: float | None, watched: bool
+    ) -> None:
+        self.memory = memory
+        self.lags = spread_lags(problem.steps)
+        self._gradient = _GradientTaker(effective=True)
+        norms = Scaled(np.zeros(len(self.lags)), np.zeros(len(self.lags), dtype=np.int64))
+        self._adjoint = _AdjointTaker(effective=True, times=problem.steps - self.lags, norms=norms)
+        measured = [registry.recorder(name) for name in dynamics.measured]
+        watching = [self._adjoint] if watched else []
+        self.plan = Plan(problem, [self._gradient, *watching, *measured], dynamics.hooks, True)
+        self.plan.refuse_beyond(memory, None)
+        self._sink = MemorySink(frame(problem), [v for _, v in self.plan.variables()])
+        self._feed = Feed(self.plan, self._sink, threads)
+
+    def __call__(self, setup: Setup, check: bool = False) -> Passed:
+        """Go through one batch.
+
+        Raises
+        ------
+        NonFiniteError
+            A state, a loss or a Jacobian is NaN or infinite; names the first place.
+        """
+        run = Run(setup, self.plan, self._feed, self._sink, unseen, self.memory)
+        if check:
+            run.check()
+        run.execute()
+        found: Gradient = self._gradient.kept.pop()
+        norms = self._adjoint.norms
+        sizes = Scaled(norms.mantissa.copy(), norms.exponent.copy())
+        return Passed(run.loss, run.penalty, found, sizes, run.last_state)
+
+
+def unseen(stage: str, flops: float) -> None:
+    """No progress within a batch."""

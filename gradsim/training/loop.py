@@ -1,0 +1,258 @@
+"""The updates of a training, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gradsim import registry
+from gradsim.data.schema import frame
+from gradsim.data.sink import MemorySink, Sink
+from gradsim.data.store import open_run
+from gradsim.engine.plan import Plan
+from gradsim.errors import DivergedError, NonFiniteError
+from gradsim.feed import Feed
+from gradsim.progress import Advance
+from gradsim.run import Run
+from gradsim.setup import Setup
+from gradsim.training import checkpoint
+from gradsim.training.checkpoint import State
+from gradsim.training.course import PART, Course
+from gradsim.training.evaluation import Evaluation
+from gradsim.training.gradients import Backpropagation, Passed, unseen
+from gradsim.training.history import History
+from gradsim.training.interrupt import interruptions
+from gradsim.training.live import Live
+from gradsim.training.settings import Stopping
+from gradsim.types import Array, Params
+from gradsim.workers import Workers
+
+Report = Callable[[Mapping[str, Any]], None]
+"""Is told what happens: mappings of plain values with an "event"."""
+
+
+class Training:
+    """A training in progress."""
+
+    def __init__(
+        self,
+        course: Course,
+        sink: Sink,
+        *,
+        threads: int,
+        memory: float | None,
+        folder: Path | None = None,
+        checkpoint_seconds: float = 30.0,
+        advance: Advance,
+        report: Report,
+        live: Live | None = None,
+    ) -> None:
+        c = self.course = course
+        self.sink, self.folder, self.threads, self.memory = sink, folder, threads, memory
+        self.checkpoint_seconds, self.advance, self.report = checkpoint_seconds, advance, report
+        self.history, self.live = History(sink), live
+        self.backpropagation = Backpropagation(c.dynamics, c.problem, threads, memory, c.watched)
+        self.evaluation = None
+        if c.validation:
+            self.evaluation = Evaluation(
+                c.dynamics,
+                c.task,
+                c.streams,
+                Workers(threads).run,
+                part=PART,
+                batch=c.batches.batch,
+                sequences=c.validation.sequences,
+                stateful=c.batches.stateful,
+            )
+
+    def run(self, state: State | None) -> dict[str, Any]:
+        """Do all updates that are left, and write the results; the attributes of the dataset.
+
+        Raises
+        ------
+        DivergedError
+            NaN or infinity appeared; the last good parameters are in the checkpoint.
+        KeyboardInterrupt
+            Ctrl-C was pressed (or the process was asked to terminate): after the update at work, and a
+            checkpoint, if there is a folder.
+        """
+        if state is None:
+            state = self._begin()
+        else:
+            self.history.restore(state.update, state.rows)
+        saved = time.monotonic()
+        with interruptions() as interrupted:
+            while not state.ended:
+                self._update(state)
+                self._after(state)
+                if interrupted():
+                    self._save(state)
+                    raise KeyboardInterrupt
+                if self.live and self.live.due:
+                    self.live.draw(partial(self._so_far, state))
+                if time.monotonic() - saved >= self.checkpoint_seconds:
+                    self._save(state)
+                    saved = time.monotonic()
+        self._save(state)
+        return self._finish(state)
+
+    def _begin(self) -> State:
+        c = self.course
+        slots = {name: np.zeros_like(c.start) for name in c.optimizer.slots}
+        state = State(c.start, slots, c.initial_state(c.batches.batch), c.start)
+        self._after(state)
+        self._save(state)
+        return state
+
+    # One update.
+
+    def _update(self, state: State) -> None:
+        c, update = self.course, state.update + 1
+        params, readout = c.apart(state.vector)
+        with self._diverging(state):
+            first = c.initial_state(c.batches.batch) if c.batches.starts(update) else state.carried
+            setup = c.setup(update, params, readout, first)
+            passed = self.backpropagation(setup, check=update == 1)
+            gradient = c.flat.joined(passed.gradient.values, c.dynamics.dtype)
+            norms = c.flat.norms(gradient)
+            if not np.isfinite(norms).all():
+                raise NonFiniteError(self._where(setup, norms))
+        rate = c.optimizer.rate(update, c.updates)
+        change = c.optimizer.change(state.vector, gradient, state.slots, rate, update)
+        vector = state.vector + change
+        with self._diverging(state, saving=False):
+            self._refuse_non_finite(vector)
+        state.vector, state.update = vector, update
+        state.loss, state.penalty = passed.loss, passed.penalty
+        if c.batches.stateful:
+            state.carried = passed.last_state.copy()
+        self._note(update, params, passed, norms, rate)
+
+    def _note(self, update: int, params: Params, passed: Passed, norms: Array, rate: float) -> None:
+        before = passed.gradient.before
+        size = float(np.linalg.norm(norms)) if before is None else before
+        if self.course.watch:
+            self.history.update(self.course.watch.row(update, params, passed, size, norms, rate))
+        self.advance(f"loss {passed.loss:.3g}, gradient {size:.2g}", 1.0)
+        self.report({"event": "update", "update": update, "loss": passed.loss, "gradient_norm": size})
+
+    # NaN and infinity.
+
+    @contextmanager
+    def _diverging(self, state: State, saving: bool = True) -> Iterator[None]:
+        """Say at which update something was not finite, and keep what was good."""
+        try:
+            yield
+        except NonFiniteError as error:
+            if saving:
+                self._save(state)
+            kept = f"; {self.folder} keeps the parameters before it" if self.folder else ""
+            raise DivergedError(f"update {state.update + 1}: {error}{kept}") from error
+
+    def _where(self, setup: Setup, norms: Array) -> str:
+        """The first parameter whose gradient is not finite, and the step at which that began."""
+        index = int(np.flatnonzero(~np.isfinite(norms))[0])
+        name = list(self.course.flat.shapes)[index]
+        problem = self.backpropagation.plan.problem
+        recorder = registry.recorder("effective_contribution_norm")
+        plan = Plan(problem, [recorder], setup.hooks, True)
+        sink = MemorySink(frame(problem), [v for _, v in plan.variables()])
+        with Feed(plan, sink, self.threads) as feed:
+            Run(setup, plan, feed, sink, unseen, self.memory).execute()
+        sizes = sink.read("effective_contribution_norm_log10")[:, index]
+        beyond = np.flatnonzero(~(sizes < np.log10(np.finfo(problem.dtype).max)))
+        step = 1 + int(beyond[-1] if len(beyond) else np.nanargmax(sizes))
+        return (
+            f"the gradient of {name} leaves the range of {problem.dtype}, from step {step} back; clip the "
+            "adjoint, truncate, or use smaller weights or dtype='float64'"
+        )
+
+    def _refuse_non_finite(self, vector: Array) -> None:
+        for name, values in self.course.flat.views(vector).items():
+            if not np.isfinite(values).all():
+                raise NonFiniteError(f"the parameter {name} is not finite; use a smaller learning rate")
+
+    # What comes after some updates.
+
+    def _after(self, state: State) -> None:
+        """Probe and validate if it is time, and see whether this was the last update."""
+        c = self.course
+        params, readout = c.apart(state.vector)
+        with self._diverging(state):
+            if c.probe and state.update % c.probe.every == 0:
+                self._probe(state.update, state.update // c.probe.every, params, readout)
+            if self.evaluation and c.validates(state.update):
+                self._validate(state, *self.evaluation(params, readout))
+        if not state.ended and state.update == c.updates:
+            state.ended = "after all updates"
+
+    def _probe(self, update: int, index: int, params: Params, readout: Params) -> None:
+        plan = self.course.probe_plan
+        assert plan is not None
+        names = [v for _, v in plan.variables()]
+        sink = MemorySink(frame(plan.problem), names)
+        with Feed(plan, sink, self.threads) as feed:
+            setup = self.course.probe_setup(params, readout)
+            Run(setup, plan, feed, sink, unseen, self.memory).execute()
+        self.history.probe(index, {v.name: sink.read(v.name) for v in names})
+        self.report({"event": "probe", "update": update})
+
+    def _validate(self, state: State, loss: float, score: float) -> None:
+        row = {"validation_loss": loss, "validation_score": score}
+        self.history.validation(row)
+        self.report({"event": "validation", "update": state.update, **row})
+        stop = self.course.stopping
+        if loss < state.best_loss:
+            state.best_loss, state.best_update, state.worse = loss, state.update, 0
+            if stop.patience is not None:
+                state.best_vector = state.vector
+        else:
+            state.worse += 1
+        state.ended = _verdict(stop, state, loss, score)
+
+    # Keeping and finishing.
+
+    def _save(self, state: State) -> None:
+        if self.folder is not None:
+            self.history.flush()
+            state.rows = self.history.held()
+            checkpoint.save(self.folder, state)
+            self.report({"event": "checkpoint", "update": state.update})
+
+    def _so_far(self, state: State) -> xr.Dataset:
+        """The dataset, NaN where the training has not been yet."""
+        self.history.flush()
+        attributes = self.course.attributes(state.loss, state.penalty, "not yet")
+        if isinstance(self.sink, MemorySink):
+            return self.sink.dataset(attributes)
+        assert self.folder is not None
+        return open_run(self.folder, allow_incomplete=True).assign_attrs(attributes)
+
+    def _finish(self, state: State) -> dict[str, Any]:
+        c = self.course
+        self.history.flush()
+        best = c.stopping.patience is not None
+        for name, value in c.flat.views(state.best_vector if best else state.vector).items():
+            self.sink.put(f"trained_{name}", value)
+        if state.update < c.updates:
+            self.sink.shorten(c.lengths(state.update))
+        found = c.attributes(state.loss, state.penalty, state.ended)
+        return {**found, "trained_update": state.best_update if best else state.update}
+
+
+def _verdict(stop: Stopping, state: State, loss: float, score: float) -> str:
+    """Why a validation ends the training; empty if it does not."""
+    if stop.score_above is not None and score > stop.score_above:
+        return f"solved: the validation score {score:.4g} is above {stop.score_above:g}"
+    if stop.loss_below is not None and loss < stop.loss_below:
+        return f"solved: the validation loss {loss:.4g} is below {stop.loss_below:g}"
+    if stop.patience is not None and state.worse >= stop.patience:
+        return f"no lower validation loss than that after update {state.best_update} {state.worse} times"
+    return ""

@@ -1,0 +1,91 @@
+"""What a training records, measures and stops at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import MinLen
+
+from gradsim import registry
+from gradsim.errors import InputError
+from gradsim.plugin import Plugin
+from gradsim.problem import Pairs
+from gradsim.recorder import Recorder
+from gradsim.types import PositiveInt
+
+
+@dataclass(frozen=True, eq=False)
+class Probe(Plugin):
+    """Recorders of a simulation, run on the same few sequences before the first and every so many updates.
+
+    The sequences are those of the "validation" part of a finite task that has one, or drawn once.
+    """
+
+    name = "record"
+
+    every: PositiveInt
+    recorders: Annotated[tuple[str | Recorder, ...], MinLen(1)] = ("product_norm",)
+    batch: PositiveInt = 1
+    pairs: Pairs = field(default_factory=Pairs)
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any]) -> Any:
+        """Build it; recorders by name, and `pairs` as a dict of the parameters of `Pairs`."""
+        made = dict(parameters)
+        if isinstance(pairs := made.get("pairs"), Mapping):
+            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in pairs.items()}
+            made["pairs"] = Pairs(**plain)
+        if isinstance(recorders := made.get("recorders"), Sequence):
+            made["recorders"] = tuple(registry.recorder(r) if isinstance(r, str) else r for r in recorders)
+        return super().from_parameters(made)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As plain values; `from_parameters` takes them."""
+        names = [r if isinstance(r, str) else r.full_name for r in self.recorders]
+        return {**super().parameters, "recorders": names, "pairs": vars(self.pairs)}
+
+
+@dataclass(frozen=True, eq=False)
+class Validation(Plugin):
+    """Loss and score on sequences that are not trained on, before the first and every so many updates.
+
+    A finite task has them in its part "validation", of which the first `sequences` are taken, or all
+    if None; of other tasks that many are drawn once, 1000 if None.
+    """
+
+    name = "validate"
+
+    every: PositiveInt
+    sequences: PositiveInt | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stopping(Plugin):
+    """When a training ends before its last update, judged by its validations.
+
+    - `score_above`, `loss_below`: the task is solved when the validation gets there;
+    - `patience`: so many validations in a row without a lower loss. The parameters with the lowest
+      validation loss are then the trained ones.
+    """
+
+    name = "stop"
+
+    patience: PositiveInt | None = None
+    score_above: float | None = None
+    loss_below: float | None = None
+
+
+S = TypeVar("S", bound=Plugin)
+
+
+def setting(cls: type[S], given: S | Mapping[str, Any] | None) -> S | None:
+    """The setting, from an object or a table of its parameters."""
+    if given is None or isinstance(given, cls):
+        return given
+    if not isinstance(given, Mapping):
+        raise InputError(f"{cls.name} should be a {cls.__name__} or a dict of its parameters (got {given!r})")
+    made: S = cls.from_parameters(given)
+    return made
