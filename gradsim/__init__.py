@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from gradsim.cell import Cell, Wrapper, pick
     from gradsim.data.store import open_run
     from gradsim.mitigation import BackwardJacobian, Mitigation, Pass, Penalty
+    from gradsim.optimizer import Optimizer, Schedule
     from gradsim.problem import Pairs, Problem
     from gradsim.recorder import Recorder, Variable
     from gradsim.simulation import prepare, simulate
-    from gradsim.task import Episode, Task, cross_entropy, squared_error
+    from gradsim.task import Baseline, Episode, FiniteTask, Task, accuracy, cross_entropy, squared_error
+    from gradsim.training.settings import Probe, Stopping, Validation
+    from gradsim.training.trained import trained_params
+    from gradsim.training.verb import prepare_training, resume, train
 
 hookimpl = pluggy.HookimplMarker("gradsim")
 
@@ -25,33 +29,57 @@ _WHERE = {
     "gradsim.cell": ("Cell", "Wrapper", "pick"),
     "gradsim.data.store": ("open_run",),
     "gradsim.mitigation": ("BackwardJacobian", "Mitigation", "Pass", "Penalty"),
+    "gradsim.optimizer": ("Optimizer", "Schedule"),
     "gradsim.problem": ("Pairs", "Problem"),
     "gradsim.recorder": ("Recorder", "Variable"),
     "gradsim.simulation": ("prepare", "simulate"),
-    "gradsim.task": ("Episode", "Task", "cross_entropy", "squared_error"),
+    "gradsim.task": (
+        "Baseline",
+        "Episode",
+        "FiniteTask",
+        "Task",
+        "accuracy",
+        "cross_entropy",
+        "squared_error",
+    ),
+    "gradsim.training.settings": ("Probe", "Stopping", "Validation"),
+    "gradsim.training.trained": ("trained_params",),
+    "gradsim.training.verb": ("prepare_training", "resume", "train"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
     "BackwardJacobian",
+    "Baseline",
     "Cell",
     "Episode",
+    "FiniteTask",
     "Mitigation",
+    "Optimizer",
     "Pairs",
     "Pass",
     "Penalty",
+    "Probe",
     "Problem",
     "Recorder",
+    "Schedule",
+    "Stopping",
     "Task",
+    "Validation",
     "Variable",
     "Wrapper",
+    "accuracy",
     "cross_entropy",
     "hookimpl",
     "open_run",
     "pick",
     "prepare",
+    "prepare_training",
+    "resume",
     "simulate",
     "squared_error",
+    "train",
+    "trained_params",
 ]
 
 

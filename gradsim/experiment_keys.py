@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    create_model,
+)
 
 from gradsim.errors import unknown
 
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+Table = dict[str, Any]
+
+
+def _key(field: str) -> str:
+    """A field is named as its key; `validate_` because pydantic takes `validate` for itself."""
+    return field.removesuffix("_")
 
 
 class Keys(BaseModel):
     """Types are strict, because TOML has types of its own."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=_key)
 
 
 class PluginKeys(BaseModel):
@@ -36,72 +51,92 @@ class PairsKeys(Keys):
 
 
 class RunKeys(Keys):
-    """What decides the numbers of one run."""
+    """What decides the numbers of one run, be it a simulation or a training."""
 
     task: PluginKeys
     cell: PluginKeys
     mitigations: list[PluginKeys] | None = None
-    record: list[str] | None = None
-    pairs: PairsKeys | None = None
     seed: NonNegativeInt = 0
-    batch: PositiveInt = 1
+    batch: PositiveInt | None = None
     dtype: Literal["float32", "float64"] = "float64"
 
 
-class CompareKeys(Keys):
-    """A further run: what is given here replaces that part of the main one.
+class SimulationKeys(RunKeys):
+    """Those of a simulation; what is recorded is looked at when it is built."""
 
-    A cell or task without a name is that of the main run with these parameters changed.
+    record: Any = None
+    pairs: Any = None
+
+
+class TrainingKeys(RunKeys):
+    """Those of a training."""
+
+    optimizer: PluginKeys
+    updates: PositiveInt | None = None
+    epochs: PositiveInt | None = None
+    stateful: bool = False
+    record: Table | None = None
+    validate_: Table | None = None
+    stop: Table | None = None
+
+
+def names(keys: type[BaseModel]) -> dict[str, Any]:
+    """The keys, and the default of each."""
+    return {_key(field): info.default for field, info in keys.model_fields.items()}
+
+
+@functools.cache
+def compare_keys(run: type[RunKeys]) -> type[Keys]:
+    """The keys of a further run: what is given there replaces that part of the main one.
+
+    A plugin without a name is that of the main run with these parameters changed.
     """
-
-    label: FolderName
-    task: dict[str, Any] | None = None
-    cell: dict[str, Any] | None = None
-    mitigations: list[PluginKeys] | None = None
-    record: list[str] | None = None
-    pairs: PairsKeys | None = None
-    seed: NonNegativeInt | None = None
-    batch: PositiveInt | None = None
-    dtype: Literal["float32", "float64"] | None = None
+    hints = get_type_hints(run, include_extras=True)
+    fields: Any = {
+        name: ((Table if hints[name] is PluginKeys else hints[name]) | None, None)
+        for name in run.model_fields
+    }
+    return create_model("CompareKeys", __base__=Keys, label=(FolderName, ...), **fields)
 
 
-class ExperimentKeys(RunKeys):
-    """A whole file."""
+@functools.cache
+def file_keys(run: type[RunKeys]) -> type[RunKeys]:
+    """The keys of a whole file."""
+    title, compared = FolderName | None, list[compare_keys(run)] | None  # type: ignore[misc]
+    more: Any = {"name": (title, None), "label": (title, None), "compare": (compared, None)}
+    return create_model("FileKeys", __base__=run, **more)
 
-    name: FolderName | None = None
-    label: FolderName | None = None
-    compare: list[CompareKeys] | None = None
 
-
-def mistaken_keys(tables: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each key that is unknown, missing or of the wrong type."""
+def mistakes_in(tables: Mapping[str, Any], run: type[RunKeys]) -> Iterator[str]:
+    """One line for each key of a file that is unknown, missing or of the wrong type."""
     try:
-        ExperimentKeys.model_validate(dict(tables))
+        file_keys(run).model_validate(dict(tables))
     except ValidationError as error:
-        for key, what in phrases(error):
-            yield f"{key}: {what}"
+        yield from (f"{key}: {what}" for key, what in phrases(error, file_keys(run), compare_keys(run)))
 
 
-def phrases(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong with it) for each mistake of a validation."""
+def phrases(error: ValidationError, *known: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it) for each mistake of a validation.
+
+    `known`: the keys that there are, and those of a further run.
+    """
     for mistake in error.errors():
-        yield ".".join(str(part) for part in mistake["loc"]), _phrase(**mistake)
+        key = mistake["loc"]
+        if mistake["type"] == "extra_forbidden":
+            what = str(unknown("key", key[-1], names(known[len(key) > 1])))
+        else:
+            what = _phrase(**mistake)
+        yield ".".join(map(str, key)), what
 
 
-def _phrase(type: str, loc: tuple[int | str, ...], msg: str, input: Any, **_: Any) -> str:
-    if type == "extra_forbidden":
-        return str(unknown("key", loc[-1], _known_at(loc)))
+def _phrase(type: str, msg: str, input: Any, **_: Any) -> str:
     if type == "missing":
         return "is missing"
-    if type in ("model_type", "dict_type"):
+    if type == "model_type":
         return f'should be a table with a name, such as {{ name = "..." }} (got {input!r})'
+    if type == "dict_type":
+        return f"should be a table (got {input!r})"
     if type == "string_pattern_mismatch":
         return f"should be made of letters, digits and . _ - to name a folder (got {input!r})"
     what = msg.removeprefix("Input ").removeprefix("Value error, ")
     return f"{what[:1].lower()}{what[1:]} (got {input!r})"
-
-
-def _known_at(loc: tuple[int | str, ...]) -> Mapping[str, Any]:
-    if "pairs" in loc[:-1]:
-        return PairsKeys.model_fields
-    return (CompareKeys if len(loc) > 1 else ExperimentKeys).model_fields

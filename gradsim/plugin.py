@@ -55,7 +55,7 @@ class Plugin:
         if missing := required - set(parameters):
             raise InputError(f"{cls.name} needs {', '.join(sorted(missing))}")
         hints = get_type_hints(cls)
-        return cls(**{n: _built(n, v, _plugin_class(hints[n])) for n, v in parameters.items()})
+        return cls(**{n: _built(n, v, plugin_class(hints[n])) for n, v in parameters.items()})
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -63,11 +63,11 @@ class Plugin:
         return {f.name: _described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
-def _plugin_class(hint: Any) -> type[Plugin] | None:
+def plugin_class(hint: Any) -> type[Plugin] | None:
     """The class of plugins in an annotation, such as `Schedule | None` or `tuple[Cell, ...]`."""
     if isinstance(hint, type) and issubclass(hint, Plugin):
         return hint
-    return next(filter(None, map(_plugin_class, get_args(hint))), None)
+    return next(filter(None, map(plugin_class, get_args(hint))), None)
 
 
 def _built(parameter: str, value: Any, cls: type[Plugin] | None) -> Any:

@@ -28,8 +28,11 @@ class Variable:
 
     def bytes(self, problem: Problem) -> int:
         """Its size, uncompressed."""
-        sizes = problem.sizes()
-        return math.prod(sizes[d] for d in self.dims) * np.dtype(self.dtype or problem.dtype).itemsize
+        return self.bytes_in(problem.sizes(), problem.dtype)
+
+    def bytes_in(self, lengths: Mapping[str, int], dtype: np.dtype) -> int:
+        """Its size, uncompressed, where dims have these lengths; `dtype` if it names none."""
+        return math.prod(lengths[d] for d in self.dims) * np.dtype(self.dtype or dtype).itemsize
 
 
 # The pieces of a run. Each knows where it lies: `region` maps dims to slices or index arrays.

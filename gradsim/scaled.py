@@ -43,6 +43,15 @@ class Scaled:
         return plain
 
     @property
+    def rounded(self) -> Array:
+        """The plain array, with zero for what is too small for the dtype; see `value`."""
+        if not np.any(self.exponent):
+            return self.mantissa
+        with np.errstate(over="ignore", under="ignore"):
+            plain = _scaled(self.mantissa, self.exponent)
+        return np.where(np.isfinite(plain), plain, plain.dtype.type(np.nan))
+
+    @property
     def log10(self) -> Array:
         """log10 of a non-negative mantissa and its exponent, float64; -inf for an exact zero."""
         with np.errstate(divide="ignore"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gradsim.errors import InputError
-from gradsim.experiment import ExperimentError, build, default_record, read_toml
+from gradsim.experiment import ExperimentError, build, read_toml
+from gradsim.experiment_kinds import SimulationExperiment, TrainingExperiment, default_record
 from gradsim_mitigations import ClipAdjoint, ClipNorm, Gate, Truncate
 
 
@@ -13,9 +14,18 @@ def tables(**changes):
     return {"task": {"name": "adding", "length": 30}, "cell": {"name": "elman"}, **changes}
 
 
+def training(**changes):
+    given = {"optimizer": {"name": "adam", "learning_rate": 0.01}, "updates": 9, **changes}
+    return tables(**{k: v for k, v in given.items() if v is not None})
+
+
 def mistakes(**changes):
+    return mistakes_of(tables(**changes), SimulationExperiment)
+
+
+def mistakes_of(given, kind):
     with pytest.raises(ExperimentError) as caught:
-        build(tables(**changes), name="e", source="e.toml")
+        build(given, kind, name="e", source="e.toml")
     first, *lines = str(caught.value).split("\n  ")
     assert first == f"e.toml: {len(lines)} mistake{'s' if len(lines) > 1 else ''}"
     return lines
@@ -103,7 +113,9 @@ def test_what_is_recorded_by_default_follows_the_mitigations():
         ({"cell": {"name": "elmn"}}, "cell.name: unknown cell 'elmn'; did you mean 'elman'?"),
         ({"task": {"name": "add"}}, "task.name: unknown task 'add'; did you mean 'adding'?"),
         ({"record": ["los"]}, "record.0: unknown recorder 'los'; did you mean 'loss'?"),
-        ({"record": []}, "record: should name a recorder"),
+        ({"record": []}, "record: should be a list of recorders, or be left out (got [])"),
+        ({"record": [["loss"]]}, "record.0: unknown recorder ['loss']"),
+        ({"pairs": 3}, "pairs: should be a table (got 3)"),
         (
             {"cell": {"name": "elman", "gian": 1}},
             "cell.gian: unknown parameter of elman 'gian'; did you mean",
@@ -144,10 +156,176 @@ def test_all_mistakes_come_at_once():
     ]
 
 
+def test_the_built_in_training_is_an_lstm_and_an_elman_network_on_the_adding_problem():
+    main, other = build(read_toml(None, TrainingExperiment), TrainingExperiment, name="unused")
+    assert (main.name, main.label, other.name, other.label) == ("adding", "lstm", "adding-elman", "elman")
+    assert main.cell.hidden_size == other.cell.hidden_size
+    assert main.prepare().course.updates == other.prepare().course.updates
+
+
+def test_the_values_of_an_experiment_reach_the_training():
+    given = training(
+        task={"name": "japanese_vowels"},
+        updates=None,
+        epochs=2,
+        batch=25,
+        seed=5,
+        dtype="float32",
+        optimizer={
+            "name": "sgd",
+            "momentum": 0.5,
+            "schedule": {"name": "warmup", "length": 3, "after": "cosine"},
+        },
+        mitigations=[{"name": "clip_norm"}],
+        record={"every": 4, "recorders": ["loss", "product_norm"], "batch": 2, "pairs": {"lags": [1, 3]}},
+        validate={"every": 3},
+        stop={"patience": 2},
+    )
+    (run,) = build(given, TrainingExperiment, name="e")
+    course = run.prepare().course
+    settings = course.provenance["training"]
+    assert course.updates == 18  # 2 epochs of 225 sequences
+    assert course.dynamics.dtype == "float32"
+    assert course.provenance["seed"]["entropy"] == "5"
+    assert settings["optimizer"] == {
+        "name": "sgd",
+        "learning_rate": 0.01,
+        "momentum": 0.5,
+        "nesterov": False,
+        "schedule": {"name": "warmup", "length": 3, "after": {"name": "cosine", "final": 0.0}},
+    }
+    assert settings["record"]["recorders"] == ["loss", "product_norm"]
+    assert settings["record"]["pairs"]["lags"] == (1, 3)
+    assert (settings["record"]["every"], settings["validate"]["every"], settings["stop"]["patience"]) == (
+        4,
+        3,
+        2,
+    )
+
+
+def test_a_compared_training_inherits_what_it_does_not_replace():
+    given = training(task={"name": "japanese_vowels"}, record={"every": 3}, batch=30, seed=4)
+    given["compare"] = [
+        {"label": "slow", "optimizer": {"learning_rate": 0.001}, "batch": 225},
+        {"label": "sgd", "optimizer": {"name": "sgd"}, "record": {"every": 1}},
+        {"label": "long", "epochs": 3},
+    ]
+    main, slow, sgd, long = build(given, TrainingExperiment, name="e")
+    assert [run.optimizer.learning_rate for run in (main, slow, sgd)] == [0.01, 0.001, 0.01]
+    assert [run.optimizer.name for run in (main, slow, sgd)] == ["adam", "adam", "sgd"]
+    assert [run.record.every for run in (main, slow, sgd)] == [3, 3, 1]
+    assert (slow.batch, slow.seed, sgd.batch) == (225, 4, 30)
+    assert (long.updates, long.epochs) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "batch"), [({"name": "adding"}, 32), ({"name": "sunspots", "length": 30}, 10)]
+)
+def test_a_batch_is_32_sequences_or_all_that_there_are(task, batch):
+    (run,) = build(training(task=task), TrainingExperiment, name="e")
+    assert run.batch == batch
+    assert run.prepare().course.problem.batch == batch
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"epoch": 3}, "epoch: unknown key 'epoch'; did you mean 'epochs'?"),
+        ({"optimizer": None}, "optimizer: is missing"),
+        ({"optimizer": "adam"}, "optimizer: should be a table with a name"),
+        ({"optimizer": {"name": "adm"}}, "optimizer.name: unknown optimizer 'adm'; did you mean 'adam'?"),
+        (
+            {"optimizer": {"name": "sgd", "momentun": 0.9}},
+            "optimizer.momentun: unknown parameter of sgd 'momentun'; did you mean 'momentum'?",
+        ),
+        (
+            {"optimizer": {"name": "sgd", "schedule": {"name": "step_decay", "every": 0}}},
+            "optimizer.schedule.every: should be greater than 0 (got 0)",
+        ),
+        (
+            {"optimizer": {"name": "sgd", "schedule": {"name": "warmup", "after": "cosin"}}},
+            "optimizer.schedule.after.name: unknown schedule 'cosin'; did you mean 'cosine'?",
+        ),
+        (
+            {"optimizer": {"name": "sgd", "schedule": {"final": 0.1}}},
+            "optimizer: schedule: should be a table with a name",
+        ),
+        ({"updates": None}, "updates: give updates or epochs: exactly one of the two"),
+        ({"epochs": 2}, "epochs: give updates or epochs: exactly one of the two"),
+        (
+            {"compare": [{"label": "a", "updates": 1, "epochs": 1}]},
+            "compare.0.epochs: give updates or epochs",
+        ),
+        ({"updates": 2.5}, "updates: should be a valid integer (got 2.5)"),
+        ({"stateful": 1}, "stateful: should be a valid boolean (got 1)"),
+        ({"record": ["loss"]}, "record: should be a table (got ['loss'])"),
+        ({"record": {"batch": 2}}, "record: record needs every"),
+        ({"record": {"every": 0}}, "record.every: should be greater than 0 (got 0)"),
+        ({"record": {"every": 1, "recorders": "loss"}}, "record.recorders: should be a list of recorders"),
+        (
+            {"record": {"every": 1, "recorders": ["los"]}},
+            "record.recorders.0: unknown recorder 'los'; did you",
+        ),
+        (
+            {"record": {"every": 1, "evry": 1}},
+            "record.evry: unknown parameter of record 'evry'; did you mean",
+        ),
+        (
+            {"record": {"every": 1, "pairs": {"maxlag": 1}}},
+            "record.pairs.maxlag: unknown key 'maxlag'; did you mean 'max_lag'?",
+        ),
+        (
+            {"validate": {"evry": 1, "every": 1}},
+            "validate.evry: unknown parameter of validate 'evry'; did you",
+        ),
+        ({"stop": {"patience": "x"}}, "stop.patience: should be a valid integer (got 'x')"),
+    ],
+)
+def test_each_mistake_of_a_training_names_its_key_and_the_fix(changes, line):
+    (found,) = mistakes_of(training(**changes), TrainingExperiment)
+    assert found.startswith(line)
+
+
+def test_all_mistakes_of_a_training_come_at_once():
+    given = training(
+        updates=0,
+        optimizer={"name": "sgd", "learning_rate": 0, "schedule": {"name": "cosine", "final": 2}},
+        record={"every": 0, "recorders": ["los"], "pairs": {"lags": []}},
+        validate={"every": "x"},
+        compare=[{"label": "a", "optimizer": {"momentum": 1}, "validate": {"sequences": 0, "every": 1}}],
+    )
+    assert [line.split(":")[0] for line in mistakes_of(given, TrainingExperiment)] == [
+        "updates",
+        "optimizer.schedule.final",
+        "optimizer.learning_rate",
+        "record.recorders.0",
+        "record.pairs",
+        "record.every",
+        "validate.every",
+        "compare.0.optimizer.momentum",
+        "compare.0.validate.sequences",
+    ]
+
+
+def test_an_experiment_of_the_other_kind_is_refused():
+    with pytest.raises(
+        ExperimentError, match=r"e describes a training: optimizer, updates. Use `gradsim train`"
+    ):
+        build(training(), SimulationExperiment, name="e", source="e")
+    with pytest.raises(
+        ExperimentError, match=r"e describes no training, but a simulation. Use `gradsim run`"
+    ):
+        build(tables(record=["loss"]), TrainingExperiment, name="e", source="e")
+
+
 def test_an_error_of_a_run_names_the_run():
     runs = build(tables(pairs={"sources": [99]}), name="mine")
     with pytest.raises(InputError, match="mine: pairs: sources should lie in"):
         runs[0].prepare()
+    given = training(compare=[{"label": "other", "stateful": True}])
+    _, other = build(given, TrainingExperiment, name="mine")
+    with pytest.raises(InputError, match="mine-other: stateful: the sequences of adding do not follow"):
+        other.prepare()
 
 
 def test_bad_toml_names_file_and_line(tmp_path):

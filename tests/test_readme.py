@@ -11,12 +11,13 @@ README = (ROOT / "README.md").read_text()
 
 def test_python_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     namespace = {"__name__": "__main__"}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
     assert namespace["ds"].sizes["time"] == 21
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert namespace["trained"].train_loss[-20:].mean() < namespace["trained"].train_loss[:20].mean()
 
 
 def test_links_lead_somewhere():

@@ -15,6 +15,8 @@ from gradsim.errors import unknown
 
 COMMANDS = {
     "run": "run",
+    "train": "train",
+    "resume": "resume",
     "plan": "plan",
     "list": "listing",
     "show": "show",
@@ -58,5 +60,7 @@ def main() -> None:
     Examples:
       gradsim run                       an LSTM and an Elman network on the sunspot numbers
       gradsim run --cell gru --task adding --dry-run
+      gradsim train                     an LSTM that learns, and an Elman network that does not
+      gradsim resume runs/adding        what was interrupted
       gradsim list cells
     """

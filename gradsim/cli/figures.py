@@ -12,6 +12,7 @@ from gradsim.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from xarray import Dataset
 
 
@@ -20,18 +21,18 @@ def draw(folder: Path, label: str, ds: Dataset) -> None:
     from gradsim import plot
 
     draw_together(folder, {label: ds})
-    _save(folder / "norm_heat_map", lambda: plot.norm_heat_map(ds))
-    _save(folder / "adjoint", lambda: plot.adjoint(ds))
+    save(folder / "norm_heat_map", lambda: plot.norm_heat_map(ds))
+    save(folder / "adjoint", lambda: plot.adjoint(ds))
 
 
 def draw_together(folder: Path, runs: Mapping[str, Dataset]) -> None:
     """Draw the figure that compares runs."""
     from gradsim import plot
 
-    _save(folder / "norm_by_lag", lambda: plot.norm_by_lag(runs))
+    save(folder / "norm_by_lag", lambda: plot.norm_by_lag(runs))
 
 
-def _save(stem: Path, paint: Callable[[], Axes]) -> None:
+def save(stem: Path, paint: Callable[[], Axes | Figure]) -> None:
     """Save a figure; without the variable that it shows, say which recorder makes it."""
     from gradsim import plot
 

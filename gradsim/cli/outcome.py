@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from gradsim.errors import (
+    ChangedRunError,
     GradsimError,
     IncompleteRunError,
     InputError,
@@ -33,7 +34,7 @@ class Failure(click.ClickException):
 
 def exit_code(error: GradsimError) -> int:
     """2 for what was asked wrongly, 3 for an incomplete run, 1 for everything else."""
-    if isinstance(error, InputError | UnknownNameError):
+    if isinstance(error, InputError | UnknownNameError | ChangedRunError):
         return USAGE
     return INCOMPLETE if isinstance(error, IncompleteRunError) else FAILED
 
@@ -50,8 +51,9 @@ def outcome(ctx: click.Context) -> Iterator[None]:
         raise click.ClickException(
             f"out of memory: {error}; `gradsim plan` says what takes how much"
         ) from error
-    except KeyboardInterrupt:
-        click.echo(f"\nInterrupted. To run it again: {_again(sys.argv[1:])}", err=True)
+    except KeyboardInterrupt as error:
+        what_next = str(error) or f"To run it again: {_again(sys.argv[1:])}"
+        click.echo(f"\nInterrupted. {what_next}", err=True)
         ctx.exit(INTERRUPTED)
 
 

@@ -7,29 +7,37 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradsim.errors import InputError
+from gradsim.experiment_draft import changed
 
+_PLUGINS = ("cell", "task", "optimizer")
 _LISTS = ("mitigations", "compare")
 
 
 def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bool) -> dict[str, Any]:
     """The tables with the flags that were given in place of what they had.
 
-    With another cell or task the default experiment is another one: it loses its comparison, and
-    takes its name from both.
+    A plugin is given as its name, or as NAME:PATH where it reads a file. With another cell or task the
+    default experiment is another one: it loses its comparison, and takes its name from both.
     """
-    changed = dict(tables)
-    for key in ("cell", "task"):
-        if flags[key] is not None:
-            changed[key] = {"name": flags[key]}
-    if flags["mitigations"]:
-        changed["mitigations"] = [{"name": name} for name in flags["mitigations"]]
-    if flags["record"]:
-        changed["record"] = list(flags["record"])
-    changed |= {k: flags[k] for k in ("seed", "batch", "dtype") if flags[k] is not None}
-    if default and (flags["cell"] or flags["task"]):
-        del changed["compare"]
-        changed["name"] = f"{changed['task']['name']}-{changed['cell']['name']}"
-    return changed
+    given = {key: _value(key, flag) for key, flag in flags.items() if flag not in (None, ())}
+    found = changed(tables, given)
+    if default and given.keys() & {"cell", "task"}:
+        del found["compare"]
+        found["name"] = f"{found['task']['name']}-{found['cell']['name']}"
+    return found
+
+
+def _value(key: str, flag: Any) -> Any:
+    if key == "mitigations":
+        return [_named(name) for name in flag]
+    if key in _PLUGINS:
+        return _named(flag)
+    return list(flag) if isinstance(flag, tuple) else flag
+
+
+def _named(given: str) -> dict[str, Any]:
+    name, colon, path = given.partition(":")
+    return {"name": name, "path": path} if colon else {"name": name}
 
 
 def assign(tables: dict[str, Any], change: str) -> None:

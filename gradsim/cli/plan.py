@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradsim.cli.options import chosen, experiment_options
+from gradsim.cli.options import chosen, simulation_options
 from gradsim.cli.output import console, count, table
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gradsim.engine.plan import Plan
-    from gradsim.experiment import Experiment
+    from gradsim.experiment_kinds import SimulationExperiment
+    from gradsim.recorder import Variable
     from gradsim.simulation import Simulation
 
 
 @click.command("plan")
-@experiment_options
+@simulation_options
 def command(**options: Any) -> None:
     """Say what an experiment would cost.
 
@@ -29,17 +32,19 @@ def command(**options: Any) -> None:
       gradsim plan
       gradsim plan --cell lru --task adding --set task.length=5000 --set pairs.max_lag=200
     """
-    runs = chosen(**options)
+    from gradsim.experiment_kinds import SimulationExperiment
+
+    runs = chosen(SimulationExperiment, **options)
     show_plans(runs, [run.prepare() for run in runs])
 
 
-def show_plans(runs: Sequence[Experiment], simulations: Sequence[Simulation]) -> None:
+def show_plans(runs: Sequence[SimulationExperiment], simulations: Sequence[Simulation]) -> None:
     """Print the plan of each run."""
     for run, simulation in zip(runs, simulations, strict=True):
         _show(run, simulation)
 
 
-def _show(run: Experiment, simulation: Simulation) -> None:
+def _show(run: SimulationExperiment, simulation: Simulation) -> None:
     from gradsim.engine.plan import human
 
     plan, out = simulation.plan, console()
@@ -50,7 +55,8 @@ def _show(run: Experiment, simulation: Simulation) -> None:
         out.print(line)
     out.print(f"disk {human(plan.data_bytes)} before compression")
     out.print(_stages(plan))
-    out.print(_variables(plan))
+    sizes = plan.problem.sizes()
+    out.print(variables([v for _, v in plan.variables()], sizes, plan.problem.dtype))
 
 
 def _expected(simulation: Simulation) -> Iterator[str]:
@@ -92,13 +98,13 @@ def _stages(plan: Plan) -> Any:
     return stages
 
 
-def _variables(plan: Plan) -> Any:
+def variables(found: Iterable[Variable], lengths: Mapping[str, int], dtype: np.dtype) -> Any:
+    """A table of variables; `dtype` is that of those that name none."""
     from gradsim.engine.plan import human
 
-    sizes = plan.problem.sizes()
     made = table("Variables", "name", "dims", "dtype", "size", numbers=("size",))
-    for _, variable in plan.variables():
-        dims = ", ".join(f"{d} {sizes[d]}" for d in variable.dims)
-        dtype = variable.dtype or str(plan.problem.dtype)
-        made.add_row(variable.name, f"({dims})", dtype, human(variable.bytes(plan.problem)))
+    for variable in found:
+        dims = ", ".join(f"{d} {lengths[d]}" for d in variable.dims)
+        size = human(variable.bytes_in(lengths, dtype))
+        made.add_row(variable.name, f"({dims})", variable.dtype or str(dtype), size)
     return made

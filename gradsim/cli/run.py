@@ -7,24 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradsim.cli.options import chosen, experiment_options
+from gradsim.cli.options import chosen, folder_options, simulation_options
 
 if TYPE_CHECKING:
-    from gradsim.experiment import Experiment
+    from gradsim.experiment_kinds import SimulationExperiment
     from gradsim.simulation import Simulation
 
 
 @click.command("run")
-@experiment_options
-@click.option("--threads", type=click.IntRange(1), help="For the products; all cores unless given.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Run folder, instead of runs/<name>; compared runs go beside it as DIR-<label>.",
-)
-@click.option("--force", is_flag=True, help="Replace runs that are there already.")
-@click.option("--dry-run", is_flag=True, help="Check everything and print the plan, but write nothing.")
+@simulation_options
+@folder_options
 def command(out: Path | None, force: bool, dry_run: bool, threads: int | None, **options: Any) -> None:
     """Run an experiment, save it and draw it.
 
@@ -57,32 +49,30 @@ def command(out: Path | None, force: bool, dry_run: bool, threads: int | None, *
       label = "elman"
       cell = { name = "elman", hidden_size = 64 }
     """
-    from gradsim.cli.folders import check_disk
+    from gradsim.cli.folders import check_room, free_room, run_folders, would_write
     from gradsim.data.store import check_folder
+    from gradsim.experiment_kinds import SimulationExperiment
 
-    runs = chosen(**options)
-    folders = _folders(runs, out)
+    runs = chosen(SimulationExperiment, **options)
+    folders = run_folders(runs, out)
     simulations = [run.prepare() for run in runs]
     for folder in folders:
         check_folder(folder, force)
-    check_disk(folders, [s.plan for s in simulations])
+    for simulation in simulations:
+        simulation.plan.refuse_beyond(None, free_room(folders))
+    check_room(folders, [s.plan.data_bytes for s in simulations])
     if dry_run:
         from gradsim.cli.plan import show_plans
 
         show_plans(runs, simulations)
-        click.echo(f"Would write {', '.join(str(f) for f in folders)}")
+        would_write(folders)
         return
     _execute(runs, folders, simulations, force=force, threads=threads)
 
 
-def _folders(runs: list[Experiment], out: Path | None) -> list[Path]:
-    first = Path("runs", runs[0].name) if out is None else out
-    if first.name in ("", ".."):
-        first = first.resolve()
-    return [first, *(first.with_name(f"{first.name}-{run.label}") for run in runs[1:])]
-
-
-def _execute(runs: list[Experiment], folders: list[Path], simulations: list[Simulation], **how: Any) -> None:
+def _execute(
+    runs: list[SimulationExperiment], folders: list[Path], simulations: list[Simulation], **how: Any
+) -> None:
     from gradsim.cli.figures import draw, draw_together
     from gradsim.cli.summary import summarise
 

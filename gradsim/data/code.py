@@ -6,26 +6,44 @@ import functools
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gradsim.plugin import Plugin
 
+_ASIDE = ("analysis", "cli", "plot", "templates", "testing")
+"""Parts of gradsim that make no number of a run."""
+
 
 def fingerprints(plugins: Iterable[Plugin]) -> dict[str, str]:
-    """SHA-256 of gradsim and of the package (or script) that each plugin comes from, by name."""
-    packages = {"gradsim": _package("gradsim")}
+    """SHA-256 of gradsim, of the package that each plugin comes from, or of the class in a script."""
+    found = {"gradsim": _package("gradsim")}
+    for plugin in _all(plugins):
+        cls = type(plugin)
+        top = cls.__module__.partition(".")[0]
+        package = _package(top)
+        found[top if package else f"{top}.{cls.__qualname__}"] = package or _source(cls)
+    return found
+
+
+def _all(plugins: Iterable[Plugin]) -> Iterator[Plugin]:
+    """These and the ones among their parameters."""
     for plugin in plugins:
-        top = type(plugin).__module__.partition(".")[0]
-        packages[top] = _package(top) or _source(type(plugin))
-    return packages
+        yield plugin
+        values = (getattr(plugin, name) for name in getattr(plugin, "__dataclass_fields__", ()))
+        yield from _all(v for v in values if isinstance(v, Plugin))
 
 
 @functools.cache
 def _package(name: str) -> str:
-    """Of all its Python files; empty for what is no package."""
+    """Of its Python files that make numbers; empty for what is no package."""
     places = getattr(sys.modules[name], "__path__", ())
-    files = sorted(file for place in places for file in Path(place).rglob("*.py"))
+    files = sorted(
+        file
+        for place in places
+        for file in Path(place).rglob("*.py")
+        if name != "gradsim" or file.relative_to(place).parts[0] not in _ASIDE
+    )
     return _digest(b"\0".join(file.read_bytes() for file in files)) if files else ""
 
 

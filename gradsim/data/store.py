@@ -24,6 +24,10 @@ _DATA = "data.zarr"
 CHECKPOINT = "checkpoint.npz"
 """Of a training; gone once it is complete."""
 
+_NEW_RECORD = "run.json.new"
+_MADE_WITH = ("code.", "derivatives.", "plugins.", "versions.")
+"""Parts of a configuration in which a complete run may differ from what would be run now."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "choose another with store= or --out"
 
@@ -63,7 +67,7 @@ class RunFolder:
     def update(self, **changes: Any) -> None:
         """Replace run.json in one go, so that a reader never sees half of it."""
         self.record.update(changes, updated=_now())
-        temporary = self.path / "run.json.new"
+        temporary = self.path / _NEW_RECORD
         with temporary.open("w") as file:
             json.dump(self.record, file, indent=2)
             file.flush()
@@ -71,17 +75,20 @@ class RunFolder:
         os.replace(temporary, self.path / "run.json")
 
     def reopen(self, allow_changed: bool) -> bool:
-        """Go on with the run that is in the folder; False if it is complete.
+        """Go on with the run that is in the folder; False if it is complete. `update` then says so there.
 
         Raises
         ------
         ChangedRunError
-            It was begun with another configuration or other code, and `allow_changed` is not given.
+            It was begun with another configuration or other code, and `allow_changed` is not given; or it
+            is complete and was made with another configuration.
         """
         record = read_record(self.path)
-        if record["status"] == "complete":
-            return False
         changes = differences(record["configuration"], self.record["configuration"])
+        if record["status"] == "complete":
+            self._refuse_other([line for line in changes if not line.startswith(_MADE_WITH)])
+            (self.path / CHECKPOINT).unlink(missing_ok=True)  # it ended before this was done
+            return False
         if changes and not allow_changed:
             raise ChangedRunError(
                 f"the run in {self.path} was begun differently:\n  " + "\n  ".join(changes) + "\n"
@@ -93,8 +100,18 @@ class RunFolder:
             self.record.setdefault("changes", []).append({"resumed": _now(), "changed": changes})
         if not self.partial.exists() and (self.path / _DATA).exists():  # it ended while it was completed
             os.replace(self.path / _DATA, self.partial)
-        self.update()
+        for torn in self.partial.rglob("*.partial"):  # chunks that were being written
+            torn.unlink()
         return True
+
+    def _refuse_other(self, changes: list[str]) -> None:
+        """Refuse to take a complete run for one with other arguments."""
+        if changes:
+            raise ChangedRunError(
+                f"the run in {self.path} is complete, but was made differently:\n  "
+                + "\n  ".join(changes)
+                + f"\nopen it with gradsim.open_run, replace it with force=True (--force), or {_ELSEWHERE}"
+            )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -171,7 +188,7 @@ def check_folder(path: Path, force: bool) -> None:
 
 
 def _check_present(path: Path, force: bool) -> None:
-    if path.is_dir() and not any(path.iterdir()):
+    if path.is_dir() and {p.name for p in path.iterdir()} <= {_NEW_RECORD}:  # no run got any further
         return
     if not (path / "run.json").is_file():
         raise StoreError(f"{path} exists and is not a run folder; {_ELSEWHERE}")

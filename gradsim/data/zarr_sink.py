@@ -15,6 +15,7 @@ from zarr.abc.codec import BytesBytesCodec
 from gradsim.data import schema
 from gradsim.data.schema import Frame
 from gradsim.data.sink import Bounds, Sink
+from gradsim.errors import StoreError
 from gradsim.recorder import Variable
 from gradsim.types import Array
 
@@ -43,16 +44,30 @@ class ZarrSink(Sink):
         self._beside = " ".join(n for n, (dim, _, _) in self.coordinates().items() if n != dim)
         if path.exists():
             self.group = zarr.open_group(path, mode="r+")
-            self.arrays = {name: self._existing(name) for name in self.variables}
+            self.arrays = {name: array for name, array in self.group.arrays() if name in self.variables}
         else:
             self.group = zarr.create_group(path, zarr_format=3)
             self.arrays = {}
             self._create(chunks)
 
-    def _existing(self, name: str) -> zarr.Array[Any]:
-        array = self.group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+    def refuse_other(self) -> None:
+        """See that what is there was made for these variables, in these sizes.
+
+        Raises
+        ------
+        StoreError
+            It was not.
+        """
+        there = {name: array.shape for name, array in self.group.arrays()}
+        here = {name: self.shape(name) for name in self.variables}
+        here |= {name: values.shape for name, (_, values, _) in self.coordinates().items()}
+        if other := [name for name in sorted(there | here) if there.get(name) != here.get(name)]:
+            name = other[0]
+            raise StoreError(
+                f"the data to go on with have {name} of shape {there.get(name)} where this run has "
+                f"{here.get(name)}; give the sizes and recorders it was begun with, or begin again with "
+                "force=True (--force)"
+            )
 
     def _create(self, chunks: Mapping[str, Mapping[str, int]]) -> None:
         for name, variable in self.variables.items():
@@ -89,7 +104,8 @@ class ZarrSink(Sink):
         dims = {n: v.dims for n, v in self.variables.items()}
         dims |= {n: (dim,) for n, (dim, _, _) in self.coordinates().items()}
         for name, names in dims.items():
-            array = self._existing(name)
+            array = self.group[name]
+            assert isinstance(array, zarr.Array)
             shape = tuple(min(n, lengths.get(d, n)) for d, n in zip(names, array.shape, strict=True))
             if shape != array.shape:
                 array.resize(shape)

@@ -87,8 +87,8 @@ class GradientSum:
                 self._total[name] = _added(total, part)
 
     def values(self) -> Params:
-        """The sum; an element that leaves the range of the dtype is NaN."""
-        return {n: g.value for n, g in self._total.items()}
+        """The sum. An element too large for the dtype is NaN; one too small is zero, as in any sum."""
+        return {n: g.rounded for n, g in self._total.items()}
 
 
 def _added(a: Scaled, b: Scaled) -> Scaled:

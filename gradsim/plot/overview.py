@@ -51,7 +51,8 @@ def _measured(ds: xr.Dataset, variable: str) -> bool:
 
 def _headline(ds: xr.Dataset) -> str:
     who = [str(ds.attrs[n]) for n in ("cell", "task", "optimizer") if n in ds.attrs]
-    done = ds["update"].values[of_training(ds, "train_loss").notnull().values]
+    loss = of_training(ds, "train_loss")
+    done = loss["update"].values[loss.notnull().values]
     return f"{', '.join(who)}: update {max(done, default=0)} of {ds['update'].values[-1]}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,11 @@ def load(folder: Path) -> State | None:
         It cannot be read.
     """
     try:
-        with np.load(folder / CHECKPOINT, allow_pickle=False) as file:
-            return _state(dict(file))
+        with (folder / CHECKPOINT).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return _state(dict(arrays))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"cannot read {folder / CHECKPOINT}: {error}; begin again with force=True (--force)"
         ) from error

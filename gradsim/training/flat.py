@@ -41,11 +41,13 @@ class Flat:
     def norms(self, vector: Array) -> Array:
         """The Euclidean norm of each parameter, float64, shape (param,)."""
         wide = vector.astype(np.float64)
-        return np.array([_norm(wide[part]) for part in self.slices.values()])
+        return np.array([norm(wide[part]) for part in self.slices.values()])
 
 
-def _norm(x: Array) -> float:
-    square = float(x @ x)
+def norm(x: Array) -> float:
+    """The Euclidean norm of a float64 vector, also where squares leave the range; NaN or inf as in it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = float(x @ x)
     if math.isfinite(square) and square > _SMALL:
         return math.sqrt(square)
     top = float(np.abs(x).max(initial=0.0))

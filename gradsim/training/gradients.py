@@ -14,7 +14,7 @@ from gradsim.data.sink import MemorySink
 from gradsim.engine.plan import Plan
 from gradsim.feed import Feed
 from gradsim.problem import Problem
-from gradsim.recorder import Adjoints, Gradient, Piece, Recorder, Variable, local
+from gradsim.recorder import Adjoints, Gradient, Piece, Recorder, Variable
 from gradsim.run import Run
 from gradsim.scaled import Scaled, combine, norm
 from gradsim.setup import Dynamics, Setup
@@ -25,8 +25,9 @@ from gradsim.types import Array
 class Passed:
     """What one batch gives.
 
-    `gradient`: after the mitigations. `adjoint_norm`: of dL/ds_t at the lags T - t in
-    `Backpropagation.lags`, root of the mean square over the batch. `last_state`: shape (batch, m).
+    `gradient`: after the mitigations. `adjoint_norm`: of dL/ds_t at the lags in `Backpropagation.lags`
+    before the last step of a sequence that has a loss, root of the mean square over the sequences that
+    reach so far back; NaN if none does. `last_state`: shape (batch, m).
     """
 
     loss: float
@@ -53,7 +54,7 @@ class _GradientTaker(Recorder):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _AdjointTaker(Recorder):
-    """The norms of the adjoint at some times."""
+    """The norms of the adjoint at some times (lag, batch)."""
 
     name = "adjoint_taker"
     stream = Adjoints
@@ -67,13 +68,19 @@ class _AdjointTaker(Recorder):
     def compute(self, piece: Piece) -> Mapping[str, Array | Scaled]:
         assert isinstance(piece, Adjoints)
         bounds = cast(slice, piece.region["time"])
-        here = (self.times >= bounds.start) & (self.times < bounds.stop)
-        rows = cast(Array, local(self.times[here], bounds.start))
-        adjoint = Scaled(piece.adjoint.mantissa[rows], piece.adjoint.exponent[rows][..., 0])
-        size = combine(norm(adjoint, (-1,)), 1)
-        self.norms.mantissa[here] = size.mantissa / np.sqrt(adjoint.mantissa.shape[1])
-        self.norms.exponent[here] = size.exponent
+        here = np.nonzero((self.times >= bounds.start) & (self.times < bounds.stop))
+        rows = self.times[here] - bounds.start, here[1]
+        size = norm(Scaled(piece.adjoint.mantissa[rows], piece.adjoint.exponent[rows][..., 0]), (-1,))
+        self.norms.mantissa[here], self.norms.exponent[here] = size.mantissa, size.exponent
         return {}
+
+    def over_batch(self) -> Scaled:
+        """The root of the mean square, (lag,)."""
+        there = self.times >= 0
+        total = combine(Scaled(np.where(there, self.norms.mantissa, 0), self.norms.exponent), 1)
+        count = there.sum(axis=1)
+        mean = np.divide(total.mantissa, np.sqrt(count), out=np.full(len(count), np.nan), where=count > 0)
+        return Scaled(mean, total.exponent)
 
 
 def spread_lags(steps: int) -> Array:
@@ -90,8 +97,9 @@ class Backpropagation:
         self.memory = memory
         self.lags = spread_lags(problem.steps)
         self._gradient = _GradientTaker(effective=True)
-        norms = Scaled(np.zeros(len(self.lags)), np.zeros(len(self.lags), dtype=np.int64))
-        self._adjoint = _AdjointTaker(effective=True, times=problem.steps - self.lags, norms=norms)
+        shape = len(self.lags), problem.batch
+        norms = Scaled(np.zeros(shape), np.zeros(shape, dtype=np.int64))
+        self._adjoint = _AdjointTaker(effective=True, times=np.zeros(shape, dtype=int), norms=norms)
         measured = [registry.recorder(name) for name in dynamics.measured]
         watching = [self._adjoint] if watched else []
         self.plan = Plan(problem, [self._gradient, *watching, *measured], dynamics.hooks, True)
@@ -107,14 +115,20 @@ class Backpropagation:
         NonFiniteError
             A state, a loss or a Jacobian is NaN or infinite; names the first place.
         """
+        self._adjoint.times[:] = _last_losses(setup) - self.lags[:, None]
         run = Run(setup, self.plan, self._feed, self._sink, unseen, self.memory)
         if check:
             run.check()
         run.execute()
         found: Gradient = self._gradient.kept.pop()
-        norms = self._adjoint.norms
-        sizes = Scaled(norms.mantissa.copy(), norms.exponent.copy())
-        return Passed(run.loss, run.penalty, found, sizes, run.last_state)
+        return Passed(run.loss, run.penalty, found, self._adjoint.over_batch(), run.last_state)
+
+
+def _last_losses(setup: Setup) -> Array:
+    """The last step of each sequence that has a loss; the last of all for a sequence without."""
+    assert setup.episode is not None
+    counts = setup.episode.weights != 0
+    return np.asarray(len(counts) - np.argmax(counts[::-1], axis=0))
 
 
 def unseen(stage: str, flops: float) -> None:

@@ -15,17 +15,19 @@ import xarray as xr
 from gradsim import registry
 from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink, Sink
-from gradsim.data.store import open_run
+from gradsim.data.store import CHECKPOINT, open_run
 from gradsim.engine.plan import Plan
 from gradsim.errors import DivergedError, NonFiniteError
 from gradsim.feed import Feed
 from gradsim.progress import Advance
 from gradsim.run import Run
 from gradsim.setup import Setup
+from gradsim.task import FiniteTask
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.course import PART, Course
 from gradsim.training.evaluation import Evaluation
+from gradsim.training.flat import norm
 from gradsim.training.gradients import Backpropagation, Passed, unseen
 from gradsim.training.history import History
 from gradsim.training.interrupt import interruptions
@@ -33,6 +35,9 @@ from gradsim.training.live import Live
 from gradsim.training.settings import Stopping
 from gradsim.types import Array, Params
 from gradsim.workers import Workers
+
+TEST = "test"
+"""The part of a finite task that is measured once, at the end."""
 
 Report = Callable[[Mapping[str, Any]], None]
 """Is told what happens: mappings of plain values with an "event"."""
@@ -46,6 +51,7 @@ class Training:
         course: Course,
         sink: Sink,
         *,
+        backpropagation: Backpropagation,
         threads: int,
         memory: float | None,
         folder: Path | None = None,
@@ -58,19 +64,21 @@ class Training:
         self.sink, self.folder, self.threads, self.memory = sink, folder, threads, memory
         self.checkpoint_seconds, self.advance, self.report = checkpoint_seconds, advance, report
         self.history, self.live = History(sink), live
-        self.backpropagation = Backpropagation(c.dynamics, c.problem, threads, memory, c.watched)
-        self.evaluation = None
-        if c.validation:
-            self.evaluation = Evaluation(
-                c.dynamics,
-                c.task,
-                c.streams,
-                Workers(threads).run,
-                part=PART,
-                batch=c.batches.batch,
-                sequences=c.validation.sequences,
-                stateful=c.batches.stateful,
-            )
+        self.backpropagation = backpropagation
+        self.validation = self._evaluation(PART) if c.validation else None
+
+    def _evaluation(self, part: str) -> Evaluation:
+        c = self.course
+        return Evaluation(
+            c.dynamics,
+            c.task,
+            c.streams,
+            Workers(self.threads).run,
+            part=part,
+            batch=c.batches.batch,
+            sequences=c.validation.sequences if c.validation and part == PART else None,
+            stateful=c.batches.stateful,
+        )
 
     def run(self, state: State | None) -> dict[str, Any]:
         """Do all updates that are left, and write the results; the attributes of the dataset.
@@ -116,7 +124,7 @@ class Training:
     def _update(self, state: State) -> None:
         c, update = self.course, state.update + 1
         params, readout = c.apart(state.vector)
-        with self._diverging(state):
+        with self._diverging(f"update {update}", state):
             first = c.initial_state(c.batches.batch) if c.batches.starts(update) else state.carried
             setup = c.setup(update, params, readout, first)
             passed = self.backpropagation(setup, check=update == 1)
@@ -124,12 +132,9 @@ class Training:
             norms = c.flat.norms(gradient)
             if not np.isfinite(norms).all():
                 raise NonFiniteError(self._where(setup, norms))
-        rate = c.optimizer.rate(update, c.updates)
-        change = c.optimizer.change(state.vector, gradient, state.slots, rate, update)
-        vector = state.vector + change
-        with self._diverging(state, saving=False):
-            self._refuse_non_finite(vector)
-        state.vector, state.update = vector, update
+            rate = c.optimizer.rate(update, c.updates)
+            vector, slots = self._changed(state, gradient, rate)
+        state.vector, state.slots, state.update = vector, slots, update
         state.loss, state.penalty = passed.loss, passed.penalty
         if c.batches.stateful:
             state.carried = passed.last_state.copy()
@@ -137,24 +142,53 @@ class Training:
 
     def _note(self, update: int, params: Params, passed: Passed, norms: Array, rate: float) -> None:
         before = passed.gradient.before
-        size = float(np.linalg.norm(norms)) if before is None else before
+        size = norm(norms) if before is None else before
         if self.course.watch:
             self.history.update(self.course.watch.row(update, params, passed, size, norms, rate))
-        self.advance(f"loss {passed.loss:.3g}, gradient {size:.2g}", 1.0)
+        self.advance(f"loss {passed.loss:<9.3g} gradient {size:<8.2g}", 1.0)
         self.report({"event": "update", "update": update, "loss": passed.loss, "gradient_norm": size})
+
+    def _changed(self, state: State, gradient: Array, rate: float) -> tuple[Array, dict[str, Array]]:
+        """Parameters and slots after an update; those before it stay as they are."""
+        optimizer = self.course.optimizer
+        slots = {name: slot.copy() for name, slot in state.slots.items()}
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                change = optimizer.change(state.vector, gradient, slots, rate, state.update + 1)
+                vector = state.vector + change
+        except FloatingPointError as error:
+            raise NonFiniteError(
+                f"{error} in {optimizer.name} or the parameters it makes; clip the gradient, use a smaller "
+                "learning rate or dtype='float64'"
+            ) from error
+        for name, values in self.course.flat.views(vector).items():
+            if not np.isfinite(values).all():
+                raise NonFiniteError(f"{optimizer.name} makes the parameter {name} NaN or infinite")
+        return vector, slots
 
     # NaN and infinity.
 
     @contextmanager
-    def _diverging(self, state: State, saving: bool = True) -> Iterator[None]:
-        """Say at which update something was not finite, and keep what was good."""
+    def _diverging(self, when: str, good: State | None = None) -> Iterator[None]:
+        """Say when something was not finite; what was `good` before goes into the checkpoint."""
         try:
-            yield
+            with np.errstate(all="ignore"):  # what comes of it is found, and told once
+                yield
         except NonFiniteError as error:
-            if saving:
-                self._save(state)
-            kept = f"; {self.folder} keeps the parameters before it" if self.folder else ""
-            raise DivergedError(f"update {state.update + 1}: {error}{kept}") from error
+            if good is not None:
+                self._save(good)
+            grown = self._grown(good.vector) if good is not None else ""
+            file = self.folder / CHECKPOINT if self.folder else None
+            kept = f"; the last good parameters are in {file}" if file and file.exists() else ""
+            raise DivergedError(f"{when}: {error}{grown}{kept}") from error
+
+    def _grown(self, vector: Array) -> str:
+        """The parameter that has grown most since the start."""
+        flat = self.course.flat
+        now, first = flat.norms(vector), flat.norms(self.course.start)
+        ratio = np.divide(now, first, out=np.ones_like(now), where=first > 0)
+        i = int(ratio.argmax())
+        return f"; the norm of {list(flat.shapes)[i]} is {now[i]:.3g}, {ratio[i]:.3g} times that at the start"
 
     def _where(self, setup: Setup, norms: Array) -> str:
         """The first parameter whose gradient is not finite, and the step at which that began."""
@@ -164,8 +198,9 @@ class Training:
         recorder = registry.recorder("effective_contribution_norm")
         plan = Plan(problem, [recorder], setup.hooks, True)
         sink = MemorySink(frame(problem), [v for _, v in plan.variables()])
-        with Feed(plan, sink, self.threads) as feed:
-            Run(setup, plan, feed, sink, unseen, self.memory).execute()
+        feed = Feed(plan, sink, self.threads)
+        Run(setup, plan, feed, sink, unseen, self.memory).execute()
+        feed.settle()
         sizes = sink.read("effective_contribution_norm_log10")[:, index]
         beyond = np.flatnonzero(~(sizes < np.log10(np.finfo(problem.dtype).max)))
         step = 1 + int(beyond[-1] if len(beyond) else np.nanargmax(sizes))
@@ -174,22 +209,17 @@ class Training:
             "adjoint, truncate, or use smaller weights or dtype='float64'"
         )
 
-    def _refuse_non_finite(self, vector: Array) -> None:
-        for name, values in self.course.flat.views(vector).items():
-            if not np.isfinite(values).all():
-                raise NonFiniteError(f"the parameter {name} is not finite; use a smaller learning rate")
-
     # What comes after some updates.
 
     def _after(self, state: State) -> None:
         """Probe and validate if it is time, and see whether this was the last update."""
         c = self.course
         params, readout = c.apart(state.vector)
-        with self._diverging(state):
+        with self._diverging(f"after update {state.update}"):
             if c.probe and state.update % c.probe.every == 0:
                 self._probe(state.update, state.update // c.probe.every, params, readout)
-            if self.evaluation and c.validates(state.update):
-                self._validate(state, *self.evaluation(params, readout))
+            if self.validation and c.validates(state.update):
+                self._validate(state, *self.validation(params, readout))
         if not state.ended and state.update == c.updates:
             state.ended = "after all updates"
 
@@ -239,12 +269,17 @@ class Training:
         c = self.course
         self.history.flush()
         best = c.stopping.patience is not None
-        for name, value in c.flat.views(state.best_vector if best else state.vector).items():
+        trained = state.best_vector if best else state.vector
+        for name, value in c.flat.views(trained).items():
             self.sink.put(f"trained_{name}", value)
         if state.update < c.updates:
             self.sink.shorten(c.lengths(state.update))
         found = c.attributes(state.loss, state.penalty, state.ended)
-        return {**found, "trained_update": state.best_update if best else state.update}
+        found["trained_update"] = state.best_update if best else state.update
+        if self.validation and isinstance(c.task, FiniteTask) and TEST in c.task.sequences:
+            found["test_loss"], score = self._evaluation(TEST)(*c.apart(trained))
+            found |= {} if c.task.metric is None else {"test_score": score}
+        return found
 
 
 def _verdict(stop: Stopping, state: State, loss: float, score: float) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from gradsim.allocation import keep_freed_memory
@@ -22,6 +21,7 @@ from gradsim.simulation import available_threads
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.course import Course
+from gradsim.training.gradients import Backpropagation
 from gradsim.training.live import Live
 from gradsim.training.loop import Report, Training
 from gradsim.workers import one_blas_thread
@@ -51,8 +51,12 @@ class PreparedTraining:
         live: Live | None = None,
     ) -> xr.Dataset:
         """Run it; see `train`. `live`: a figure that is drawn anew as the training goes on."""
+        c, threads = self.course, available_threads(threads)
+        if c.probe_plan:
+            c.probe_plan.refuse_beyond(memory, None)
         how = {
-            "threads": available_threads(threads),
+            "backpropagation": Backpropagation(c.dynamics, c.problem, threads, memory, c.watched),
+            "threads": threads,
             "memory": memory,
             "report": report or _silent,
             "live": live,
@@ -80,7 +84,8 @@ class PreparedTraining:
         if resume and (path / "run.json").exists():
             if not folder.reopen(allow_changed):
                 return open_run(path)
-            state = self._fitting(checkpoint.load(path), path)
+            state = self._fitting(checkpoint.load(path), folder)
+            folder.update()
         else:
             folder.create(force)
         if state is None:  # the run had not begun
@@ -113,24 +118,26 @@ class PreparedTraining:
 
         return ZarrSink(self.course.frame(), self.course.variables(), path, self.course.chunks())
 
-    def _fitting(self, state: State | None, path: Path) -> State | None:
-        """The checkpoint, if it is one of this training."""
+    def _fitting(self, state: State | None, folder: RunFolder) -> State | None:
+        """The checkpoint, if it and the data are of this training."""
         slots = set(self.course.optimizer.slots)
         if state is not None and (state.vector.shape != self.course.start.shape or set(state.slots) != slots):
             raise StoreError(
-                f"the checkpoint in {path} has {len(state.vector)} parameters and the slots "
+                f"the checkpoint in {folder.path} has {len(state.vector)} parameters and the slots "
                 f"{sorted(state.slots)}, where this training has {len(self.course.start)} and "
                 f"{sorted(slots)}; give the cell, task and optimizer that it was begun with"
             )
+        if state is not None and not state.ended:
+            self._zarr_sink(folder.partial).refuse_other()
         return state
 
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each variable, before compression."""
+        frame = self.course.frame()
+        return {v.name: v.bytes_in(frame.sizes, frame.dtype) for v in self.course.variables()}
+
     def _refuse_full_disk(self, path: Path) -> None:
-        sizes = self.course.frame().sizes
-        found = {
-            v.name: int(np.prod([sizes[d] for d in v.dims], dtype=np.int64))
-            * np.dtype(v.dtype or self.course.dynamics.dtype).itemsize
-            for v in self.course.variables()
-        }
+        found = self.sizes()
         free, total = shutil.disk_usage(nearest_folder(path)).free, sum(found.values())
         if total > free:
             top = max(found, key=lambda name: found[name])

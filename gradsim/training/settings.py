@@ -53,7 +53,8 @@ class Validation(Plugin):
     """Loss and score on sequences that are not trained on, before the first and every so many updates.
 
     A finite task has them in its part "validation", of which the first `sequences` are taken, or all
-    if None; of other tasks that many are drawn once, 1000 if None.
+    if None; of other tasks that many are drawn once, 1000 if None. What a finite task has in a part "test"
+    is measured once, with the trained parameters: attributes `test_loss` and `test_score`.
     """
 
     name = "validate"

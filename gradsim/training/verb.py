@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from gradsim.arguments import Seed, Streams, checked_params, chosen_recorders, f
 from gradsim.cell import Cell
 from gradsim.data import schema
 from gradsim.data.code import fingerprints
-from gradsim.data.store import read_record
+from gradsim.data.store import CHECKPOINT, read_record
 from gradsim.errors import InputError, StoreError, UnknownNameError
 from gradsim.mitigation import Mitigation
 from gradsim.optimizer import Optimizer
@@ -168,8 +170,10 @@ def prepare_training(
     _of_kind("optimizer", optimizer, Optimizer)
     kind, streams, hooks = float_dtype(dtype), Streams(rng), registry.RunHooks(mitigations)
     prepared = prepared_cell(cell, hooks)
-    if batch < 1:
-        raise InputError(f"batch should be 1 or more (got {batch})")
+    batch = _counted("batch", batch)
+    updates, epochs = (
+        _counted(n, v) if v is not None else v for n, v in (("updates", updates), ("epochs", epochs))
+    )
     batches = Batches(task, batch, streams, stateful)
     probe, validation = setting(Probe, record), setting(Validation, validate)
     stopping = setting(Stopping, stop) or Stopping()
@@ -213,7 +217,7 @@ def prepare_training(
         record=[r.full_name for r in recorders],
         seed=streams.description,
     )
-    code = fingerprints([cell, task, optimizer, *mitigations])
+    code = fingerprints([cell, task, optimizer, *mitigations, *recorders])
     course.provenance.update({**provenance, "training": settings, "code": code})
     return PreparedTraining(course)
 
@@ -266,7 +270,7 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
             registry.rebuild("tasks", configuration["task"]),
             optimizer=registry.rebuild("optimizers", settings["optimizer"]),
             mitigations=[registry.rebuild("mitigations", m) for m in configuration["mitigations"]],
-            rng=np.random.SeedSequence(int(seed["entropy"]), spawn_key=seed["spawn_key"]),
+            rng=np.random.SeedSequence(ast.literal_eval(seed["entropy"]), spawn_key=seed["spawn_key"]),
             dtype=configuration["dtype"],
             **{key: settings[key] for key in _PLAIN},
         )
@@ -275,6 +279,11 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
             f"{path} cannot be built again from its run.json: {error}. If it was made by a script, run the "
             "script again with resume=True"
         ) from error
+    if settings["given_params"] and record["status"] != "complete" and not (Path(path) / CHECKPOINT).exists():
+        raise StoreError(
+            f"{path} has no checkpoint yet, nor the parameters that its training was to start from; run the "
+            "script that made it again with resume=True"
+        )
     prepared.course.provenance["training"]["given_params"] = settings["given_params"]
     return prepared
 
@@ -287,13 +296,16 @@ def _settled(given: Plugin | None) -> dict[str, Any] | None:
     return None if given is None else given.parameters
 
 
+def _counted(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name} should be an int, 1 or more (got {value!r})")
+    return int(value)
+
+
 def _update_count(updates: int | None, epochs: int | None, batches: Batches) -> int:
     if (updates is None) == (epochs is None):
         raise InputError("give updates or epochs: exactly one of the two")
-    for name, value in (("updates", updates), ("epochs", epochs)):
-        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
-            raise InputError(f"{name} should be an int, 1 or more (got {value!r})")
-    return int(updates) if updates is not None else batches.updates(int(epochs or 0))
+    return updates if updates is not None else batches.updates(epochs or 0)
 
 
 def _check_stopping(task: Task, validation: Validation | None, stopping: Stopping) -> None:
@@ -306,7 +318,8 @@ def _check_stopping(task: Task, validation: Validation | None, stopping: Stoppin
         raise InputError(f"stop: the task {task.name} has no score; use loss_below instead of score_above")
     if validation and isinstance(task, FiniteTask) and PART not in task.sequences:
         raise InputError(
-            f"validate: the task {task.name} has no part {PART!r}; its parts are {', '.join(task.sequences)}"
+            f"validate: the task {task.name} has no part {PART!r}, only {', '.join(task.sequences)}; "
+            f"leave it out, or let the task keep sequences for it (see `gradsim show {task.name}`)"
         )
 
 

@@ -105,9 +105,11 @@ def weight_blocks(cell: Cell, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
 def horizon(log10: Array, lags: Array) -> float:
     """The lag from which on sizes stay below 1 % of that at lag 0; NaN if they never do.
 
-    Between two lags the logarithm is taken for linear.
+    Between two lags the logarithm is taken for linear. Lags of size NaN are beyond all sequences.
     """
-    if not math.isfinite(log10[0]):
+    there = ~np.isnan(log10)
+    log10, lags = log10[there], lags[there]
+    if not len(log10) or not math.isfinite(log10[0]):
         return math.nan
     above = np.flatnonzero(~(log10 - log10[0] < _THRESHOLD))
     if above[-1] == len(lags) - 1:

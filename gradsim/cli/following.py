@@ -1,0 +1,53 @@
+"""A training on its way into its folder, with what is shown of it meanwhile and in the end."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradsim.cli.events import Events
+from gradsim.cli.training_figures import draw
+from gradsim.cli.training_summary import result
+from gradsim.data.store import open_run
+from gradsim.errors import DivergedError
+from gradsim.training.live import Live
+from gradsim.training.prepared import PreparedTraining
+
+if TYPE_CHECKING:
+    from xarray import Dataset
+
+
+def follow(
+    run: str, training: PreparedTraining, folder: Path, *, as_json: bool, live: float | None, **how: Any
+) -> Dataset:
+    """Run a training into its folder and draw it; `how`: as `PreparedTraining.run` takes it.
+
+    Raises
+    ------
+    DivergedError
+        NaN or infinity appeared; what there was before is drawn.
+    KeyboardInterrupt
+        Says how to go on.
+    """
+    events = Events(run) if as_json else None
+    figure = Live(folder / "live", live) if live else None
+    try:
+        if events:
+            sizes = {"updates": training.course.updates, "parameters": training.course.flat.size}
+            events({"event": "start", "folder": str(folder), **sizes})
+        ds = training.run(folder, report=events, live=figure, **how)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"To go on: gradsim resume {folder}") from None
+    except DivergedError as error:
+        attributes = training.course.attributes(math.nan, math.nan, "diverged")
+        draw(folder, open_run(folder, allow_incomplete=True).assign_attrs(attributes))
+        if events:
+            events.end("diverged", {"message": str(error), "folder": str(folder)})
+        raise
+    draw(folder, ds)
+    if figure:
+        figure.draw(lambda: ds)
+    if events:
+        events.end("end", {**result(ds), "folder": str(folder)})
+    return ds

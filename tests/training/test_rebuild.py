@@ -1,0 +1,95 @@
+"""Going on with a training that is known from its folder alone, or from a script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from byhand import identical, start
+from interrupting import SETTING, gone_on, interrupted
+from small import Noisy, Stream
+
+import gradsim
+from gradsim import Pairs, Schedule
+from gradsim.data import code
+from gradsim.errors import ChangedRunError, StoreError, UnknownNameError
+from gradsim.training.settings import Probe, Stopping, Validation
+from gradsim.training.verb import resume, train
+from gradsim_cells import LSTM, Elman
+from gradsim_mitigations import ClipNorm, Truncate
+from gradsim_optimizers import SGD, Adam
+from gradsim_schedules import Warmup
+from gradsim_tasks import Adding
+
+RICH = {
+    "optimizer": Adam(0.05, schedule=Warmup(length=3)),
+    "updates": 5,
+    "batch": 2,
+    "mitigations": [Truncate(5, 10), ClipNorm(0.5)],
+    "record": Probe(every=2, recorders=("product_norm", "lyapunov"), batch=2, pairs=Pairs(lags=(0, 3, 7))),
+    "validate": Validation(every=2, sequences=6),
+    "stop": Stopping(loss_below=1e-9),
+    "rng": np.random.SeedSequence([4, 5], spawn_key=(6,)),
+    "dtype": "float32",
+}
+
+
+@pytest.mark.filterwarnings("ignore::gradsim.errors.OutOfRangeWarning")
+def test_everything_is_built_again_from_the_folder(tmp_path):
+    interrupted(tmp_path / "run", LSTM(2, 3), Adding(length=20), at=3, **RICH)
+    ds = resume(tmp_path / "run")
+    assert identical(ds, train(LSTM(2, 3), Adding(length=20), **RICH))
+    assert identical(resume(tmp_path / "run"), ds)
+
+
+def test_given_parameters_are_in_the_checkpoint(tmp_path):
+    cell, task = Elman(2, 3), Adding(length=20)
+    setting = {"optimizer": SGD(0.1), "updates": 4, "batch": 2, "params": start(cell, task), "validate": None}
+    interrupted(tmp_path / "run", cell, task, at=2, **setting)
+    assert identical(resume(tmp_path / "run"), train(cell, task, **setting))
+    resume(tmp_path / "run")
+    interrupted(tmp_path / "lost", cell, task, at=2, **setting)
+    (tmp_path / "lost" / "checkpoint.npz").unlink()
+    with pytest.raises(StoreError, match="run the script that made it again with resume=True"):
+        resume(tmp_path / "lost")
+
+
+def test_a_cell_of_a_script_is_named(tmp_path):
+    interrupted(tmp_path / "run", Noisy(), Stream(), at=2)
+    with pytest.raises(UnknownNameError, match=r"'noisy'.*run the script again with resume=True"):
+        resume(tmp_path / "run")
+
+
+def test_a_cell_of_a_script_that_has_changed_is_noticed(tmp_path, monkeypatch):
+    interrupted(tmp_path / "run", Noisy(), Stream(), at=2)
+    source = code._source
+    monkeypatch.setattr(code, "_source", lambda cls: "new" if cls is Noisy else source(cls))
+    with pytest.raises(
+        ChangedRunError, match=r"differently:\n  code\.small\.Noisy: '\w+' is now 'new'\ngo on"
+    ):
+        train(Noisy(), Stream(), **SETTING, store=tmp_path / "run", resume=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Half(Schedule):
+    name = "half"
+
+    def factor(self, update, updates):
+        return 0.5
+
+
+def test_a_schedule_of_a_script_that_has_changed_is_noticed(tmp_path, monkeypatch):
+    optimizer = Adam(0.1, schedule=Half())
+    interrupted(tmp_path / "run", optimizer=optimizer)
+    monkeypatch.setattr(code, "_source", lambda cls: "new")
+    with pytest.raises(ChangedRunError, match=r"code\.test_rebuild\.Half: '\w+' is now 'new'"):
+        gone_on(tmp_path / "run", optimizer=optimizer)
+
+
+def test_a_simulation_is_no_training(tmp_path):
+    gradsim.simulate(Elman(2, 3), np.ones((4, 1, 2)), store=tmp_path / "run")
+    with pytest.raises(StoreError, match="holds a simulation, not a training"):
+        resume(tmp_path / "run")
+    with pytest.raises(StoreError, match=r"has no run\.json"):
+        resume(tmp_path)
