@@ -11,6 +11,7 @@ from gradsim.errors import NonFiniteError, PluginError
 from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty
 from gradsim.recorder import Gradient
 from gradsim.registry import RunHooks
+from gradsim.scaled import euclidean
 from gradsim.types import Array, Params
 
 
@@ -108,4 +109,4 @@ class Mitigated:
 
 
 def _norm(gradient: Params) -> float:
-    return float(np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in gradient.values())))
+    return euclidean(np.array([euclidean(g) for g in gradient.values()]))

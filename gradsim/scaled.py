@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,3 +93,18 @@ def combine(parts: Scaled, axis: int) -> Scaled:
         shifted = np.ldexp(parts.mantissa, np.where(parts.mantissa > 0, down, 0))
         total = np.sqrt(np.sum(shifted * shifted, axis=axis))
     return Scaled(total, np.where(total > 0, top, 0))
+
+
+_LEAST_SQUARE = 1e-280
+"""Squares below this may have lost digits."""
+
+
+def euclidean(x: Array) -> float:
+    """The Euclidean norm of an array, also where squares leave the range; NaN or inf if it has any."""
+    wide = x.ravel().astype(np.float64, copy=False)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        square = float(wide @ wide)
+    if _LEAST_SQUARE < square < np.inf:
+        return math.sqrt(square)
+    top = float(np.abs(wide).max(initial=0.0))
+    return top * float(np.linalg.norm(wide / top)) if 0 < top < np.inf else top

@@ -8,10 +8,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from gradsim.scaled import euclidean
 from gradsim.types import Array, Params
-
-_SMALL = 1e-280
-"""Squares below this may have lost digits."""
 
 
 class Flat:
@@ -40,15 +38,4 @@ class Flat:
 
     def norms(self, vector: Array) -> Array:
         """The Euclidean norm of each parameter, float64, shape (param,)."""
-        wide = vector.astype(np.float64)
-        return np.array([norm(wide[part]) for part in self.slices.values()])
-
-
-def norm(x: Array) -> float:
-    """The Euclidean norm of a float64 vector, also where squares leave the range; NaN or inf as in it."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        square = float(x @ x)
-    if math.isfinite(square) and square > _SMALL:
-        return math.sqrt(square)
-    top = float(np.abs(x).max(initial=0.0))
-    return top * float(np.linalg.norm(x / top)) if top > 0 and math.isfinite(top) else top
+        return np.array([euclidean(vector[part]) for part in self.slices.values()])

@@ -21,13 +21,13 @@ from gradsim.errors import DivergedError, NonFiniteError
 from gradsim.feed import Feed
 from gradsim.progress import Advance
 from gradsim.run import Run
+from gradsim.scaled import euclidean
 from gradsim.setup import Setup
 from gradsim.task import FiniteTask
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.course import PART, Course
 from gradsim.training.evaluation import Evaluation
-from gradsim.training.flat import norm
 from gradsim.training.gradients import Backpropagation, Passed, unseen
 from gradsim.training.history import History
 from gradsim.training.interrupt import interruptions
@@ -142,7 +142,7 @@ class Training:
 
     def _note(self, update: int, params: Params, passed: Passed, norms: Array, rate: float) -> None:
         before = passed.gradient.before
-        size = norm(norms) if before is None else before
+        size = euclidean(norms) if before is None else before
         if self.course.watch:
             self.history.update(self.course.watch.row(update, params, passed, size, norms, rate))
         self.advance(f"loss {passed.loss:<9.3g} gradient {size:<8.2g}", 1.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Mitigation, hookimpl
+from gradsim.scaled import euclidean
 from gradsim.types import PositiveFloat
 
 
@@ -27,7 +28,7 @@ class ClipNorm(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_backward(self):
         gradient = yield
-        norm = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in gradient.values()))
+        norm = euclidean(np.array([euclidean(g) for g in gradient.values()]))
         if norm <= self.max_norm:
             return gradient
         return {n: (g * (self.max_norm / norm)).astype(g.dtype) for n, g in gradient.items()}

@@ -10,6 +10,7 @@ from helpers import numerical_gradient
 
 import gradsim
 from gradsim.cell import dense_blocks
+from gradsim.effective import Mitigated
 from gradsim.errors import InputError, UnknownNameError
 from gradsim.mitigation import Pass, Penalty
 from gradsim.registry import RunHooks
@@ -253,3 +254,14 @@ def test_penalties_add_up():
     assert list(total.gradient["b"]) == [1]
     assert list(total.state_gradient) == [1, 1, 1]
     assert (b + b).state_gradient is None
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_a_gradient_whose_squares_leave_the_range_is_clipped_as_others_are(size):
+    direction = {"W": np.array([[3.0, 0.0]]), "b": np.array([4.0])}
+    hooks = RunHooks([ClipNorm(max_norm=size)])
+    run = Pass(Linear(1, 1), {}, *[np.zeros((2, 1, 1))] * 2, {})
+    clipped = Mitigated(hooks, run, {}).gradient({n: size * g for n, g in direction.items()})
+    assert clipped.before == pytest.approx(5 * size)
+    assert clipped.factor == pytest.approx(1 / 5)
+    np.testing.assert_allclose(clipped.values["b"], 0.8 * size, rtol=1e-12)

@@ -149,5 +149,5 @@ def test_a_finite_task_without_a_part_for_validation_is_named():
     class Unvalidated(Labelled):
         sequences = {"train": 7}  # noqa: RUF012
 
-    with pytest.raises(InputError, match="labelled has no part 'validation'; its parts are train"):
+    with pytest.raises(InputError, match="labelled has no part 'validation', only train"):
         train(Elman(2, 2), Unvalidated(), updates=2, **SETTING, validate={"every": 1})
