@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from gradsim.recorder import Recorder, Variable
     from gradsim.simulation import prepare, simulate
     from gradsim.task import Baseline, Episode, FiniteTask, Task, accuracy, cross_entropy, squared_error
+    from gradsim.training.resuming import resume
     from gradsim.training.settings import Probe, Stopping, Validation
     from gradsim.training.trained import trained_params
-    from gradsim.training.verb import prepare_training, resume, train
+    from gradsim.training.verb import prepare_training, train
 
 hookimpl = pluggy.HookimplMarker("gradsim")
 
@@ -44,7 +45,8 @@ _WHERE = {
     ),
     "gradsim.training.settings": ("Probe", "Stopping", "Validation"),
     "gradsim.training.trained": ("trained_params",),
-    "gradsim.training.verb": ("prepare_training", "resume", "train"),
+    "gradsim.training.resuming": ("resume",),
+    "gradsim.training.verb": ("prepare_training", "train"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -14,6 +14,7 @@ from gradsim.engine.loss import READOUT, init_readout
 from gradsim.engine.streams import FROM_JACOBIANS
 from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, unknown
 from gradsim.recorder import Recorder
+from gradsim.run_hooks import RunHooks
 from gradsim.task import Episode, Task
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
 
@@ -97,7 +98,7 @@ def _numbers(name: str, value: ArrayLike, dtype: np.dtype) -> Array:
     return converted
 
 
-def prepared_cell(cell: Cell, hooks: registry.RunHooks) -> Cell:
+def prepared_cell(cell: Cell, hooks: RunHooks) -> Cell:
     """The cell as the mitigations change it."""
     if not isinstance(cell, Cell):
         call = "; call the class" if isinstance(cell, type) else ""
@@ -164,7 +165,7 @@ def checked_params(
     cell: Cell,
     task: Task | None,
     given: Mapping[str, ArrayLike] | None,
-    hooks: registry.RunHooks,
+    hooks: RunHooks,
     streams: Streams,
     dtype: np.dtype,
 ) -> tuple[Params, Params]:
@@ -240,7 +241,7 @@ def as_dtype(data: StepData, dtype: np.dtype) -> StepData:
 
 
 def chosen_recorders(
-    record: Sequence[str | Recorder], measured: Sequence[str], hooks: registry.RunHooks
+    record: Sequence[str | Recorder], measured: Sequence[str], hooks: RunHooks
 ) -> list[Recorder]:
     """The recorders that were asked for, and those whose results the mitigations read."""
     if isinstance(record, str) or not record:

@@ -10,7 +10,7 @@ import numpy as np
 from gradsim.errors import NonFiniteError, PluginError
 from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty
 from gradsim.recorder import Gradient
-from gradsim.registry import RunHooks
+from gradsim.run_hooks import RunHooks
 from gradsim.scaled import euclidean
 from gradsim.types import Array, Params
 

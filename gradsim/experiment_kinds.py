@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gradsim import registry
 from gradsim.cell import Cell
 from gradsim.errors import GradsimError
 from gradsim.experiment_draft import ONE_OF, Draft
@@ -16,6 +15,7 @@ from gradsim.experiment_keys import RunKeys, SimulationKeys, TrainingKeys
 from gradsim.mitigation import Mitigation
 from gradsim.optimizer import Optimizer
 from gradsim.problem import Pairs
+from gradsim.run_hooks import RunHooks
 from gradsim.simulation import Simulation, prepare
 from gradsim.task import FiniteTask, Task
 from gradsim.training.prepared import PreparedTraining
@@ -104,7 +104,7 @@ class SimulationExperiment(Experiment):
 
 def default_record(mitigations: Sequence[Mitigation]) -> list[str]:
     """What an experiment records unless it says otherwise: raw, and effective where that may differ."""
-    used = registry.RunHooks(mitigations).used
+    used = RunHooks(mitigations).used
     found = list(RECORD)
     if used & {"gradsim_backward_jacobian", "gradsim_backward_step", "gradsim_penalty", "gradsim_backward"}:
         found += [f"effective_{n}" for n in ("adjoint", "adjoint_norm", "gradient_norm")]

@@ -11,7 +11,7 @@ import numpy as np
 from gradsim.arguments import Streams, as_dtype, checked_step_data
 from gradsim.cell import Cell
 from gradsim.mitigation import Draws, Mitigation
-from gradsim.registry import RunHooks
+from gradsim.run_hooks import RunHooks
 from gradsim.task import Episode, Task
 from gradsim.types import Array, Params, StepData
 

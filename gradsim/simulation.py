@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike
 
-from gradsim import registry
 from gradsim.allocation import keep_freed_memory
 from gradsim.arguments import (
     Seed,
@@ -38,6 +37,7 @@ from gradsim.progress import Advance
 from gradsim.progress import progress as show_progress
 from gradsim.recorder import Recorder, Variable
 from gradsim.run import Run
+from gradsim.run_hooks import RunHooks
 from gradsim.setup import Dynamics, Setup
 from gradsim.task import Task
 from gradsim.workers import one_blas_thread
@@ -217,7 +217,7 @@ def prepare(
     """Check all arguments of a run and plan it, without running it; see `simulate`."""
     kind = float_dtype(dtype)
     streams = Streams(rng)
-    hooks = registry.RunHooks(mitigations)
+    hooks = RunHooks(mitigations)
     prepared = prepared_cell(cell, hooks)
     x, episode = checked_inputs(prepared, inputs, task, batch, streams.generator("task"), kind)
     steps, size = x.shape[:2]

@@ -6,8 +6,8 @@ import inspect
 
 import pytest
 
-from gradsim import hookspecs, registry
-from gradsim.registry import RUN_HOOKS, Core
+from gradsim import hookspecs, registry, run_hooks
+from gradsim.run_hooks import RUN_HOOKS, Core
 
 SPECS = {n: f for n, f in vars(hookspecs).items() if n.startswith("gradsim_")}
 
@@ -39,9 +39,9 @@ def test_a_hook_that_nobody_implements_is_not_called(monkeypatch):
     from gradsim_cells import Elman
 
     called = []
-    call = registry.RunHooks.__call__
+    call = run_hooks.RunHooks.__call__
     monkeypatch.setattr(
-        registry.RunHooks, "__call__", lambda self, hook, **a: called.append(hook) or call(self, hook, **a)
+        run_hooks.RunHooks, "__call__", lambda self, hook, **a: called.append(hook) or call(self, hook, **a)
     )
     record = ["effective_gradient", "effective_product_norm"]
     gradsim.simulate(Elman(1, 2), np.ones((9, 1, 1)), record=record)

@@ -29,7 +29,7 @@ def command(folder: Path, as_json: bool, **how: Any) -> None:
     from gradsim.cli.following import follow
     from gradsim.cli.training_summary import summarise
     from gradsim.data.store import read_record
-    from gradsim.training.verb import rebuilt
+    from gradsim.training.resuming import rebuilt
 
     record = read_record(folder)
     training = rebuilt(record, folder)

@@ -18,7 +18,7 @@ from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS, PRODUCTS
 from gradsim.errors import BudgetError
 from gradsim.problem import Problem
 from gradsim.recorder import LossRows, ProductNorms, Products, Recorder, Variable
-from gradsim.registry import RUN_HOOKS, RunHooks
+from gradsim.run_hooks import RUN_HOOKS, RunHooks
 
 _TAPE_BYTES = 64 * 2**20
 """Steps beyond this are taken again on the way back, unless a budget is given."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradsim.cell import dense_blocks
 from gradsim.mitigation import Mitigation, Pass
-from gradsim.registry import hookimpl
+from gradsim.run_hooks import hookimpl
 from gradsim.testing import differences
 from gradsim.testing.kit import Checks, no_global_randomness, same
 from gradsim.testing.mitigation_bench import RAW, MitigationBench, Seen, finite, step_jacobian

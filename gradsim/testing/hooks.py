@@ -12,7 +12,7 @@ import numpy as np
 from gradsim.cell import Cell
 from gradsim.errors import GradsimError, PluginError
 from gradsim.mitigation import BackwardJacobian, Mitigation, Penalty
-from gradsim.registry import RUN_HOOKS, RunHooks, hookimpl
+from gradsim.run_hooks import RUN_HOOKS, RunHooks, hookimpl
 from gradsim.testing import cells
 from gradsim.testing.kit import Checks, label, names, no_global_randomness, same
 from gradsim.testing.mitigation_bench import ARGUMENTS, MitigationBench, finite, numbers

@@ -14,7 +14,7 @@ from gradsim import hookspecs
 from gradsim.cell import Cell
 from gradsim.mitigation import Mitigation, Pass
 from gradsim.recorder import Adjoints, Contributions, Forward, Gradient, Jacobians, LossRows, Products
-from gradsim.registry import RUN_HOOKS, RunHooks, hookimpl
+from gradsim.run_hooks import RUN_HOOKS, RunHooks, hookimpl
 from gradsim.simulation import prepare
 from gradsim.task import Task
 from gradsim.testing.cell_bench import CellBench, Place

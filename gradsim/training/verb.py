@@ -1,28 +1,25 @@
-"""The verbs `train` and `resume`."""
+"""The verb: train a cell, and record how gradients travel through time meanwhile."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike
 
-from gradsim import registry
 from gradsim.arguments import Seed, Streams, checked_params, chosen_recorders, float_dtype, prepared_cell
 from gradsim.cell import Cell
 from gradsim.data import schema
 from gradsim.data.code import fingerprints
-from gradsim.data.store import CHECKPOINT, read_record
-from gradsim.errors import InputError, StoreError, UnknownNameError
+from gradsim.errors import InputError
 from gradsim.mitigation import Mitigation
 from gradsim.optimizer import Optimizer
 from gradsim.plugin import Plugin
+from gradsim.run_hooks import RunHooks
 from gradsim.setup import Dynamics
 from gradsim.task import FiniteTask, Task
 from gradsim.training.batches import Batches
@@ -168,7 +165,7 @@ def prepare_training(
     """Check all arguments of a training, without starting it; see `train`."""
     _of_kind("task", task, Task)
     _of_kind("optimizer", optimizer, Optimizer)
-    kind, streams, hooks = float_dtype(dtype), Streams(rng), registry.RunHooks(mitigations)
+    kind, streams, hooks = float_dtype(dtype), Streams(rng), RunHooks(mitigations)
     prepared = prepared_cell(cell, hooks)
     batch = _counted("batch", batch)
     updates, epochs = (
@@ -220,75 +217,6 @@ def prepare_training(
     code = fingerprints([cell, task, optimizer, *mitigations, *recorders])
     course.provenance.update({**provenance, "training": settings, "code": code})
     return PreparedTraining(course)
-
-
-def resume(
-    path: str | os.PathLike[str],
-    *,
-    allow_changed: bool = False,
-    checkpoint_seconds: float = 30.0,
-    threads: int | None = None,
-    memory: float | None = None,
-    progress: bool | None = None,
-    report: Report | None = None,
-) -> xr.Dataset:
-    """Go on with the training in a run folder; arguments as in `train`.
-
-    Cell, task, optimizer and mitigations are built again from what the folder says of them. Where they
-    come from a script, run the script again, with ``train(..., store=path, resume=True)``.
-
-    Raises
-    ------
-    StoreError
-        There is no training in the folder.
-    ChangedRunError
-        The code has changed since it began.
-    """
-    prepared = rebuilt(read_record(path), path)
-    return prepared.run(
-        path,
-        resume=True,
-        allow_changed=allow_changed,
-        checkpoint_seconds=checkpoint_seconds,
-        threads=threads,
-        memory=memory,
-        progress=progress,
-        report=report,
-    )
-
-
-def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> PreparedTraining:
-    """The training that a run folder describes."""
-    configuration = record["configuration"]
-    settings = configuration.get("training")
-    if settings is None:
-        raise StoreError(f"{path} holds a simulation, not a training; there is nothing to go on with")
-    seed = configuration["seed"]
-    try:
-        prepared = prepare_training(
-            registry.rebuild("cells", configuration["cell"]),
-            registry.rebuild("tasks", configuration["task"]),
-            optimizer=registry.rebuild("optimizers", settings["optimizer"]),
-            mitigations=[registry.rebuild("mitigations", m) for m in configuration["mitigations"]],
-            rng=np.random.SeedSequence(ast.literal_eval(seed["entropy"]), spawn_key=seed["spawn_key"]),
-            dtype=configuration["dtype"],
-            **{key: settings[key] for key in _PLAIN},
-        )
-    except (UnknownNameError, InputError) as error:
-        raise type(error)(
-            f"{path} cannot be built again from its run.json: {error}. If it was made by a script, run the "
-            "script again with resume=True"
-        ) from error
-    if settings["given_params"] and record["status"] != "complete" and not (Path(path) / CHECKPOINT).exists():
-        raise StoreError(
-            f"{path} has no checkpoint yet, nor the parameters that its training was to start from; run the "
-            "script that made it again with resume=True"
-        )
-    prepared.course.provenance["training"]["given_params"] = settings["given_params"]
-    return prepared
-
-
-_PLAIN = ("updates", "epochs", "batch", "stateful", "watch", "record", "validate", "stop")
 
 
 def _settled(given: Plugin | None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from gradsim.cell import dense_blocks
 from gradsim.effective import Mitigated
 from gradsim.errors import InputError, UnknownNameError
 from gradsim.mitigation import Pass, Penalty
-from gradsim.registry import RunHooks
+from gradsim.run_hooks import RunHooks
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import (
     ClipAdjoint,

@@ -14,8 +14,9 @@ import gradsim
 from gradsim import Pairs, Schedule
 from gradsim.data import code
 from gradsim.errors import ChangedRunError, StoreError, UnknownNameError
+from gradsim.training.resuming import resume
 from gradsim.training.settings import Probe, Stopping, Validation
-from gradsim.training.verb import resume, train
+from gradsim.training.verb import train
 from gradsim_cells import LSTM, Elman
 from gradsim_mitigations import ClipNorm, Truncate
 from gradsim_optimizers import SGD, Adam

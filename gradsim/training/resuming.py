@@ -1,0 +1,88 @@
+"""Trainings that go on where they stopped, from what their run folder says of them."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gradsim import registry
+from gradsim.data.store import CHECKPOINT, read_record
+from gradsim.errors import InputError, StoreError, UnknownNameError
+from gradsim.training.loop import Report
+from gradsim.training.prepared import PreparedTraining
+from gradsim.training.verb import prepare_training
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    allow_changed: bool = False,
+    checkpoint_seconds: float = 30.0,
+    threads: int | None = None,
+    memory: float | None = None,
+    progress: bool | None = None,
+    report: Report | None = None,
+) -> xr.Dataset:
+    """Go on with the training in a run folder; arguments as in `train`.
+
+    Cell, task, optimizer and mitigations are built again from what the folder says of them. Where they
+    come from a script, run the script again, with ``train(..., store=path, resume=True)``.
+
+    Raises
+    ------
+    StoreError
+        There is no training in the folder.
+    ChangedRunError
+        The code has changed since it began.
+    """
+    prepared = rebuilt(read_record(path), path)
+    return prepared.run(
+        path,
+        resume=True,
+        allow_changed=allow_changed,
+        checkpoint_seconds=checkpoint_seconds,
+        threads=threads,
+        memory=memory,
+        progress=progress,
+        report=report,
+    )
+
+
+def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> PreparedTraining:
+    """The training that a run folder describes."""
+    configuration = record["configuration"]
+    settings = configuration.get("training")
+    if settings is None:
+        raise StoreError(f"{path} holds a simulation, not a training; there is nothing to go on with")
+    seed = configuration["seed"]
+    try:
+        prepared = prepare_training(
+            registry.rebuild("cells", configuration["cell"]),
+            registry.rebuild("tasks", configuration["task"]),
+            optimizer=registry.rebuild("optimizers", settings["optimizer"]),
+            mitigations=[registry.rebuild("mitigations", m) for m in configuration["mitigations"]],
+            rng=np.random.SeedSequence(ast.literal_eval(seed["entropy"]), spawn_key=seed["spawn_key"]),
+            dtype=configuration["dtype"],
+            **{key: settings[key] for key in _PLAIN},
+        )
+    except (UnknownNameError, InputError) as error:
+        raise type(error)(
+            f"{path} cannot be built again from its run.json: {error}. If it was made by a script, run the "
+            "script again with resume=True"
+        ) from error
+    if settings["given_params"] and record["status"] != "complete" and not (Path(path) / CHECKPOINT).exists():
+        raise StoreError(
+            f"{path} has no checkpoint yet, nor the parameters that its training was to start from; run the "
+            "script that made it again with resume=True"
+        )
+    prepared.course.provenance["training"]["given_params"] = settings["given_params"]
+    return prepared
+
+
+_PLAIN = ("updates", "epochs", "batch", "stateful", "watch", "record", "validate", "stop")
