@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import active_children, get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
@@ -13,13 +16,21 @@ import zarr
 from matplotlib.figure import Figure
 
 from gradsim import plot as plots
+from gradsim.simulation import available_threads
 
 Data = Mapping[str, xr.Dataset]
 """What a figure shows: datasets by name."""
 
+Job, Found = TypeVar("Job"), TypeVar("Found")
 
-def run(script: str, compute: Callable[[bool], Data], draw: Callable[[Data], Figure]) -> None:
-    """Compute, then write <stem>.png, <stem>.svg and <stem>.zarr.zip."""
+
+def run(
+    script: str,
+    compute: Callable[[bool], Data],
+    draw: Callable[[Data], Figure],
+    table: Callable[[Data], str] | None = None,
+) -> None:
+    """Compute, then write <stem>.png, <stem>.svg and <stem>.zarr.zip; and print a table if there is one."""
     here = Path(script).resolve()
     parser = argparse.ArgumentParser(description=f"Make the figure {here.stem} and its data.")
     parser.add_argument("--quick", action="store_true", help="a smaller size, for a look or a test")
@@ -32,6 +43,21 @@ def run(script: str, compute: Callable[[bool], Data], draw: Callable[[Data], Fig
         print(path)
     if not options.redraw:
         print(write(data, stem))
+    if table:
+        print(table(data))
+
+
+def in_processes(function: Callable[[Job], Found], jobs: Sequence[Job]) -> Iterator[Found]:
+    """What a function finds in each job, in their order, by a process for each core; says what is done."""
+    with ProcessPoolExecutor(available_threads(None), get_context("spawn")) as pool:
+        try:
+            for i, (job, found) in enumerate(zip(jobs, pool.map(function, jobs), strict=True), 1):
+                print(f"{i}/{len(jobs)}  {job}", flush=True)
+                yield found
+        except BaseException:  # after Ctrl-C, too, nothing more is begun
+            for process in active_children():
+                process.kill()
+            raise
 
 
 def write(data: Data, stem: Path) -> Path:

@@ -13,7 +13,10 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
+import gradsim
 from gradsim import plot
+from gradsim_cells import LSTM
+from gradsim_mitigations import Truncate
 
 STUDIES = Path(__file__).parents[1] / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.py") if path.stem != "running")
@@ -160,3 +163,53 @@ def test_the_temporal_order_starts_as_published(modules):
     params = study._start(study.Job("none", 20, 0))
     assert ((params["W"] != 0).sum(axis=1) == 15).all()
     assert np.abs(np.linalg.eigvals(params["W"])).max() == pytest.approx(0.95)
+
+
+def test_the_adding_problem_by_cell_and_with_the_gradient_cut(modules, computed):
+    study, data = modules["adding_problem"], computed["adding_problem"]
+    assert set(data) == {*study.CELLS, study.CUT}
+    assert pytest.approx(1 / 6) == study.MEAN
+    assert 0 < float(data[study.LSTM_64]["horizon"].min()) <= study.TASK.length
+    assert (data[study.CUT]["horizon"] <= study.WINDOWS[0]).all()
+    assert all(label in study.table(data) for label in data)
+
+
+def test_cutting_the_gradient_is_truncating_it(modules):
+    study = modules["adding_problem"]
+    runs = [
+        gradsim.simulate(
+            LSTM(input_size=2, hidden_size=4),
+            task=study.TASK,
+            mitigations=[mitigation],
+            record=["effective_adjoint_norm", "effective_gradient"],
+        )
+        for mitigation in (study.Cut(20), Truncate(k1=20, k2=20))
+    ]
+    xr.testing.assert_allclose(*(ds.drop_attrs() for ds in runs), rtol=1e-12)
+
+
+def test_real_data_are_learned_from(computed):
+    data = computed["real_data"]
+    assert float(data["speech"]["test_score"]) > 0.2 > float(data["speech"]["naive_score"].max())
+    assert float(data["series"]["test_loss"]) < float(data["series"]["naive_loss"][1].max())
+    assert float(data["text"]["validation_loss"][-1]) < float(data["text"]["validation_loss"][0])
+
+
+def test_baselines_of_real_data_are_those_of_the_tasks(modules, computed):
+    for job in modules["real_data"].JOBS:
+        ds = computed["real_data"][job.name]
+        names = ds["naive_loss"].attrs["names"].split(", ")
+        measured = float(ds["naive_loss"][0, names.index(job.task.baseline.name)])
+        assert measured == pytest.approx(job.task.baseline.loss, rel=0.01)
+
+
+def test_a_part_tested_in_one_piece_has_the_loss_of_its_sequences(modules):
+    """Without recurrent weights nothing is carried on, and the order of the sequences is of no account."""
+    study = modules["real_data"]
+    job = study.replace(study.JOBS[0], units=4, kept=False)
+    rng = np.random.default_rng(0)
+    params = job.cell.init_params(rng)
+    params |= {"U": 0 * params["U"], "b": np.repeat([0.0, -50.0, 0.0], 4)}  # z = 0: the state is all new
+    params |= {"readout_W": rng.standard_normal((job.task.output_size, 4)), "readout_b": np.zeros(1)}
+    apart = study._tested(study.replace(job, stateful=False), params)
+    np.testing.assert_allclose(study._tested(job, params), apart, rtol=1e-9)

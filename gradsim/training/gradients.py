@@ -94,15 +94,15 @@ class Backpropagation:
     def __init__(
         self, dynamics: Dynamics, problem: Problem, threads: int, memory: float | None, watched: bool
     ) -> None:
-        self.memory = memory
+        self.threads, self.memory = threads, memory
         self.lags = spread_lags(problem.steps)
         self._gradient = _GradientTaker(effective=True)
         shape = len(self.lags), problem.batch
         norms = Scaled(np.zeros(shape), np.zeros(shape, dtype=np.int64))
         self._adjoint = _AdjointTaker(effective=True, times=np.zeros(shape, dtype=int), norms=norms)
-        measured = [registry.recorder(name) for name in dynamics.measured]
+        self.measured = [registry.recorder(name) for name in dynamics.measured]
         watching = [self._adjoint] if watched else []
-        self.plan = Plan(problem, [self._gradient, *watching, *measured], dynamics.hooks, True)
+        self.plan = Plan(problem, [self._gradient, *watching, *self.measured], dynamics.hooks, True)
         self.plan.refuse_beyond(memory, None)
         self._sink = MemorySink(frame(problem), [v for _, v in self.plan.variables()])
         self._feed = Feed(self.plan, self._sink, threads)
@@ -116,12 +116,20 @@ class Backpropagation:
             A state, a loss or a Jacobian is NaN or infinite; names the first place.
         """
         self._adjoint.times[:] = _last_losses(setup) - self.lags[:, None]
-        run = Run(setup, self.plan, self._feed, self._sink, unseen, self.memory)
+        run = Run(setup, self.plan, self._feed, self._sink, _unseen, self.memory)
         if check:
             run.check()
         run.execute()
         found: Gradient = self._gradient.kept.pop()
         return Passed(run.loss, run.penalty, found, self._adjoint.over_batch(), run.last_state)
+
+
+def recorded(setup: Setup, plan: Plan, threads: int, memory: float | None) -> MemorySink:
+    """What the recorders of a plan make of one run."""
+    sink = MemorySink(frame(plan.problem), [v for _, v in plan.variables()])
+    with Feed(plan, sink, threads) as feed:
+        Run(setup, plan, feed, sink, _unseen, memory).execute()
+    return sink
 
 
 def _last_losses(setup: Setup) -> Array:
@@ -131,5 +139,5 @@ def _last_losses(setup: Setup) -> Array:
     return np.asarray(len(counts) - np.argmax(counts[::-1], axis=0))
 
 
-def unseen(stage: str, flops: float) -> None:
+def _unseen(stage: str, flops: float) -> None:
     """No progress within a batch."""

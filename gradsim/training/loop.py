@@ -12,23 +12,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gradsim import registry
-from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink, Sink
 from gradsim.data.store import CHECKPOINT, open_run
-from gradsim.engine.plan import Plan
 from gradsim.errors import DivergedError, NonFiniteError
-from gradsim.feed import Feed
 from gradsim.progress import Advance
-from gradsim.run import Run
 from gradsim.scaled import euclidean
-from gradsim.setup import Setup
 from gradsim.task import FiniteTask
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.course import PART, Course
+from gradsim.training.divergence import grown, overflow
 from gradsim.training.evaluation import Evaluation
-from gradsim.training.gradients import Backpropagation, Passed, unseen
+from gradsim.training.gradients import Backpropagation, Passed, recorded
 from gradsim.training.history import History
 from gradsim.training.interrupt import interruptions
 from gradsim.training.live import Live
@@ -131,7 +126,7 @@ class Training:
             gradient = c.flat.joined(passed.gradient.values, c.dynamics.dtype)
             norms = c.flat.norms(gradient)
             if not np.isfinite(norms).all():
-                raise NonFiniteError(self._where(setup, norms))
+                raise NonFiniteError(overflow(setup, self.backpropagation, norms))
             rate = c.optimizer.rate(update, c.updates)
             vector, slots = self._changed(state, gradient, rate)
         state.vector, state.slots, state.update = vector, slots, update
@@ -175,39 +170,13 @@ class Training:
             with np.errstate(all="ignore"):  # what comes of it is found, and told once
                 yield
         except NonFiniteError as error:
+            told = [f"{when}: {error}"]
             if good is not None:
                 self._save(good)
-            grown = self._grown(good.vector) if good is not None else ""
-            file = self.folder / CHECKPOINT if self.folder else None
-            kept = f"; the last good parameters are in {file}" if file and file.exists() else ""
-            raise DivergedError(f"{when}: {error}{grown}{kept}") from error
-
-    def _grown(self, vector: Array) -> str:
-        """The parameter that has grown most since the start."""
-        flat = self.course.flat
-        now, first = flat.norms(vector), flat.norms(self.course.start)
-        ratio = np.divide(now, first, out=np.ones_like(now), where=first > 0)
-        i = int(ratio.argmax())
-        return f"; the norm of {list(flat.shapes)[i]} is {now[i]:.3g}, {ratio[i]:.3g} times that at the start"
-
-    def _where(self, setup: Setup, norms: Array) -> str:
-        """The first parameter whose gradient is not finite, and the step at which that began."""
-        index = int(np.flatnonzero(~np.isfinite(norms))[0])
-        name = list(self.course.flat.shapes)[index]
-        problem = self.backpropagation.plan.problem
-        recorder = registry.recorder("effective_contribution_norm")
-        plan = Plan(problem, [recorder], setup.hooks, True)
-        sink = MemorySink(frame(problem), [v for _, v in plan.variables()])
-        feed = Feed(plan, sink, self.threads)
-        Run(setup, plan, feed, sink, unseen, self.memory).execute()
-        feed.settle()
-        sizes = sink.read("effective_contribution_norm_log10")[:, index]
-        beyond = np.flatnonzero(~(sizes < np.log10(np.finfo(problem.dtype).max)))
-        step = 1 + int(beyond[-1] if len(beyond) else np.nanargmax(sizes))
-        return (
-            f"the gradient of {name} leaves the range of {problem.dtype}, from step {step} back; clip the "
-            "adjoint, truncate, or use smaller weights or dtype='float64'"
-        )
+                told.append(grown(self.course.flat, self.course.start, good.vector))
+            if self.folder and (self.folder / CHECKPOINT).exists():
+                told.append(f"the last good parameters are in {self.folder / CHECKPOINT}")
+            raise DivergedError("; ".join(told)) from error
 
     # What comes after some updates.
 
@@ -226,12 +195,8 @@ class Training:
     def _probe(self, update: int, index: int, params: Params, readout: Params) -> None:
         plan = self.course.probe_plan
         assert plan is not None
-        names = [v for _, v in plan.variables()]
-        sink = MemorySink(frame(plan.problem), names)
-        with Feed(plan, sink, self.threads) as feed:
-            setup = self.course.probe_setup(params, readout)
-            Run(setup, plan, feed, sink, unseen, self.memory).execute()
-        self.history.probe(index, {v.name: sink.read(v.name) for v in names})
+        sink = recorded(self.course.probe_setup(params, readout), plan, self.threads, self.memory)
+        self.history.probe(index, {name: sink.read(name) for name in sink.variables})
         self.report({"event": "probe", "update": update})
 
     def _validate(self, state: State, loss: float, score: float) -> None:
