@@ -206,7 +206,7 @@ def test_baselines_of_real_data_are_those_of_the_tasks(modules, computed):
 def test_a_part_tested_in_one_piece_has_the_loss_of_its_sequences(modules):
     """Without recurrent weights nothing is carried on, and the order of the sequences is of no account."""
     study = modules["real_data"]
-    job = study.replace(study.JOBS[0], units=4, kept=False)
+    job = study.replace(study.JOBS[-1], units=4, stateful=True)
     rng = np.random.default_rng(0)
     params = job.cell.init_params(rng)
     params |= {"U": 0 * params["U"], "b": np.repeat([0.0, -50.0, 0.0], 4)}  # z = 0: the state is all new
