@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim.errors import NonFiniteError, PluginError
-from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty
+from gradsim.mitigation import BackwardJacobian, Draws, Pass, Penalty, UnreadJacobian
 from gradsim.recorder import Gradient
 from gradsim.run_hooks import RunHooks
 from gradsim.scaled import euclidean
@@ -27,12 +27,12 @@ class Mitigated:
         self, steps: range, given: BackwardJacobian, measured: Mapping[str, Array]
     ) -> BackwardJacobian:
         """The Jacobians that carry the adjoint back through some steps, and how far each loss reaches."""
-        raw = given.blocks
+        asked = self.hooks.uses("gradsim_backward_jacobian", "jacobian")
         changed = self.hooks(
             "gradsim_backward_jacobian",
             run=self.run,
             steps=steps,
-            jacobian=raw,
+            jacobian=given.blocks if asked else given,
             measured=measured,
             draws=self.draws,
         )
@@ -41,6 +41,9 @@ class Mitigated:
                 f"gradsim_backward_jacobian should return a BackwardJacobian, not {type(changed).__name__}; "
                 "use dataclasses.replace on what yield gave"
             )
+        if isinstance(changed, UnreadJacobian) and changed.unread and len(changed.reach) == len(steps):
+            return changed
+        raw = given.blocks
         if changed.blocks.shape != raw.shape or changed.reach.shape != given.reach.shape:
             raise PluginError(
                 f"gradsim_backward_jacobian returned blocks {changed.blocks.shape} and reach "

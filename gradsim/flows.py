@@ -14,7 +14,7 @@ from gradsim.engine.cuts import parts, within
 from gradsim.engine.stretch import Stretch
 from gradsim.errors import NonFiniteError
 from gradsim.jacobian_stages import Kept
-from gradsim.mitigation import BackwardJacobian
+from gradsim.mitigation import BackwardJacobian, UnreadJacobian
 from gradsim.problem import Problem
 from gradsim.recorder import steps_region
 from gradsim.types import Array, Params
@@ -61,19 +61,26 @@ class Effective:
 
     def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
         """The raw step Jacobians, as the mitigations that change them do."""
-        if self.kept is not None:
-            blocks = self.kept.blocks[steps_region(steps)["step"]]
-            given = BackwardJacobian(blocks, np.zeros(len(steps), dtype=np.int64))
-        else:
-            given = self.raw.jacobians(steps, taken)
+        given = UnreadJacobian(lambda: self._given(steps, taken), np.zeros(len(steps), dtype=np.int64))
         return given if self.mitigated is None else self.mitigated.jacobians(steps, given, self.measured)
+
+    def _given(self, steps: range, taken: Unrolled | None) -> Array:
+        if self.kept is not None:
+            return np.asarray(self.kept.blocks[steps_region(steps)["step"]])
+        return self.raw.jacobians(steps, taken).blocks
 
     def backward(self, back: Return, granule: range, taken: Unrolled, direct: Array) -> Iterator[Stretch]:
         """Through the granule, in parts that have changed Jacobians; or as it is."""
         if self.mitigated is None:
             yield from back.through(granule, taken, direct)
             return
-        for steps in reversed(parts(granule, self.problem)):
+        ranges = parts(granule, self.problem)
+        if _unread(self.jacobians(ranges[-1], within(taken, granule, ranges[-1]))):
+            whole = self.jacobians(granule, taken)
+            if _unread(whole):
+                yield from back.through(granule, taken, direct, whole.reach)
+                return
+        for steps in reversed(ranges):
             here = within(taken, granule, steps)
             made = self.jacobians(steps, here)
             through = ThroughJacobians(
@@ -81,3 +88,8 @@ class Effective:
             )
             rows = slice(steps.start - granule.start, steps.stop - granule.start)
             yield from back.through(steps, through, after(direct, rows), made.reach)
+
+
+def _unread(made: BackwardJacobian) -> bool:
+    """Whether the step Jacobians are as they were, so that the cell's own way back will do."""
+    return isinstance(made, UnreadJacobian) and made.unread

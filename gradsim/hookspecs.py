@@ -74,7 +74,8 @@ def gradsim_backward_jacobian(
     """For each range of steps, after the raw Jacobians are known: what carries the adjoint back.
 
     `jacobian`, shape (steps, batch, g, k, k), is the raw one; `measured` holds the raw results of the
-    recorders that the mitigations require, by variable name.
+    recorders that the mitigations require, by variable name. An implementation that changes only how far
+    losses reach returns ``result.reaching(...)`` and does without `jacobian`: then none need be made.
     """
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -51,6 +51,39 @@ class BackwardJacobian:
 
     blocks: Array
     reach: Array
+
+    def reaching(self, earliest: Array) -> BackwardJacobian:
+        """The same, with the loss at each step reaching no state before `earliest`, shape (steps,)."""
+        return replace(self, reach=np.maximum(self.reach, earliest))
+
+
+class UnreadJacobian(BackwardJacobian):
+    """One whose blocks are made when they are read: what changes the reach alone needs none."""
+
+    _make: Callable[[], Array]
+
+    def __init__(self, blocks: Array | Callable[[], Array], reach: Array) -> None:
+        given = {"_make": blocks} if callable(blocks) else {"blocks": blocks}
+        for name, value in {**given, "reach": reach}.items():
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Array:
+        if name != "blocks":
+            raise AttributeError(name)
+        blocks: Array = self._make()
+        object.__setattr__(self, "blocks", blocks)
+        return blocks
+
+    @property
+    def unread(self) -> bool:
+        """Whether nobody has read the blocks."""
+        return "blocks" not in vars(self)
+
+    def reaching(self, earliest: Array) -> BackwardJacobian:
+        """See `BackwardJacobian.reaching`; reads nothing."""
+        if not self.unread:
+            return super().reaching(earliest)
+        return UnreadJacobian(self._make, np.maximum(self.reach, earliest))
 
 
 @dataclass(frozen=True)

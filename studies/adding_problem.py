@@ -37,9 +37,8 @@ import gradsim
 from gradsim import analysis
 from gradsim import plot as plots
 from gradsim.plot.decades import as_powers
-from gradsim.types import PositiveInt
 from gradsim_cells import LSTM, Elman
-from gradsim_mitigations import ClipNorm
+from gradsim_mitigations import ClipNorm, Truncate
 from gradsim_optimizers import Adam
 from gradsim_schedules import Cosine
 from gradsim_tasks import Adding
@@ -57,20 +56,6 @@ MEAN, LATER = TASK.baseline.loss, 1 / 12
 EVERY, FAR = 100, 70
 LOOKS = dict(zip(CELLS, plots.lines(), strict=False))
 WIDTH, HEIGHT = plots.PAGE, 4.9
-
-
-@dataclass(frozen=True, eq=False)
-class Cut(gradsim.Mitigation):
-    """No adjoint `window` steps before the end and earlier: `Truncate`, where only the end has a loss."""
-
-    name = "cut"
-
-    window: PositiveInt = 20
-
-    @gradsim.hookimpl(wrapper=True)
-    def gradsim_backward_step(self, time):
-        adjoint = yield
-        return adjoint if time > TASK.length - self.window else np.zeros_like(adjoint)
 
 
 @dataclass(frozen=True)
@@ -111,7 +96,7 @@ def _trained(job: Job) -> xr.Dataset:
         optimizer=Adam(learning_rate=job.rate, schedule=Cosine()),
         updates=job.updates,
         batch=20,
-        mitigations=[ClipNorm(max_norm=1.0), *([Cut(job.window)] if job.window < TASK.length else [])],
+        mitigations=_mitigations(job.window),
         validate={"every": EVERY, "sequences": 1000},
         rng=job.draw,
         dtype="float32",
@@ -120,6 +105,12 @@ def _trained(job: Job) -> xr.Dataset:
         resume=job.kept,
     )
     return _summary(ds.load())
+
+
+def _mitigations(window: int) -> list[gradsim.Mitigation]:
+    """Only the end has a loss, so that truncation cuts its gradient `window` steps before."""
+    cut = [Truncate(k1=window, k2=window)] if window < TASK.length else []
+    return [ClipNorm(max_norm=1.0), *cut]
 
 
 def _summary(ds: xr.Dataset) -> xr.Dataset:

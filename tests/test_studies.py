@@ -13,10 +13,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-import gradsim
 from gradsim import plot
-from gradsim_cells import LSTM
-from gradsim_mitigations import Truncate
 
 STUDIES = Path(__file__).parents[1] / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.py") if path.stem != "running")
@@ -172,20 +169,6 @@ def test_the_adding_problem_by_cell_and_with_the_gradient_cut(modules, computed)
     assert 0 < float(data[study.LSTM_64]["horizon"].min()) <= study.TASK.length
     assert (data[study.CUT]["horizon"] <= study.WINDOWS[0]).all()
     assert all(label in study.table(data) for label in data)
-
-
-def test_cutting_the_gradient_is_truncating_it(modules):
-    study = modules["adding_problem"]
-    runs = [
-        gradsim.simulate(
-            LSTM(input_size=2, hidden_size=4),
-            task=study.TASK,
-            mitigations=[mitigation],
-            record=["effective_adjoint_norm", "effective_gradient"],
-        )
-        for mitigation in (study.Cut(20), Truncate(k1=20, k2=20))
-    ]
-    xr.testing.assert_allclose(*(ds.drop_attrs() for ds in runs), rtol=1e-12)
 
 
 def test_real_data_are_learned_from(computed):

@@ -7,7 +7,9 @@ a_{t-1} = a_t J_t + q_{t-1}, with q_t = dL_t/ds_t the direct derivative of the l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
@@ -35,6 +37,11 @@ class ThroughJacobians(Unrolled):
     """Steps whose adjoints are carried by given blocks (steps, batch, g, k, k)."""
 
     blocks: Array
+
+    def part(self, first: int, last: int) -> ThroughJacobians:
+        """See `Unrolled.part`."""
+        here = cast(ThroughJacobians, super().part(first, last))
+        return replace(here, blocks=self.blocks[first:last])
 
     def pull_one(self, t: int, adjoint: Array) -> Array:
         """`adjoint` (batch, m) of `states[t + 1]` times the step Jacobian."""
@@ -69,8 +76,11 @@ class Return:
             Shape (step,): the earliest state that the loss at each step reaches; None is all the way.
         """
         whole = reach is None or not reach.any()
-        if self.change is not None or not whole or self._windows.keys() - {0}:
+        if self.change is not None:
             yield self._step_by_step(steps, taken, direct, reach)
+        elif not whole or self._windows.keys() - {0}:
+            everywhere = np.zeros(len(steps), dtype=np.int64)
+            yield from self._by_reach(steps, taken, direct, everywhere if reach is None else reach)
         elif (stretch := self._in_one_go(steps, taken, direct)) is not None:
             yield stretch
         elif len(steps) <= _SHORT:
@@ -81,13 +91,28 @@ class Return:
                 here = taken.part(rows.start, rows.stop)
                 yield from self.through(steps[rows], here, after(direct, rows))
 
+    def _by_reach(self, steps: range, taken: Unrolled, direct: Array, reach: Array) -> Iterator[Stretch]:
+        """Cut where the reach changes or ends; in one go where only one window is on its way."""
+        changes = np.concatenate(([True], np.diff(reach) != 0))
+        cuts = np.flatnonzero(changes | np.isin(np.array(steps), reach)).tolist()
+        if len(cuts) * _SHORT > len(steps):
+            yield self._step_by_step(steps, taken, direct, reach)
+            return
+        for first, last in reversed(list(pairwise([*cuts, len(steps)]))):
+            rows = slice(first, last)
+            here, window = steps[rows], int(reach[first])
+            part, there = taken.part(first, last), after(direct, rows)
+            alone = window <= here[0] and {r for r in self._windows if r <= here[-1]} <= {window}
+            stretch = self._in_one_go(here, part, there, window) if alone else None
+            yield stretch or self._step_by_step(here, part, there, reach[rows])
+
     def start(self, direct: Array) -> tuple[Scaled, Array]:
         """The adjoint (batch, m) of the state at time 0, and the factor (batch,) of the mitigations."""
         return self._arrive(0, direct, 0)
 
-    def _in_one_go(self, steps: range, taken: Unrolled, direct: Array) -> Stretch | None:
-        """The fast way, for what moves little enough; None if it does not."""
-        last = _plus(self._windows.get(0), direct[-1])
+    def _in_one_go(self, steps: range, taken: Unrolled, direct: Array, window: int = 0) -> Stretch | None:
+        """The fast way of one window, for what moves little enough; None if it does not."""
+        last = _plus(self._windows.get(window), direct[-1])
         alive = np.asarray(last.mantissa.any(axis=-1, keepdims=True))
         sizes = [int(last.exponent[alive].max())] if alive.any() else []
         sizes += [int(np.frexp(_largest(direct[1:-1], None))[1])] if direct[1:-1].any() else []
@@ -101,7 +126,7 @@ class Return:
         if not self._in_range(pulled.adjoints, direct):
             return None
         exponents = np.full((len(steps), len(incoming), 1), exponent, dtype=np.int32)
-        self._windows = {0: _ranged(pulled.adjoints[0], exponents[0])}
+        self._windows = {window: _ranged(pulled.adjoints[0], exponents[0])}
         adjoint = Scaled(pulled.adjoints[1:], exponents)
         return Stretch(steps, taken, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
 

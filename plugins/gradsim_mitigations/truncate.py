@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,4 +42,4 @@ class Truncate(Mitigation):
     def gradsim_backward_jacobian(self, steps, draws):
         flow = yield
         ends = np.minimum(-(-np.array(steps) // self.k1) * self.k1, draws[self]["last"])
-        return replace(flow, reach=np.maximum(flow.reach, ends - self.k2 + 1))
+        return flow.reaching(ends - self.k2 + 1)
