@@ -127,11 +127,12 @@ class Run:
             return
         near = range(1, granules(p)[0].stop)
         taken = self.tape.start.take(near, s.initial_state, self.feed.workers.run)
-        t = np.sort(s.checking.integers(len(near), size=_CHECKED_POSITIONS))
-        b = s.checking.integers(p.batch, size=_CHECKED_POSITIONS)
+        rng = s.streams.generator("check")
+        t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))
+        b = rng.integers(p.batch, size=_CHECKED_POSITIONS)
         here = {n: x[t, b] for n, x in taken.step_data.items()}
         point = derivatives.Point.of(s.params, taken.states[t, b], taken.inputs[t, b], here)
-        derivatives.check(s.cell, point, s.checking, methods)
+        derivatives.check(s.cell, point, rng, methods)
 
     def _backward(
         self,

@@ -18,6 +18,9 @@ LOWEST = np.iinfo(np.int32).min // 4
 
 LOG10_2 = float(np.log10(2.0))
 
+LEAST_SQUARE = 1e-280
+"""Squares below this may have lost digits."""
+
 
 @dataclass(frozen=True)
 class Scaled:
@@ -79,6 +82,10 @@ def shift_of(size: Array, keep: int) -> Array:
 def norm(scaled: Scaled, axes: tuple[int, ...]) -> Scaled:
     """Euclidean norm over the last axes; the exponent has one entry for each norm."""
     mantissa = scaled.mantissa.astype(np.float64, copy=False)
+    with np.errstate(all="ignore"):
+        squares = np.sum(mantissa * mantissa, axis=axes)
+    if squares.size and squares.min() > LEAST_SQUARE and squares.max() < np.inf:
+        return Scaled(np.sqrt(squares), scaled.exponent + np.zeros(squares.shape, dtype=np.int32))
     shift = shift_of(np.abs(mantissa).max(axis=axes, initial=0), 400)  # squares must stay in range
     if shift.any():
         mantissa = np.ldexp(mantissa, -np.expand_dims(shift, axes))
@@ -95,16 +102,12 @@ def combine(parts: Scaled, axis: int) -> Scaled:
     return Scaled(total, np.where(total > 0, top, 0))
 
 
-_LEAST_SQUARE = 1e-280
-"""Squares below this may have lost digits."""
-
-
 def euclidean(x: Array) -> float:
     """The Euclidean norm of an array, also where squares leave the range; NaN or inf if it has any."""
     wide = x.ravel().astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         square = float(wide @ wide)
-    if _LEAST_SQUARE < square < np.inf:
+    if LEAST_SQUARE < square < np.inf:
         return math.sqrt(square)
     top = float(np.abs(wide).max(initial=0.0))
     return top * float(np.linalg.norm(wide / top)) if 0 < top < np.inf else top

@@ -31,7 +31,7 @@ class Setup:
     hooks: RunHooks
     draws: Draws
     measured: Sequence[str]
-    checking: np.random.Generator
+    streams: Streams
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Dynamics:
         """The recorders whose results the mitigations read."""
         return [name for m in self.mitigations for name in m.requires]
 
+    @cached_property
+    def _asks(self) -> bool:
+        """Whether the cell asks for step data."""
+        return bool(self.cell.step_data)
+
     def setup(
         self,
         streams: Streams,
@@ -60,7 +65,9 @@ class Dynamics:
     ) -> Setup:
         """A run over checked inputs (time, batch, input) from a state (batch, m)."""
         steps, batch = inputs.shape[:2]
-        data = checked_step_data(self.cell, episode, streams.generator("cell"), steps, batch, self.dtype)
+        data: StepData = {}
+        if self._asks:
+            data = checked_step_data(self.cell, episode, streams.generator("cell"), steps, batch, self.dtype)
         draws = {
             m: as_dtype(m.draw(streams.generator("mitigation", i), steps, batch), self.dtype)
             for i, m in enumerate(self.mitigations)
@@ -77,5 +84,5 @@ class Dynamics:
             self.hooks,
             draws,
             self.measured,
-            streams.generator("check"),
+            streams,
         )

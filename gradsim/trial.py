@@ -93,7 +93,6 @@ def shortened(simulation: Simulation, steps: int, batch: int) -> Simulation:
         step_data={n: cut(x) for n, x in setup.step_data.items()},
         episode=episode and Episode(cut(episode.inputs), cut(episode.targets), cut(episode.weights)),
         draws={m: as_dtype(m.draw(rng, steps, batch), whole.dtype) for m in setup.draws},
-        checking=rng,
     )
     return replace(simulation, setup=short, plan=replace(plan, problem=problem, tiled=not plan.halved))
 

@@ -278,9 +278,9 @@ class Drifts(Tanh):
 
     runs = []  # noqa: RUF012
 
-    def draw(self, rng, steps, batch):
+    def initial_state(self):
         self.runs.append(1)
-        return {}
+        return super().initial_state()
 
     def drive(self, params, state, inputs):
         return super().drive(params, state, inputs) * (1 + 0.001 * len(self.runs))

@@ -46,6 +46,10 @@ class Plan:
         return [(r, v) for r in self.recorders for v in r.declared(self.problem)]
 
     @cached_property
+    def _asked(self) -> set[tuple[type, bool]]:
+        return {(r.stream, r.effective) for r in self.recorders}
+
+    @cached_property
     def _memory(self) -> dict[str, int]:
         work = parts.at_work(self)
         stage = max(work, key=lambda name: work[name])
@@ -58,7 +62,8 @@ class Plan:
 
     def asks(self, *streams: type, effective: bool | None = None) -> bool:
         """Whether a recorder wants one of these streams."""
-        return any(r.stream in streams and effective in (None, r.effective) for r in self.recorders)
+        ways = (False, True) if effective is None else (effective,)
+        return any((stream, way) in self._asked for stream in streams for way in ways)
 
     def runs_of(self, *streams: type) -> int:
         """How often these streams are made: raw, effective, or both."""
