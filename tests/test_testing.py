@@ -278,9 +278,9 @@ class Drifts(Tanh):
 
     runs = []  # noqa: RUF012
 
-    def initial_state(self):
+    def init_params(self, rng):
         self.runs.append(1)
-        return super().initial_state()
+        return super().init_params(rng)
 
     def drive(self, params, state, inputs):
         return super().drive(params, state, inputs) * (1 + 0.001 * len(self.runs))
