@@ -17,8 +17,8 @@ from gradsim.types import Array, Params
 _THRESHOLD = -2.0
 """log10 of the size, next to that at lag 0, below which an adjoint is gone; see `analysis.horizon`."""
 
-_EIGENVALUE_COST = 7500
-"""Operations of matrix products, over n^3, of which eigenvalues (n, n) take 2 % of the time."""
+_EIGENVALUE_COST = 15_000
+"""Operations of matrix products, over n^3, of which eigenvalues (n, n) take 1 % of the time."""
 
 _HORIZON = "lag from which on the norm of the adjoint stays below 1 % of that at lag 0"
 
@@ -27,7 +27,7 @@ class Watch:
     """The variables of every update.
 
     Eigenvalues are slow: the spectral radius is computed at every `radius_every`-th update, so that it
-    takes a few percent of their time, and is NaN at the others.
+    takes about 1 % of the time, and is NaN at the others.
     """
 
     def __init__(self, problem: Problem, lags: Array, penalised: bool) -> None:
