@@ -304,34 +304,42 @@ def table(results):
     return "\n".join(lines)
 
 
-def draw(results):
+LOOKS = {
+    "jax": ("s", "#0072B2", "JAX"),
+    "fused": ("o", "#D55E00", "PyTorch, fused"),
+    "loop": ("D", "#CC79A7", "PyTorch, loop over a cell"),
+    "numpy": ("^", "#009E73", "gradsim without numba"),
+}
+
+
+def draw(results, looks, xlabel, path):
+    """Ratios by work, one marker for each of the peers in `looks`."""
     figure = Figure(figsize=(6.4, 0.36 * len(results) + 1.2), layout="constrained")
     ax = figure.subplots()
-    looks = {
-        "jax": ("s", "#0072B2", "JAX"),
-        "fused": ("o", "#D55E00", "PyTorch, fused (no adjoints)"),
-        "loop": ("D", "#CC79A7", "PyTorch, loop over a cell"),
-        "numpy": ("^", "#009E73", "gradsim without numba"),
-    }
     for name, (marker, colour, label) in looks.items():
         there = [(row[name], i) for i, row in enumerate(results.values()) if name in row]
         ax.plot(*zip(*there, strict=True), marker, color=colour, label=label)
     ax.set_yticks(range(len(results)), [work.replace("_", " ") for work in results])
     ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
-    ax.set(xscale="log", xlabel="Time of the peer over time of gradsim (1)")
+    ax.set(xscale="log", xlabel=xlabel)
     ax.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.invert_yaxis()
     figure.legend(frameon=False, loc="outside upper center", ncols=2)
     ax.spines[["top", "right"]].set_visible(False)
-    figure.savefig(HERE / "bptt.png", dpi=200)
+    figure.savefig(path, dpi=200)
+
+
+def chosen(description):
+    """What the command line asks for: `works` and `rounds`."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--works", nargs="*", default=list(WORKS), choices=list(WORKS))
+    parser.add_argument("--rounds", type=int, default=5)
+    return parser.parse_args()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--works", nargs="*", default=list(WORKS), choices=list(WORKS))
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = chosen(__doc__)
     torch.set_num_threads(os.cpu_count() or 1)
     results = {}
     with threadpool_limits(os.cpu_count()):
@@ -350,7 +358,7 @@ def main():
             "first result of lstm_64, seconds": first,
         }
         (HERE / "bptt.json").write_text(json.dumps(record, indent=2) + "\n")
-        draw(results)
+        draw(results, LOOKS, "Time of the peer over time of gradsim (1)", HERE / "bptt.png")
         print("\n".join(f"first result of lstm_64, {name}: {s:.2f} s" for name, s in first.items()))
     print("\n" + table(results))
 

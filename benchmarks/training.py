@@ -21,7 +21,6 @@ Writes training.json and training.png beside this file. Needs the extra `bench`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -34,9 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from bptt import BATCH, REST, STEPS, WORKS, Follow, Modules, jax_step
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from bptt import BATCH, LOOKS, REST, STEPS, WORKS, Follow, Modules, chosen, draw, jax_step
 from threadpoolctl import threadpool_limits
 
 import gradsim
@@ -216,33 +213,8 @@ def table(results):
     return "\n".join(lines)
 
 
-def draw(results):
-    figure = Figure(figsize=(6.4, 0.36 * len(results) + 1.2), layout="constrained")
-    ax = figure.subplots()
-    looks = {
-        "jax": ("s", "#0072B2", "JAX with optax"),
-        "fused": ("o", "#D55E00", "PyTorch, fused"),
-        "loop": ("D", "#CC79A7", "PyTorch, loop over a cell"),
-    }
-    for name, (marker, colour, label) in looks.items():
-        ratios = [row[name] for row in results.values()]
-        ax.plot(ratios, range(len(results)), marker, color=colour, label=label)
-    ax.set_yticks(range(len(results)), [work.replace("_", " ") for work in results])
-    ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
-    ax.set(xscale="log", xlabel="Time of an update of the peer over that of gradsim (1)")
-    ax.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.invert_yaxis()
-    figure.legend(frameon=False, loc="outside upper center", ncols=3)
-    ax.spines[["top", "right"]].set_visible(False)
-    figure.savefig(HERE / "training.png", dpi=200)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--works", nargs="*", default=list(WORKS), choices=list(WORKS))
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = chosen(__doc__)
     torch.set_num_threads(os.cpu_count() or 1)
     results = {}
     with threadpool_limits(os.cpu_count()):
@@ -254,7 +226,8 @@ def main():
         versions = {"torch": torch.__version__, "jax": jax.__version__, "optax": optax.__version__}
         record = {"machine": machine | versions, "rounds": options.rounds, "results": results}
         (HERE / "training.json").write_text(json.dumps(record, indent=2) + "\n")
-        draw(results)
+        xlabel = "Time of an update of the peer over that of gradsim (1)"
+        draw(results, {peer: LOOKS[peer] for peer in PEERS}, xlabel, HERE / "training.png")
     print("\n" + table(results))
 
 

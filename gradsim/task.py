@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from autograd.extend import defvjp, primitive
 
-from gradsim.errors import InputError, unknown
+from gradsim.errors import InputError, PluginError, unknown
 from gradsim.plugin import Plugin
 from gradsim.types import Array, StepData
 
@@ -74,7 +74,7 @@ class Task(Plugin, ABC):
 
         The score of a run is the mean over all outputs, weighted by `Episode.weights`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has metric {self.metric!r}, but no score()")
+        raise PluginError(f"{self!r} has metric {self.metric!r}, but no score()")
 
     @property
     def baseline(self) -> Baseline | None:

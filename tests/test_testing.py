@@ -61,6 +61,30 @@ def failures(plugin, **options):
     return found
 
 
+def proven(proofs_by_family):
+    """The two tests of proofs, {family: ([(check, broken plugin), ...], checks of the family)}."""
+
+    @pytest.mark.parametrize(
+        ("check", "plugin"),
+        [
+            pytest.param(check, plugin, id=f"{family}-{check}-{type(plugin).__name__}-{i}")
+            for family, (proofs, _) in proofs_by_family.items()
+            for i, (check, plugin) in enumerate(proofs)
+        ],
+    )
+    def fails_this_check_and_no_other(check, plugin):
+        found = failures(plugin)
+        assert set(found) == {check}, found
+        assert type(plugin).__name__ in found[check]
+
+    @pytest.mark.parametrize("family", proofs_by_family)
+    def every_check_has_a_proof(family):
+        proofs, checks = proofs_by_family[family]
+        assert {check for check, _ in proofs} == {check.name for check in checks}
+
+    return fails_this_check_and_no_other, every_check_has_a_proof
+
+
 # Cells.
 
 
@@ -1149,24 +1173,7 @@ PROOFS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("check", "plugin"),
-    [
-        pytest.param(check, plugin, id=f"{family}-{check}-{type(plugin).__name__}-{i}")
-        for family, (proofs, _) in PROOFS.items()
-        for i, (check, plugin) in enumerate(proofs)
-    ],
-)
-def test_a_broken_plugin_fails_this_check_and_no_other(check, plugin):
-    found = failures(plugin)
-    assert set(found) == {check}, found
-    assert type(plugin).__name__ in found[check]
-
-
-@pytest.mark.parametrize("family", PROOFS)
-def test_every_check_has_a_proof(family):
-    proofs, checks = PROOFS[family]
-    assert {check for check, _ in proofs} == {check.name for check in checks}
+test_a_broken_plugin_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS)
 
 
 def test_there_are_more_than_twenty_checks():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from test_testing import WRONG, failures
+from test_testing import WRONG, proven
 
 from gradsim import Optimizer, Schedule
 from gradsim.errors import InputError
@@ -246,24 +246,7 @@ PROOFS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("check", "plugin"),
-    [
-        pytest.param(check, plugin, id=f"{check}-{type(plugin).__name__}")
-        for proofs, _ in PROOFS.values()
-        for check, plugin in proofs
-    ],
-)
-def test_a_broken_plugin_fails_this_check_and_no_other(check, plugin):
-    found = failures(plugin)
-    assert set(found) == {check}, found
-    assert type(plugin).__name__ in found[check]
-
-
-@pytest.mark.parametrize("family", PROOFS)
-def test_every_check_has_a_proof(family):
-    proofs, checks = PROOFS[family]
-    assert {check for check, _ in proofs} == {check.name for check in checks}
+test_a_broken_plugin_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS)
 
 
 def test_good_plugins_pass_every_check():
