@@ -27,7 +27,7 @@ import numpy as np
 
 import gradsim
 from gradsim import Pairs
-from gradsim.estimate import estimate
+from gradsim.run.estimate import estimate
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
 from gradsim_mitigations import ClipAdjoint, JacobianPenalty, Truncate
 from gradsim_tasks import Adding

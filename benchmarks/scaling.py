@@ -38,7 +38,7 @@ from matplotlib.figure import Figure
 from plan import peak
 
 import gradsim
-from gradsim.trial import shortened
+from gradsim.run.trial import shortened
 from gradsim_cells import GRU
 
 HERE = Path(__file__).parent

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from gradsim.cell import Cell, Wrapper, pick
+    from gradsim.contracts.cell import Cell, Wrapper, pick
+    from gradsim.contracts.mitigation import BackwardJacobian, Mitigation, Pass, Penalty
+    from gradsim.contracts.optimizer import Optimizer, Schedule
+    from gradsim.contracts.problem import Pairs, Problem
+    from gradsim.contracts.recorder import Recorder, Variable
+    from gradsim.contracts.task import (
+        Baseline,
+        Episode,
+        FiniteTask,
+        Task,
+        accuracy,
+        cross_entropy,
+        squared_error,
+    )
     from gradsim.data.store import open_run
-    from gradsim.mitigation import BackwardJacobian, Mitigation, Pass, Penalty
-    from gradsim.optimizer import Optimizer, Schedule
-    from gradsim.problem import Pairs, Problem
-    from gradsim.recorder import Recorder, Variable
     from gradsim.simulation import prepare, simulate
-    from gradsim.task import Baseline, Episode, FiniteTask, Task, accuracy, cross_entropy, squared_error
     from gradsim.training.resuming import resume
     from gradsim.training.settings import Probe, Stopping, Validation
     from gradsim.training.trained import trained_params
@@ -27,14 +35,14 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("gradsim")
 
 _WHERE = {
-    "gradsim.cell": ("Cell", "Wrapper", "pick"),
+    "gradsim.contracts.cell": ("Cell", "Wrapper", "pick"),
     "gradsim.data.store": ("open_run",),
-    "gradsim.mitigation": ("BackwardJacobian", "Mitigation", "Pass", "Penalty"),
-    "gradsim.optimizer": ("Optimizer", "Schedule"),
-    "gradsim.problem": ("Pairs", "Problem"),
-    "gradsim.recorder": ("Recorder", "Variable"),
+    "gradsim.contracts.mitigation": ("BackwardJacobian", "Mitigation", "Pass", "Penalty"),
+    "gradsim.contracts.optimizer": ("Optimizer", "Schedule"),
+    "gradsim.contracts.problem": ("Pairs", "Problem"),
+    "gradsim.contracts.recorder": ("Recorder", "Variable"),
     "gradsim.simulation": ("prepare", "simulate"),
-    "gradsim.task": (
+    "gradsim.contracts.task": (
         "Baseline",
         "Episode",
         "FiniteTask",

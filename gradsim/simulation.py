@@ -13,8 +13,22 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike
 
-from gradsim.allocation import keep_freed_memory
-from gradsim.arguments import (
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.problem import Pairs, Problem
+from gradsim.contracts.recorder import Recorder, Variable
+from gradsim.contracts.task import Task
+from gradsim.data import schema
+from gradsim.data.sink import MemorySink, Sink
+from gradsim.data.store import RunFolder, nearest_folder, open_run
+from gradsim.errors import InputError
+from gradsim.machine.allocation import keep_freed_memory
+from gradsim.machine.progress import Advance
+from gradsim.machine.progress import progress as show_progress
+from gradsim.machine.workers import one_blas_thread
+from gradsim.plan.plan import Plan
+from gradsim.run.arguments import (
     Seed,
     Streams,
     checked_inputs,
@@ -24,23 +38,9 @@ from gradsim.arguments import (
     float_dtype,
     prepared_cell,
 )
-from gradsim.cell import Cell
-from gradsim.data import schema
-from gradsim.data.sink import MemorySink, Sink
-from gradsim.data.store import RunFolder, nearest_folder, open_run
-from gradsim.engine.plan import Plan
-from gradsim.errors import InputError
-from gradsim.feed import Feed
-from gradsim.mitigation import Mitigation
-from gradsim.problem import Pairs, Problem
-from gradsim.progress import Advance
-from gradsim.progress import progress as show_progress
-from gradsim.recorder import Recorder, Variable
-from gradsim.run import Run
-from gradsim.run_hooks import RunHooks
-from gradsim.setup import Dynamics, Setup
-from gradsim.task import Task
-from gradsim.workers import one_blas_thread
+from gradsim.run.recording import Feed
+from gradsim.run.run import Run
+from gradsim.run.setup import Dynamics, Setup
 
 if TYPE_CHECKING:
     from gradsim.data.zarr_sink import ZarrSink

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradsim import registry
+from gradsim.contracts import registry
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LSTM, Elman
 from gradsim_mitigations import JacobianPenalty, OrthogonalInit, Truncate, WeightDecay

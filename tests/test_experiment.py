@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gradsim.errors import InputError
-from gradsim.experiment import ExperimentError, build, read_toml
-from gradsim.experiment_kinds import SimulationExperiment, TrainingExperiment, default_record
+from gradsim.experiment.build import ExperimentError, build, read_toml
+from gradsim.experiment.kinds import SimulationExperiment, TrainingExperiment, default_record
 from gradsim_mitigations import ClipAdjoint, ClipNorm, Gate, Truncate
 
 

@@ -6,8 +6,9 @@ import inspect
 
 import pytest
 
-from gradsim import hookspecs, registry, run_hooks
-from gradsim.run_hooks import RUN_HOOKS, Core
+from gradsim.contracts import hooks as run_hooks
+from gradsim.contracts import hookspecs, registry
+from gradsim.contracts.hooks import RUN_HOOKS, Core
 
 SPECS = {n: f for n, f in vars(hookspecs).items() if n.startswith("gradsim_")}
 

@@ -11,15 +11,16 @@ import pytest
 import xarray as xr
 
 import gradsim
-import gradsim.trial
+import gradsim.run.trial
 from gradsim import Pairs
 from gradsim.cli.plan import duration
 from gradsim.data.zarr_sink import ZarrSink
-from gradsim.engine import cuts, plan
-from gradsim.engine.panels import panels
+from gradsim.engine import segments as cuts
 from gradsim.errors import IncompleteRunError, NonFiniteError, StoreError
-from gradsim.estimate import estimate
-from gradsim.trial import shortened
+from gradsim.plan import plan
+from gradsim.plan.panels import panels
+from gradsim.run.estimate import estimate
+from gradsim.run.trial import shortened
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
 from gradsim_mitigations import JacobianPenalty, Truncate
 from gradsim_tasks import Adding
@@ -47,7 +48,7 @@ clock = [0.0]
 
 @pytest.fixture
 def ticks(monkeypatch):
-    monkeypatch.setattr(gradsim.trial.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(gradsim.run.trial.time, "perf_counter", lambda: clock[0])
 
     def of_run(simulation, memory=None):
         start = clock[0]

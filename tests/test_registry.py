@@ -13,10 +13,11 @@ from importlib import metadata
 import pytest
 
 import gradsim
-from gradsim import Cell, Schedule, Task, registry
+from gradsim import Cell, Schedule, Task
+from gradsim.contracts import registry
+from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.registry import Catalogue
 from gradsim.errors import InputError, PluginError, PluginWarning, UnknownNameError
-from gradsim.plugin import Plugin
-from gradsim.registry import Catalogue
 from gradsim_cells import LSTM, Elman
 
 

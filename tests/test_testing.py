@@ -27,21 +27,14 @@ from gradsim import (
     hookimpl,
     pick,
 )
+from gradsim.contracts.recorder import Adjoints
+from gradsim.contracts.trajectory import Unrolled
 from gradsim.errors import InputError, UnknownNameError
-from gradsim.recorder import Adjoints
-from gradsim.testing import (
-    cells,
-    check_cell,
-    check_mitigation,
-    check_recorder,
-    check_task,
-    checks_of,
-    conformance,
-    mitigations,
-    recorders,
-    tasks,
-)
-from gradsim.unrolled import Unrolled
+from gradsim.testing import check_cell, check_mitigation, check_recorder, check_task, checks_of, conformance
+from gradsim.testing import recorder as recorders
+from gradsim.testing.cell import suite as cells
+from gradsim.testing.mitigation import suite as mitigations
+from gradsim.testing.task import suite as tasks
 
 pytest_plugins = ["pytester"]
 

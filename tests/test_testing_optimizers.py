@@ -10,7 +10,9 @@ from test_testing import WRONG, proven
 
 from gradsim import Optimizer, Schedule
 from gradsim.errors import InputError
-from gradsim.testing import check_optimizer, check_schedule, checks_of, optimizers, schedules
+from gradsim.testing import check_optimizer, check_schedule, checks_of
+from gradsim.testing import optimizer as optimizers
+from gradsim.testing import schedule as schedules
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ def command(ctx: click.Context, target: str) -> None:
 
 
 def _classes(target: str) -> list[Any]:
-    from gradsim import registry
+    from gradsim.contracts import registry
 
     families = registry.catalogue().plugins.values()
     found = [classes[target] for classes in families if target in classes]
@@ -88,7 +88,7 @@ def _imported(target: str, spec: ModuleSpec | None) -> ModuleType:
 
 def _defined_in(module: ModuleType) -> Iterable[type]:
     from gradsim import Wrapper
-    from gradsim.registry import FAMILIES
+    from gradsim.contracts.registry import FAMILIES
 
     for cls in vars(module).values():
         if not inspect.isclass(cls) or not f"{cls.__module__}.".startswith(f"{module.__name__}."):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from gradsim.data.store import nearest_folder
-from gradsim.engine.plan import human
 from gradsim.errors import BudgetError
+from gradsim.plan.plan import human
 
 if TYPE_CHECKING:
-    from gradsim.experiment_kinds import Experiment
+    from gradsim.experiment.kinds import Experiment
 
 
 def run_folders(runs: Sequence[Experiment], out: Path | None) -> list[Path]:

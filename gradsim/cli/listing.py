@@ -10,7 +10,7 @@ import click
 from gradsim.cli.output import console, table
 
 if TYPE_CHECKING:
-    from gradsim.registry import Catalogue
+    from gradsim.contracts.registry import Catalogue
 
 FAMILIES = ("cells", "mitigations", "tasks", "recorders", "optimizers", "schedules")
 
@@ -37,7 +37,7 @@ def command(family: str | None) -> None:
 
 def quiet_catalogue() -> Catalogue:
     """What is installed, without a warning for what is not: the list says it itself."""
-    from gradsim import registry
+    from gradsim.contracts import registry
     from gradsim.errors import PluginWarning
 
     with warnings.catch_warnings():

@@ -54,7 +54,7 @@ def command(family: str, name: str, parent: Path) -> None:
 
 def check_name(name: str) -> None:
     """Refuse what cannot be the name of a new plugin."""
-    from gradsim import registry
+    from gradsim.contracts import registry
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(class_name(name)):
         raise InputError(f"NAME should be lower-case words joined by _, for example my_cell (got {name!r})")
@@ -100,5 +100,5 @@ def write(folder: Path, family: str, name: str) -> None:
 
 
 def _filled(template: str, words: dict[str, str]) -> str:
-    text = resources.files("gradsim").joinpath("templates", f"{template}.template").read_text()
+    text = resources.files("gradsim.cli").joinpath("templates", f"{template}.template").read_text()
     return Template(text).substitute(words)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from gradsim.experiment_kinds import Experiment
+    from gradsim.experiment.kinds import Experiment
 
     E = TypeVar("E", bound=Experiment)
 
@@ -108,7 +108,7 @@ following_options = _with(_FOLLOWING)
 def chosen(kind: type[E], *, experiment: Path | None, changes: tuple[str, ...], **flags: Any) -> list[E]:
     """The runs of the experiment file, or of the built-in one, with the flags applied."""
     from gradsim.cli.overrides import assign, override
-    from gradsim.experiment import build, read_toml
+    from gradsim.experiment.build import build, read_toml
 
     tables = override(read_toml(experiment, kind), flags, default=experiment is None)
     for change in changes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradsim.errors import InputError
-from gradsim.experiment_draft import changed
+from gradsim.experiment.draft import changed
 
 _PLUGINS = ("cell", "task", "optimizer")
 _LISTS = ("mitigations", "compare")

@@ -13,9 +13,9 @@ from gradsim.cli.output import console, count, table
 if TYPE_CHECKING:
     import numpy as np
 
-    from gradsim.engine.plan import Plan
-    from gradsim.experiment_kinds import SimulationExperiment
-    from gradsim.recorder import Variable
+    from gradsim.contracts.recorder import Variable
+    from gradsim.experiment.kinds import SimulationExperiment
+    from gradsim.plan.plan import Plan
     from gradsim.simulation import Simulation
 
 
@@ -32,7 +32,7 @@ def command(**options: Any) -> None:
       gradsim plan
       gradsim plan --cell lru --task adding --set task.length=5000 --set pairs.max_lag=200
     """
-    from gradsim.experiment_kinds import SimulationExperiment
+    from gradsim.experiment.kinds import SimulationExperiment
 
     runs = chosen(SimulationExperiment, **options)
     show_plans(runs, [run.prepare() for run in runs])
@@ -45,7 +45,7 @@ def show_plans(runs: Sequence[SimulationExperiment], simulations: Sequence[Simul
 
 
 def _show(run: SimulationExperiment, simulation: Simulation) -> None:
-    from gradsim.engine.plan import human
+    from gradsim.plan.plan import human
 
     plan, out = simulation.plan, console()
     problem = plan.problem
@@ -63,9 +63,9 @@ def _expected(simulation: Simulation) -> Iterator[str]:
     """Lines on time and memory; a trial that fails says why they are not known."""
     import psutil
 
-    from gradsim.engine.plan import human
     from gradsim.errors import GradsimError
-    from gradsim.estimate import estimate
+    from gradsim.plan.plan import human
+    from gradsim.run.estimate import estimate
 
     least, available = (human(n) for n in (simulation.plan.memory_bytes, psutil.virtual_memory().available))
     try:
@@ -100,7 +100,7 @@ def _stages(plan: Plan) -> Any:
 
 def variables(found: Iterable[Variable], lengths: Mapping[str, int], dtype: np.dtype) -> Any:
     """A table of variables; `dtype` is that of those that name none."""
-    from gradsim.engine.plan import human
+    from gradsim.plan.plan import human
 
     made = table("Variables", "name", "dims", "dtype", "size", numbers=("size",))
     for variable in found:

@@ -10,7 +10,7 @@ import click
 from gradsim.cli.options import chosen, folder_options, simulation_options
 
 if TYPE_CHECKING:
-    from gradsim.experiment_kinds import SimulationExperiment
+    from gradsim.experiment.kinds import SimulationExperiment
     from gradsim.simulation import Simulation
 
 
@@ -51,7 +51,7 @@ def command(out: Path | None, force: bool, dry_run: bool, threads: int | None, *
     """
     from gradsim.cli.folders import check_room, free_room, run_folders, would_write
     from gradsim.data.store import check_folder
-    from gradsim.experiment_kinds import SimulationExperiment
+    from gradsim.experiment.kinds import SimulationExperiment
 
     runs = chosen(SimulationExperiment, **options)
     folders = run_folders(runs, out)

@@ -32,7 +32,7 @@ def command(name: str) -> None:
 
 def _named(name: str) -> list[tuple[str, Any, str]]:
     """(family, class, distribution) of every plugin of this name."""
-    from gradsim import registry
+    from gradsim.contracts import registry
     from gradsim.errors import unknown
 
     found = registry.catalogue()

@@ -14,7 +14,7 @@ from gradsim.cli.options import chosen, folder_options, following_options, train
 if TYPE_CHECKING:
     from xarray import Dataset
 
-    from gradsim.experiment_kinds import TrainingExperiment
+    from gradsim.experiment.kinds import TrainingExperiment
     from gradsim.training.prepared import PreparedTraining
 
 
@@ -70,7 +70,7 @@ def command(
       score_above = 0.95             # or loss_below, patience
     """
     from gradsim.cli.folders import check_room, run_folders, would_write
-    from gradsim.experiment_kinds import TrainingExperiment
+    from gradsim.experiment.kinds import TrainingExperiment
 
     runs = chosen(TrainingExperiment, **options)
     folders = run_folders(runs, out)

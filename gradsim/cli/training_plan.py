@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from gradsim.cli.output import console
 from gradsim.cli.plan import duration, variables
-from gradsim.engine.plan import human
 from gradsim.errors import GradsimError
+from gradsim.plan.plan import human
 from gradsim.training.prepared import PreparedTraining
 from gradsim.training.settings import Stopping
 
 if TYPE_CHECKING:
-    from gradsim.experiment_kinds import TrainingExperiment
+    from gradsim.experiment.kinds import TrainingExperiment
 
 _TRIED = 6
 """Updates that are done to see how long one takes."""

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gradsim.plugin import Plugin
+from gradsim.contracts.plugin import Plugin
 
-_ASIDE = ("analysis", "cli", "plot", "templates", "testing")
+_ASIDE = ("analysis", "cli", "plot", "testing")
 """Parts of gradsim that make no number of a run."""
 
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from gradsim import accelerator, registry
-from gradsim.cell import Cell
+from gradsim.contracts import registry
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Variable
+from gradsim.contracts.task import Task
 from gradsim.engine.derivatives import METHODS
-from gradsim.mitigation import Mitigation
-from gradsim.plugin import Plugin
-from gradsim.problem import Problem
-from gradsim.recorder import Variable
-from gradsim.task import Task
+from gradsim.machine import accelerator
 from gradsim.types import Array
 
 FORMAT = 1

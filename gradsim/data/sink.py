@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gradsim.contracts.recorder import Region, Variable, local
 from gradsim.data import schema
 from gradsim.data.schema import Coordinates, Frame
-from gradsim.recorder import Region, Variable, local
 from gradsim.types import Array
 
 Bounds = Mapping[str, slice]

@@ -16,8 +16,8 @@ from typing import Any
 import xarray as xr
 
 from gradsim.data.schema import FORMAT
-from gradsim.engine.plan import human
 from gradsim.errors import ChangedRunError, IncompleteRunError, StoreError
+from gradsim.plan.plan import human
 
 _PARTIAL = "data.partial.zarr"
 _DATA = "data.zarr"

@@ -12,11 +12,11 @@ import zarr
 import zarr.codecs
 from zarr.abc.codec import BytesBytesCodec
 
+from gradsim.contracts.recorder import Variable
 from gradsim.data import schema
 from gradsim.data.schema import Frame
 from gradsim.data.sink import Bounds, Sink
 from gradsim.errors import StoreError
-from gradsim.recorder import Variable
 from gradsim.types import Array
 
 _CHUNK_BYTES = 16 * 2**20

@@ -13,11 +13,11 @@ from typing import cast
 
 import numpy as np
 
+from gradsim.contracts.trajectory import Unrolled
 from gradsim.engine.stretch import Stretch
 from gradsim.errors import NonFiniteError
-from gradsim.scaled import LOWEST, Scaled, shift_of
+from gradsim.numerics.scaled import LOWEST, Scaled, shift_of
 from gradsim.types import Array
-from gradsim.unrolled import Unrolled
 
 Change = Callable[[int, Array], Array]
 """What mitigations do to the adjoint (batch, m) at one time."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from gradsim.cell import Cell, dense_blocks
+from gradsim.contracts.cell import Cell, dense_blocks
 from gradsim.errors import DerivativeError, PluginError
 from gradsim.types import Array, Params, StepData
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsim.contracts.problem import Pairs, Problem
 from gradsim.engine.jacobians import SMALL
-from gradsim.problem import Pairs, Problem
 
 """Step Jacobians made in one vectorised call."""
 

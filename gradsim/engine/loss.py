@@ -5,11 +5,11 @@ from __future__ import annotations
 import autograd.numpy as anp
 import numpy as np
 
-from gradsim import autodiff
-from gradsim.cell import Cell
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.task import Episode, Task
 from gradsim.errors import InputError, NonFiniteError
-from gradsim.scaled import Scaled
-from gradsim.task import Episode, Task
+from gradsim.numerics import autodiff
+from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array, Params
 
 READOUT = ("readout_W", "readout_b")

@@ -23,9 +23,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gradsim import accelerator
+from gradsim.contracts.trajectory import Parallel, one_by_one
+from gradsim.machine import accelerator
 from gradsim.types import Array
-from gradsim.unrolled import Parallel, one_by_one
 
 _LOST = 1e-7
 """Relative error of R[i, i] over an interval, estimated so. What is lost is some 100 times less, and averages

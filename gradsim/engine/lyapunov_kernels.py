@@ -1,4 +1,4 @@
-"""Compiled kernels of Lyapunov exponents. They need numba: import them through `gradsim.accelerator`."""
+"""Compiled kernels of Lyapunov exponents. They need numba: see `gradsim.machine.accelerator`."""
 
 from __future__ import annotations
 

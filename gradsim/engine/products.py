@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import LossRows, ProductNorms, Products, Region, local
 from gradsim.engine.backward import KEEP
 from gradsim.engine.jacobians import ScaledJacobians
 from gradsim.engine.layout import Tile
 from gradsim.engine.stack import Stack, stack_of
-from gradsim.problem import Problem
-from gradsim.recorder import LossRows, ProductNorms, Products, Region, local
-from gradsim.scaled import Scaled, shift_of
+from gradsim.numerics.scaled import Scaled, shift_of
 from gradsim.types import Array
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradsim.recorder import (
+from gradsim.contracts.recorder import (
     Adjoints,
     Contributions,
     Exponents,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim.scaled import LOWEST, Scaled
+from gradsim.contracts.trajectory import Pulled, Unrolled
+from gradsim.numerics.scaled import LOWEST, Scaled
 from gradsim.types import Array, Params
-from gradsim.unrolled import Pulled, Unrolled
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from unittest import SkipTest
 
-from gradsim.cell import Cell
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.optimizer import Optimizer, Schedule
+from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.recorder import Recorder
+from gradsim.contracts.task import Task
 from gradsim.errors import InputError, unknown
-from gradsim.mitigation import Mitigation
-from gradsim.optimizer import Optimizer, Schedule
-from gradsim.plugin import Plugin
-from gradsim.recorder import Recorder
-from gradsim.task import Task
 from gradsim.testing.kit import Suite
 
 __all__ = [
@@ -166,7 +166,12 @@ def _call_it(plugin: Any) -> str:
 
 def _suite(plugin: Plugin, cell: Cell | None, task: Task | None) -> Suite:
     # Imported when used, because the checks need the whole engine.
-    from gradsim.testing import cells, mitigations, optimizers, recorders, schedules, tasks
+    from gradsim.testing import optimizer as optimizers
+    from gradsim.testing import recorder as recorders
+    from gradsim.testing import schedule as schedules
+    from gradsim.testing.cell import suite as cells
+    from gradsim.testing.mitigation import suite as mitigations
+    from gradsim.testing.task import suite as tasks
 
     if isinstance(plugin, Cell):
         return cells.suite(plugin, task)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gradsim import registry
-from gradsim.plugin import Plugin
+from gradsim.contracts import registry
+from gradsim.contracts.plugin import Plugin
 from gradsim.testing.kit import Bench, Checks, label, names, same
 
 CHECKS = Checks()

@@ -13,7 +13,7 @@ from unittest import SkipTest
 
 import numpy as np
 
-from gradsim.plugin import Plugin
+from gradsim.contracts.plugin import Plugin
 
 _UNLIKELY = 1826435907
 

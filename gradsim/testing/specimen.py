@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.cell import Cell
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Forward, Recorder, Variable
+from gradsim.contracts.task import Episode, Task, squared_error
 from gradsim.errors import InputError
-from gradsim.problem import Problem
-from gradsim.recorder import Forward, Recorder, Variable
-from gradsim.task import Episode, Task, squared_error
 from gradsim.testing.kit import copied
 from gradsim.types import Array, Params, PositiveInt, StepData
 

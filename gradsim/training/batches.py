@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradsim.arguments import Streams
+from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.errors import InputError
-from gradsim.task import Episode, FiniteTask, Task
+from gradsim.run.arguments import Streams
 from gradsim.types import Array
 
 

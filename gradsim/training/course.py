@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.arguments import Streams, fitting_inputs
+from gradsim.contracts.optimizer import Optimizer
+from gradsim.contracts.problem import Problem, axis_dim
+from gradsim.contracts.recorder import Recorder, Variable
+from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.data import schema
-from gradsim.engine.plan import Plan
-from gradsim.optimizer import Optimizer
-from gradsim.problem import Problem, axis_dim
-from gradsim.recorder import Recorder, Variable
-from gradsim.setup import Dynamics, Setup
-from gradsim.task import Episode, FiniteTask, Task
+from gradsim.plan.plan import Plan
+from gradsim.run.arguments import Streams, fitting_inputs
+from gradsim.run.setup import Dynamics, Setup
 from gradsim.training.batches import Batches
 from gradsim.training.flat import Flat
 from gradsim.training.gradients import spread_lags

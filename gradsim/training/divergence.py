@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 
-from gradsim import registry
-from gradsim.engine.plan import Plan
+from gradsim.contracts import registry
 from gradsim.errors import OutOfRangeWarning
-from gradsim.setup import Setup
+from gradsim.plan.plan import Plan
+from gradsim.run.setup import Setup
 from gradsim.training.flat import Flat
 from gradsim.training.gradients import Backpropagation, recorded
 from gradsim.types import Array

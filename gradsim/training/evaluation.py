@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradsim.arguments import Streams, fitting_inputs
-from gradsim.engine.cuts import granules
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.task import Episode, FiniteTask, Task
+from gradsim.contracts.trajectory import Parallel
+from gradsim.engine.forward import Start
 from gradsim.engine.loss import Loss
-from gradsim.engine.unroll import Start
-from gradsim.problem import Problem
-from gradsim.setup import Dynamics
-from gradsim.task import Episode, FiniteTask, Task
+from gradsim.engine.segments import granules
+from gradsim.run.arguments import Streams, fitting_inputs
+from gradsim.run.setup import Dynamics
 from gradsim.types import Array, Params
-from gradsim.unrolled import Parallel
 
 _DRAWN = 1000
 """Sequences that are drawn of a task without end."""

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from gradsim.scaled import LEAST_SQUARE, euclidean
+from gradsim.numerics.scaled import LEAST_SQUARE, euclidean
 from gradsim.types import Array, Params
 
 

@@ -8,16 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from gradsim import registry
+from gradsim.contracts import registry
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Adjoints, Gradient, Piece, Recorder, Variable
 from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink
-from gradsim.engine.plan import Plan
-from gradsim.feed import Feed
-from gradsim.problem import Problem
-from gradsim.recorder import Adjoints, Gradient, Piece, Recorder, Variable
-from gradsim.run import Run
-from gradsim.scaled import Scaled, combine, norm
-from gradsim.setup import Dynamics, Setup
+from gradsim.numerics.scaled import Scaled, combine, norm
+from gradsim.plan.plan import Plan
+from gradsim.run.recording import Feed
+from gradsim.run.run import Run
+from gradsim.run.setup import Dynamics, Setup
 from gradsim.types import Array
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gradsim.contracts.task import FiniteTask
 from gradsim.data.sink import MemorySink, Sink
 from gradsim.data.store import CHECKPOINT, open_run
 from gradsim.errors import DivergedError, NonFiniteError
-from gradsim.progress import Advance
-from gradsim.scaled import euclidean
-from gradsim.task import FiniteTask
+from gradsim.machine.progress import Advance
+from gradsim.machine.workers import Workers
+from gradsim.numerics.scaled import euclidean
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.course import PART, Course
@@ -29,7 +30,6 @@ from gradsim.training.interrupt import interruptions
 from gradsim.training.live import Live
 from gradsim.training.settings import Stopping
 from gradsim.types import Array, Params
-from gradsim.workers import Workers
 
 TEST = "test"
 """The part of a finite task that is measured once, at the end."""

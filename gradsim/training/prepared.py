@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from gradsim.allocation import keep_freed_memory
 from gradsim.data.sink import MemorySink, Sink
 from gradsim.data.store import RunFolder, nearest_folder, open_run
-from gradsim.engine.plan import human
 from gradsim.errors import BudgetError, InputError, StoreError
-from gradsim.progress import progress as show_progress
+from gradsim.machine.allocation import keep_freed_memory
+from gradsim.machine.progress import progress as show_progress
+from gradsim.machine.workers import one_blas_thread
+from gradsim.plan.plan import human
 from gradsim.simulation import available_threads
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
@@ -24,7 +25,6 @@ from gradsim.training.course import Course
 from gradsim.training.gradients import Backpropagation
 from gradsim.training.live import Live
 from gradsim.training.loop import Report, Training
-from gradsim.workers import one_blas_thread
 
 if TYPE_CHECKING:
     from gradsim.data.zarr_sink import ZarrSink

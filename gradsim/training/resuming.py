@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gradsim import registry
+from gradsim.contracts import registry
 from gradsim.data.store import CHECKPOINT, read_record
 from gradsim.errors import InputError, StoreError, UnknownNameError
 from gradsim.training.loop import Report

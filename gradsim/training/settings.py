@@ -8,11 +8,11 @@ from typing import Annotated, Any, TypeVar
 
 from annotated_types import MinLen
 
-from gradsim import registry
+from gradsim.contracts import registry
+from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.problem import Pairs
+from gradsim.contracts.recorder import Recorder
 from gradsim.errors import InputError
-from gradsim.plugin import Plugin
-from gradsim.problem import Pairs
-from gradsim.recorder import Recorder
 from gradsim.types import PositiveInt
 
 

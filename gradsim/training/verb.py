@@ -11,17 +11,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, DTypeLike
 
-from gradsim.arguments import Seed, Streams, checked_params, chosen_recorders, float_dtype, prepared_cell
-from gradsim.cell import Cell
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.optimizer import Optimizer
+from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.task import FiniteTask, Task
 from gradsim.data import schema
 from gradsim.data.code import fingerprints
 from gradsim.errors import InputError
-from gradsim.mitigation import Mitigation
-from gradsim.optimizer import Optimizer
-from gradsim.plugin import Plugin
-from gradsim.run_hooks import RunHooks
-from gradsim.setup import Dynamics
-from gradsim.task import FiniteTask, Task
+from gradsim.run.arguments import Seed, Streams, checked_params, chosen_recorders, float_dtype, prepared_cell
+from gradsim.run.setup import Dynamics
 from gradsim.training.batches import Batches
 from gradsim.training.course import PART, Course
 from gradsim.training.loop import Report

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.cell import Cell
-from gradsim.problem import Problem
-from gradsim.recorder import Variable
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Variable
 from gradsim.training.gradients import Passed
 from gradsim.types import Array, Params
 

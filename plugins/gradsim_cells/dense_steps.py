@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradsim.accelerator import kernels
+from gradsim.contracts.trajectory import Parallel, Unrolled
+from gradsim.machine.accelerator import kernels
 from gradsim.types import Array, Params
-from gradsim.unrolled import Parallel, Unrolled
 from gradsim_cells.weights import Term, Weights, add_term, slices, weights_of
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gradsim.contracts.trajectory import PulledByVjp, Unrolled
 from gradsim.types import Array
-from gradsim.unrolled import PulledByVjp, Unrolled
 
 
 def recurrence(factor: Array, start: Array, added: Array) -> Array:

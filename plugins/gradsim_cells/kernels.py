@@ -1,8 +1,8 @@
 """Compiled passes of the dense cells over a block of steps.
 
-Imported through `gradsim.accelerator` only, because it needs numba. A kernel takes the rows ``first:last``
-of the batch through all steps, so that threads work side by side and never wait for each other. What it
-computes is written down, in NumPy, in the cell of the same name.
+Imported through `gradsim.machine.accelerator` only, because it needs numba. A kernel takes the rows
+``first:last`` of the batch through all steps, so that threads work side by side and never wait for another.
+What it computes is written down, in NumPy, in the cell of the same name.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Mitigation, hookimpl
-from gradsim.scaled import euclidean
+from gradsim.numerics.scaled import euclidean
 from gradsim.types import PositiveFloat
 
 

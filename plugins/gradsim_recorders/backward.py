@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.problem import axis_dim
-from gradsim.recorder import Adjoints, Contributions, Gradient
-from gradsim.scaled import Scaled, norm
+from gradsim.contracts.problem import axis_dim
+from gradsim.contracts.recorder import Adjoints, Contributions, Gradient
+from gradsim.numerics.scaled import Scaled, norm
 from gradsim_recorders.ranged import both, sized
 
 

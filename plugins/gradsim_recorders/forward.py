@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradsim import Recorder, Variable
-from gradsim.recorder import Forward, Jacobians, LossTerms
+from gradsim.contracts.recorder import Forward, Jacobians, LossTerms
 
 
 class StateRecorder(Recorder):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.recorder import Exponents, LossRows, ProductNorms, Products
-from gradsim.scaled import Scaled, combine, norm
+from gradsim.contracts.recorder import Exponents, LossRows, ProductNorms, Products
+from gradsim.numerics.scaled import Scaled, combine, norm
 from gradsim_recorders.ranged import both, sized
 
 _SVD_FLOPS = 8

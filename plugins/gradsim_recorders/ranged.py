@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradsim import Variable
-from gradsim.scaled import Scaled
+from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array
 
 

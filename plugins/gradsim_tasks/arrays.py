@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Episode
-from gradsim.task import Baseline, FiniteTask
+from gradsim.contracts.task import Baseline, FiniteTask
 from gradsim_tasks.answers import Classes
 
 

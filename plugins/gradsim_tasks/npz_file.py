@@ -11,8 +11,8 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from gradsim import Episode, cross_entropy, squared_error
+from gradsim.contracts.task import Baseline, accuracy
 from gradsim.errors import unknown
-from gradsim.task import Baseline, accuracy
 from gradsim_tasks.arrays import Arrays, most_frequent
 from gradsim_tasks.files import FromFile
 from gradsim_tasks.series import PARTS, cut

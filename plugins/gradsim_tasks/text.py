@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Episode
+from gradsim.contracts.task import FiniteTask
 from gradsim.errors import InputError
-from gradsim.task import FiniteTask
 from gradsim.types import PositiveInt
 from gradsim_tasks.answers import Classes
 from gradsim_tasks.arrays import frequencies

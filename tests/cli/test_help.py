@@ -54,7 +54,7 @@ def test_errors_go_to_stderr_without_a_traceback(tmp_path):
 
 
 def test_an_unknown_plugin_to_load_is_a_mistake_of_usage(gradsim_cli, monkeypatch):
-    from gradsim import registry
+    from gradsim.contracts import registry
 
     monkeypatch.setenv("GRADSIM_LOAD_PLUGINS", "gradsimm")
     registry.catalogue.cache_clear()

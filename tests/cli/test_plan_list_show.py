@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradsim import registry
+from gradsim.contracts import registry
 from gradsim.errors import PluginWarning
 
 

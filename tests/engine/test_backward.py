@@ -7,7 +7,7 @@ import pytest
 from helpers import loss_of, numerical_gradient
 
 import gradsim
-from gradsim.cell import dense_blocks
+from gradsim.contracts.cell import dense_blocks
 from gradsim.errors import NonFiniteError, OutOfRangeWarning
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import ClipAdjoint, Truncate

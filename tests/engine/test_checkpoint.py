@@ -7,12 +7,14 @@ import pytest
 
 import gradsim
 from gradsim import Pairs
-from gradsim.engine import cuts, layout, plan
-from gradsim.engine.checkpoint import Schedule, fewest_recomputed
-from gradsim.engine.panels import jacobian_bytes, panels
-from gradsim.engine.unroll import Start, Tape
+from gradsim.contracts.trajectory import one_by_one
+from gradsim.engine import layout
+from gradsim.engine import segments as cuts
+from gradsim.engine.forward import Start, Tape
+from gradsim.engine.revolve import Schedule, fewest_recomputed
 from gradsim.errors import BudgetError
-from gradsim.unrolled import one_by_one
+from gradsim.plan import plan
+from gradsim.plan.panels import jacobian_bytes, panels
 from gradsim_cells import LSTM, Elman
 from gradsim_mitigations import ClipAdjoint, Truncate
 from gradsim_tasks import Sunspots

@@ -13,7 +13,7 @@ import pytest
 import gradsim
 from gradsim import Cell, Episode, Pairs, Task
 from gradsim.engine.jacobians import ScaledJacobians
-from gradsim.engine.norms import all_norms
+from gradsim.engine.norms.tree import all_norms
 from gradsim.errors import OutOfRangeWarning
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 

@@ -9,7 +9,7 @@ import pytest
 
 import gradsim
 from gradsim import Mitigation, hookimpl
-from gradsim.flows import Raw
+from gradsim.run.flow import Raw
 from gradsim_cells import LSTM, Linear, MinGRU
 from gradsim_mitigations import Truncate
 from gradsim_tasks import FlipFlop

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gradsim
-from gradsim import registry
+from gradsim.contracts import registry
 from gradsim.errors import InputError, UnknownNameError
 from gradsim.testing import checks_of
 from gradsim_cells import Elman

@@ -9,11 +9,11 @@ import pytest
 from helpers import numerical_gradient
 
 import gradsim
-from gradsim.cell import dense_blocks
-from gradsim.effective import Mitigated
+from gradsim.contracts.cell import dense_blocks
+from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.mitigation import Pass, Penalty
 from gradsim.errors import InputError, UnknownNameError
-from gradsim.mitigation import Pass, Penalty
-from gradsim.run_hooks import RunHooks
+from gradsim.run.mitigated import Mitigated
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import (
     ClipAdjoint,

@@ -8,7 +8,7 @@ import pytest
 from autograd import elementwise_grad
 
 import gradsim
-from gradsim.task import cross_entropy, squared_error
+from gradsim.contracts.task import cross_entropy, squared_error
 from gradsim_tasks import Adding, TemporalOrder
 
 

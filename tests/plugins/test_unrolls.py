@@ -12,9 +12,9 @@ import pytest
 from numba import njit
 
 import gradsim
+from gradsim.contracts.trajectory import one_by_one
 from gradsim.errors import NonFiniteError
 from gradsim.testing import check_cell
-from gradsim.unrolled import one_by_one
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, kernel_parts, kernels
 
 CELLS = [

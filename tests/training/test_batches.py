@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from small import Labelled, Recall, Stream
 
-from gradsim.arguments import Streams
 from gradsim.errors import InputError
+from gradsim.run.arguments import Streams
 from gradsim.training.batches import Batches
 from gradsim.training.verb import train
 from gradsim_cells import Elman

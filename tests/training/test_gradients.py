@@ -9,7 +9,7 @@ from helpers import numerical_gradient
 from small import Given, Labelled, Noisy, Recall, Stream
 
 import gradsim
-from gradsim.arguments import Streams
+from gradsim.run.arguments import Streams
 from gradsim.training.verb import train
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
 from gradsim_mitigations import (

@@ -12,8 +12,8 @@ from small import Given, Labelled, Noisy, Stream
 
 import gradsim
 from gradsim import Pairs
-from gradsim.arguments import Streams
 from gradsim.data.schema import DIMS
+from gradsim.run.arguments import Streams
 from gradsim.training.gradients import spread_lags
 from gradsim.training.settings import Probe
 from gradsim.training.verb import train

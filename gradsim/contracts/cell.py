@@ -1,0 +1,241 @@
+"""The contract of a recurrent cell, and the derivatives that it gets for free."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.trajectory import Parallel, Unrolled
+from gradsim.errors import unknown
+from gradsim.numerics import autodiff
+from gradsim.types import Array, Params, StepData
+
+
+class Cell(Plugin, ABC):
+    """One step of a recurrence, s_t = step(s_{t-1}, x_t; params).
+
+    A concrete cell is a frozen dataclass that gives `name`, `input_size`, `blocks`, `init_params`
+    and `step`; everything else has a default. The state is one vector of length m, in which the
+    named blocks lie side by side.
+
+    The step Jacobian is made of g diagonal blocks of size k x k, with m = g k: group j holds the
+    components j, j+g, j+2g, ... of the state. A dense cell has g = 1 (the default), an elementwise
+    one g = m, a complex diagonal one kept as blocks (real, imaginary) g = m/2.
+    """
+
+    input_size: int
+
+    @property
+    @abstractmethod
+    def blocks(self) -> Mapping[str, int]:
+        """The named blocks of the state and their sizes, in order."""
+
+    @abstractmethod
+    def init_params(self, rng: np.random.Generator) -> Params:
+        """Draw the parameters: named float64 arrays."""
+
+    @abstractmethod
+    def step(self, params: Params, state: Any, inputs: Any, xp: Any) -> Any:
+        """Advance the state by one step.
+
+        Parameters
+        ----------
+        params
+            Named arrays, as `init_params` shapes them.
+        state
+            Shape (..., m), any leading axes.
+        inputs
+            Shape (..., input_size), the same leading axes.
+        xp
+            The array namespace to compute with: `numpy`, or `autograd.numpy` while a derivative is
+            traced. Use `xp.tanh` and never `numpy.tanh`.
+
+        Further keyword-only parameters name the step data that the cell asks for: `step_index`
+        (int, 1..T, shape (...)) is always there; `draw` makes the others, or the task. Drawn floats
+        have the dtype of the state; integers and booleans belong into `xp.where`, as arithmetic with
+        them would widen float32.
+
+        Returns
+        -------
+        The new state, shape (..., m), dtype of `state`. The arguments must not be changed.
+        """
+
+    @property
+    def step_data(self) -> tuple[str, ...]:
+        """The names of the step data that `step` asks for: its keyword-only parameters."""
+        parameters = inspect.signature(self.step).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+    def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
+        """Draw, before the unroll, the random step data: arrays of shape (steps, batch, ...)."""
+        return {}
+
+    @property
+    def jacobian_groups(self) -> int:
+        """The number g of diagonal blocks of the step Jacobian."""
+        return 1
+
+    @property
+    def output_blocks(self) -> tuple[str, ...]:
+        """The blocks that a readout sees; the first one unless the cell says otherwise."""
+        return (next(iter(self.blocks)),)
+
+    @property
+    def recurrent_weights(self) -> tuple[str, ...]:
+        """The parameters that multiply a block of the state, shape (rows * n, n); none by default."""
+        return ()
+
+    def initial_state(self) -> Array:
+        """The state s_0 of a run that is given none, shape (m,): zeros."""
+        return np.zeros(self.state_size)
+
+    # Many steps at once. A cell may override both, for speed.
+
+    def unroll(
+        self, params: Params, state: Array, inputs: Array, step_data: StepData, parallel: Parallel
+    ) -> Unrolled:
+        """Take a block of steps from `state` (batch, m): inputs and step data (steps, batch, ...).
+
+        The same numbers as `step`, to rounding. `parallel` runs independent jobs on threads; what they
+        compute must not depend on how many there are.
+        """
+        states = np.empty((len(inputs) + 1, *state.shape), dtype=state.dtype)
+        states[0] = state
+        for t, x in enumerate(inputs):
+            here = {name: data[t] for name, data in step_data.items()}
+            states[t + 1] = self.step(params, states[t], x, np, **here)
+        return Unrolled(self, params, states, inputs, step_data)
+
+    @property
+    def saved_size(self) -> int:
+        """The floats that `unroll` keeps for each step and batch element, besides the state."""
+        return 0
+
+    # Derivatives. A cell may override them with analytic ones, for speed.
+
+    def step_jacobian(self, params: Params, state: Array, inputs: Array, **data: Array) -> Array:
+        """J = ds_t/ds_{t-1}, shape (..., g, k, k); row = output, column = input."""
+        return autodiff.step_jacobian(self.step, self.jacobian_groups, params, state, inputs, data)
+
+    def state_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> Array:
+        """`cotangent` (..., m) of the new state, pulled back to the old state: cotangent @ J."""
+        return autodiff.state_vjp(self.step, params, state, inputs, cotangent, data)
+
+    def params_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> Params:
+        """`cotangent` (..., batch, m) pulled back to the parameters.
+
+        Summed over the last leading axis only: leading axes (time, batch) give one contribution
+        per time, shapes (time, *param).
+        """
+        return autodiff.params_vjp(self.step, params, state, inputs, cotangent, data)
+
+    def bilinear_vjp(
+        self, params: Params, state: Array, inputs: Array, left: Array, right: Array, **data: Array
+    ) -> tuple[Params, Array]:
+        """Derivative of sum(left @ J @ right) with respect to parameters and old states.
+
+        For penalties on step Jacobians: dR/dJ = sum over copies of outer(left, right), with `left`
+        and `right` of shape (copies, ..., m). By autograd, through `step`, unless overridden.
+        """
+        return autodiff.bilinear_vjp(self.step, params, state, inputs, left, right, data)
+
+    # What follows from the above.
+
+    @property
+    def state_size(self) -> int:
+        """The length m of the state vector."""
+        return sum(self.blocks.values())
+
+    def split(self, state: Any) -> tuple[Any, ...]:
+        """The blocks of a state (..., m), in order, as views."""
+        return tuple(state[..., a:b] for a, b in pairwise(np.cumsum([0, *self.blocks.values()])))
+
+    def block(self, name: str) -> slice:
+        """Where a block lies in the state vector."""
+        if name not in self.blocks:
+            raise unknown(f"block of {self.name}", name, self.blocks)
+        names = list(self.blocks)
+        start = sum(self.blocks[n] for n in names[: names.index(name)])
+        return slice(start, start + self.blocks[name])
+
+    def analytic(self, method: str) -> bool:
+        """Whether the cell overrides this derivative instead of taking the free one."""
+        return getattr(type(self), method) is not getattr(Cell, method)
+
+
+class Wrapper(Cell):
+    """A cell around another one; whatever it does not change is that of the cell inside.
+
+    A concrete wrapper is a frozen dataclass with a field `cell`. Its `step` hands the step data on:
+    ``self.cell.step(params, state, inputs, xp, **pick(data, self.cell.step_data))``.
+    """
+
+    cell: Cell
+
+    @property
+    def input_size(self) -> int:  # type: ignore[override]
+        """That of the cell inside."""
+        return self.cell.input_size
+
+    @property
+    def blocks(self) -> Mapping[str, int]:
+        """Those of the cell inside."""
+        return self.cell.blocks
+
+    @property
+    def jacobian_groups(self) -> int:
+        """Those of the cell inside; a wrapper that mixes units has 1."""
+        return self.cell.jacobian_groups
+
+    @property
+    def output_blocks(self) -> tuple[str, ...]:
+        """Those of the cell inside."""
+        return self.cell.output_blocks
+
+    @property
+    def recurrent_weights(self) -> tuple[str, ...]:
+        """Those of the cell inside."""
+        return self.cell.recurrent_weights
+
+    @property
+    def step_data(self) -> tuple[str, ...]:
+        """What the cell inside asks for."""
+        return self.cell.step_data
+
+    def init_params(self, rng: np.random.Generator) -> Params:
+        """Those of the cell inside."""
+        return self.cell.init_params(rng)
+
+    def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
+        """What the cell inside draws."""
+        return self.cell.draw(rng, steps, batch)
+
+    def initial_state(self) -> Array:
+        """That of the cell inside."""
+        return self.cell.initial_state()
+
+
+def pick(data: StepData, names: tuple[str, ...]) -> dict[str, Array]:
+    """The step data that a wrapped cell asks for, out of all that its wrapper was given."""
+    return {name: data[name] for name in names}
+
+
+def dense_blocks(blocks: Array) -> Array:
+    """Step Jacobians or products (..., g, k, k) as full matrices (..., m, m)."""
+    *lead, g, k, _ = blocks.shape
+    if g == 1:
+        return blocks[..., 0, :, :]
+    full = np.zeros((*lead, k, g, k, g), dtype=blocks.dtype)
+    j = np.arange(g)
+    full[..., :, j, :, j] = np.moveaxis(blocks, -3, 0)
+    return full.reshape(*lead, k * g, k * g)

@@ -1,0 +1,163 @@
+"""The sizes of a run: which products are recorded, and the length of every dim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from gradsim.contracts.cell import Cell
+from gradsim.errors import InputError
+from gradsim.types import Array
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which Jacobian products P(t, k) are recorded; all pairs t >= k unless narrowed.
+
+    Parameters
+    ----------
+    times
+        Chosen t in 0..T, negative ones counted from the end; the dim is then `chosen_time`.
+    sources
+        Chosen k in 0..T, negative ones counted from the end.
+    max_lag
+        Only t - k <= max_lag; the dims are then (source, lag) instead of (time, source).
+    lags
+        Chosen t - k in 0..T; the dims are then (source, lag).
+    """
+
+    times: tuple[int, ...] | None = None
+    sources: tuple[int, ...] | None = None
+    max_lag: int | None = None
+    lags: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_lag is not None and self.max_lag < 0:
+            raise InputError(f"pairs: max_lag should be 0 or more (got {self.max_lag})")
+        if self.lags is not None and min(self.lags, default=-1) < 0:
+            raise InputError(f"pairs: lags should name at least one, 0 or more each (got {list(self.lags)})")
+        ways = [name for name in ("max_lag", "lags", "times") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise InputError(f"pairs: give {' or '.join(ways[:2])}, not both")
+
+    def resolved(self, steps: int) -> tuple[Array, Array]:
+        """The times and sources as increasing arrays."""
+        return _chosen("times", self.times, steps), _chosen("sources", self.sources, steps)
+
+    def resolved_lags(self, steps: int) -> Array:
+        """The lags t - k as an increasing array."""
+        if self.lags is not None:
+            return _chosen("lags", self.lags, steps)
+        return np.arange(min(self.max_lag, steps) + 1 if self.max_lag is not None else steps + 1)
+
+    @property
+    def dims(self) -> tuple[str, str]:
+        """How pairs (t, k) are laid out."""
+        if self.max_lag is not None or self.lags is not None:
+            return ("source", "lag")
+        return ("time" if self.times is None else "chosen_time", "source")
+
+
+def _chosen(what: str, wanted: tuple[int, ...] | None, steps: int) -> Array:
+    if wanted is None:
+        return np.arange(steps + 1)
+    outside = [i for i in wanted if not -steps - 1 <= i <= steps]
+    if outside or not wanted:
+        raise InputError(f"pairs: {what} should lie in 0..{steps} (got {list(wanted)})")
+    return np.unique([i % (steps + 1) for i in wanted])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The sizes of a run, from which plans, recorders and the dataset are made."""
+
+    cell: Cell
+    steps: int
+    batch: int
+    dtype: np.dtype
+    param_shapes: Mapping[str, tuple[int, ...]]
+    pairs: Pairs = field(default_factory=Pairs)
+
+    @property
+    def groups(self) -> int:
+        """g, the number of diagonal blocks of a step Jacobian."""
+        return self.cell.jacobian_groups
+
+    @property
+    def block(self) -> int:
+        """k, the size of a diagonal block."""
+        return self.cell.state_size // self.groups
+
+    @property
+    def pair_dims(self) -> tuple[str, str]:
+        """How pairs (t, k) are laid out."""
+        return self.pairs.dims
+
+    @property
+    def lags(self) -> int:
+        """The longest lag that is multiplied."""
+        return int(self.pairs.resolved_lags(self.steps)[-1])
+
+    @cached_property
+    def ends(self) -> Array:
+        """The last time to which each source is multiplied: that of its longest recorded lag."""
+        times, sources = self.pairs.resolved(self.steps)
+        lags = self.pairs.resolved_lags(self.steps)
+        fitting = np.searchsorted(lags, times[-1] - sources, side="right")
+        return np.asarray(sources + np.concatenate([[0], lags])[fitting])
+
+    @property
+    def matrix_dims(self) -> tuple[str, ...]:
+        """How a step Jacobian or a product is laid out: only the diagonal blocks are kept."""
+        return ("state_out", "state_in") if self.groups == 1 else ("group", "row", "column")
+
+    @property
+    def pair_count(self) -> int:
+        """The number of recorded pairs t >= k, for one batch element."""
+        times, sources = self.pairs.resolved(self.steps)
+        lags = self.pairs.resolved_lags(self.steps)
+        if self.pairs.times is None:
+            return int(np.searchsorted(lags, self.steps - sources, side="right").sum())
+        return int((len(times) - np.searchsorted(times, sources)).sum())
+
+    @property
+    def product_count(self) -> int:
+        """The number of products to multiply, recorded or not, for one batch element."""
+        return int((self.ends - self.pairs.resolved(self.steps)[1]).sum())
+
+    def sizes(self) -> dict[str, int]:
+        """The length of every dim that a variable of this run may have."""
+        return self._sizes
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        m, g, k = self.cell.state_size, self.groups, self.block
+        times, sources = self.pairs.resolved(self.steps)
+        fixed = {
+            "time": self.steps + 1,
+            "step": self.steps,
+            "batch": self.batch,
+            "component": m,
+            "state_out": m,
+            "state_in": m,
+            "group": g,
+            "row": k,
+            "column": k,
+            "mode": m,
+            "chosen_time": len(times),
+            "source": len(sources),
+            "lag": len(self.pairs.resolved_lags(self.steps)),
+            "param": len(self.param_shapes),
+        }
+        axes = {
+            axis_dim(n, i): size for n, shape in self.param_shapes.items() for i, size in enumerate(shape)
+        }
+        return {**fixed, **axes}
+
+
+def axis_dim(param: str, axis: int) -> str:
+    """The dim of one axis of a parameter."""
+    return f"{param}_axis{axis}"

@@ -1,0 +1,142 @@
+"""The forward pass, granule by granule, and the way back over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.trajectory import Parallel, Unrolled
+from gradsim.engine.revolve import Schedule
+from gradsim.errors import NonFiniteError, PluginError
+from gradsim.types import Array, Params, StepData
+
+
+@dataclass(frozen=True)
+class Start:
+    """What decides a trajectory: `inputs` and `step_data` (steps, batch, ...), `state` (batch, m)."""
+
+    cell: Cell
+    params: Params
+    state: Array
+    inputs: Array
+    step_data: StepData
+
+    def take(self, steps: range, state: Array, parallel: Parallel) -> Unrolled:
+        """The given steps, from the state before the first of them.
+
+        Raises
+        ------
+        NonFiniteError
+            A state is NaN or infinite; names the first time and batch element.
+        """
+        rows = slice(steps.start - 1, steps.stop - 1)
+        data = {n: x[rows] for n, x in self.step_data.items()}
+        with np.errstate(all="ignore"):
+            taken = self.cell.unroll(self.params, state, self.inputs[rows], data, parallel)
+        _refuse_non_finite(self.cell, taken.states, steps)
+        taken.states.flags.writeable = False
+        return taken
+
+
+class Tape:
+    """The granules of a run, each as it was taken; what is not kept is taken again.
+
+    `recomputed` counts the steps that were.
+    """
+
+    def __init__(self, start: Start, granules: list[range], schedule: Schedule, parallel: Parallel) -> None:
+        self.start, self.granules, self.schedule, self.parallel = start, granules, schedule, parallel
+        for array in (start.state, start.inputs, *start.step_data.values()):
+            array.flags.writeable = False
+        self.recomputed = 0
+        # Snapshots, the last one on top: number of a granule and the state before it.
+        self._snapshots: list[tuple[int, Array]] = []
+        self._kept: dict[int, Unrolled] = {}
+
+    def forward(self) -> Iterator[tuple[range, Unrolled]]:
+        """Take all steps, and keep what the way back will need."""
+        if len(self._kept) == len(self.granules):
+            yield from ((steps, self._kept[i]) for i, steps in enumerate(self.granules))
+            return
+        self._snapshots, self._kept = [(0, self.start.state)], {}
+        yield from self._taken(len(self.granules))
+
+    def backward(self) -> Iterator[tuple[range, Unrolled]]:
+        """The granules from the last back. The first time right after `forward`, later from anew."""
+        everything = self.schedule.ahead(len(self.granules), 0) == 0
+        if not self._snapshots:
+            self._snapshots = [(0, self.start.state)]
+        end = len(self.granules)
+        while self._snapshots:
+            first, _ = self._snapshots[-1]
+            if first not in self._kept:
+                for steps, _ in self._taken(end):
+                    self.recomputed += len(steps)
+                first, _ = self._snapshots[-1]
+            for i in range(end - 1, first - 1, -1):
+                yield self.granules[i], self._kept[i] if everything else self._kept.pop(i)
+            end = first
+            if everything:
+                return
+            self._snapshots.pop()
+
+    def _taken(self, end: int) -> Iterator[tuple[range, Unrolled]]:
+        """From the last snapshot to granule `end`, leaving more snapshots and the last stretch whole."""
+        first, state = self._snapshots[-1]
+        while first < end:
+            ahead = self.schedule.ahead(end - first, len(self._snapshots) - 1)
+            for i in range(first, first + (ahead or end - first)):
+                taken = self.start.take(self.granules[i], state, self.parallel)
+                state = taken.states[-1]
+                if not ahead:
+                    self._kept[i] = taken
+                yield self.granules[i], taken
+            if not ahead:
+                return
+            first += ahead
+            self._snapshots.append((first, state.copy()))
+
+
+def probe(start: Start) -> None:
+    """Take one step, to see that the cell keeps its contract.
+
+    Raises
+    ------
+    PluginError
+        `step` changes its arguments or returns a wrong shape or dtype.
+    """
+    cell, params, state, inputs = start.cell, start.params, start.state.copy(), start.inputs[0].copy()
+    given = {"state": state, "inputs": inputs, **{f"params[{n!r}]": p for n, p in params.items()}}
+    before = {name: value.copy() for name, value in given.items()}
+    with np.errstate(all="ignore"):
+        new = cell.step(params, state, inputs, np, **{n: x[0] for n, x in start.step_data.items()})
+    for name, value in given.items():
+        if not np.array_equal(value, before[name], equal_nan=True):
+            raise PluginError(f"{cell!r}: step() changes its argument {name}; compute a new array instead")
+    if np.shape(new) != state.shape:
+        raise PluginError(
+            f"{cell!r}: step() returned shape {np.shape(new)} for a state of shape {state.shape}; "
+            "join the blocks with xp.concatenate(..., axis=-1)"
+        )
+    if new.dtype != state.dtype:
+        raise PluginError(
+            f"{cell!r}: step() returned dtype {new.dtype} for {state.dtype}; "
+            "constants should be Python numbers or have the dtype of the state"
+        )
+
+
+def _refuse_non_finite(cell: Cell, states: Array, steps: range) -> None:
+    with np.errstate(all="ignore"):
+        if np.isfinite(states.sum()):  # quicker than to look at each
+            return
+    if np.isfinite(states).all():
+        return
+    t, b, i = (int(index) for index in np.argwhere(~np.isfinite(states))[0])
+    where = f"time {steps.start - 1 + t}, batch {b}, component {i}"
+    raise NonFiniteError(
+        f"{cell!r}: the state is {states[t, b, i]} for the first time at {where}; "
+        "use smaller weights or inputs, fewer steps, or dtype='float64'"
+    )

@@ -1,0 +1,1 @@
+"""Frobenius norms of all Jacobian products without making all products."""

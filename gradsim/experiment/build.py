@@ -1,0 +1,95 @@
+"""An experiment as a TOML file: its mistakes all at once, and the runs that it stands for."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gradsim.errors import InputError
+from gradsim.experiment.draft import drafts
+from gradsim.experiment.keys import SimulationKeys, TrainingKeys, mistakes_in, names
+from gradsim.experiment.kinds import Experiment, SimulationExperiment
+
+E = TypeVar("E", bound=Experiment)
+
+_OF_TRAININGS = tuple(key for key in names(TrainingKeys) if key not in names(SimulationKeys))
+"""The keys that tell a training from a simulation."""
+
+
+class ExperimentError(InputError):
+    """An experiment is wrong: the message has one line for each mistake."""
+
+
+def read_toml(path: Path | None = None, kind: type[Experiment] = SimulationExperiment) -> dict[str, Any]:
+    """The tables of a file; those of the built-in experiment of a kind without one."""
+    if path is None:
+        return tomllib.loads(resources.files("gradsim.experiment").joinpath(kind.default).read_text())
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def build(
+    tables: Mapping[str, Any],
+    kind: type[E] = SimulationExperiment,  # type: ignore[assignment]
+    *,
+    name: str,
+    source: str = "experiment",
+) -> list[E]:
+    """All runs of an experiment, the main one first.
+
+    Parameters
+    ----------
+    tables
+        As read from TOML.
+    kind
+        What they should describe.
+    name
+        Of the main run, where the tables have none.
+    source
+        What an error calls them.
+
+    Raises
+    ------
+    ExperimentError
+        With every mistake: unknown keys, plugins and parameters, wrong types and values. Or the tables
+        describe another kind of experiment.
+    """
+    _refuse_other_kind(tables, kind, source)
+    mistakes = list(mistakes_in(tables, kind.keys))
+    made = list(drafts(tables, kind.keys, mistakes))
+    parts = [kind.parts(draft) for draft in made]
+    labels = [draft.own.get("label") for draft in made]
+    mistakes += [
+        f"compare: label {n!r} is used twice" for n, used in Counter(labels).items() if n and used > 1
+    ]
+    if mistakes:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise ExperimentError("\n  ".join([f"{source}: {count}", *mistakes]))
+    return list(_named(kind, tables.get("name", name), labels, parts))
+
+
+def _refuse_other_kind(tables: Mapping[str, Any], kind: type[Experiment], source: str) -> None:
+    found = [key for key in _OF_TRAININGS if key in tables]
+    if kind is SimulationExperiment and found:
+        what = f"{source} describes a training: {', '.join(found)}"
+        raise ExperimentError(f"{what}. Use `gradsim train`, or leave that out to run the cell as it is")
+    if kind is not SimulationExperiment and not found:
+        raise ExperimentError(
+            f"{source} describes no training, but a simulation. Use `gradsim run`, or add an optimizer and "
+            "updates or epochs (--optimizer, --updates)"
+        )
+
+
+def _named(kind: type[E], name: str, labels: Sequence[Any], parts: Sequence[dict[str, Any]]) -> Iterator[E]:
+    cell = parts[0]["cell"].name
+    yield kind(name, labels[0] or (cell if cell not in labels else name), **parts[0])
+    for label, part in zip(labels[1:], parts[1:], strict=True):
+        yield kind(f"{name}-{label}", label, **part)

@@ -1,0 +1,177 @@
+"""The objects of one run, built from the tables of an experiment while mistakes are gathered."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from pydantic import ValidationError
+
+from gradsim.contracts import registry
+from gradsim.contracts.plugin import Plugin, plugin_class
+from gradsim.contracts.problem import Pairs
+from gradsim.errors import GradsimError, InputError, unknown
+from gradsim.experiment.keys import PairsKeys, RunKeys, names, phrases
+
+ONE_OF = ("updates", "epochs")
+"""A training has one of these: where the other is given in its place, it goes."""
+
+
+def changed(tables: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables with some of them replaced.
+
+    A plugin without a name is the one that was there with these parameters changed.
+    """
+    kept = {k: v for k, v in tables.items() if not (k in ONE_OF and own.keys() & set(ONE_OF))}
+    return {**kept, **{k: _merged(tables.get(k), v) for k, v in own.items()}}
+
+
+def _merged(main: Any, own: Any) -> Any:
+    partial = isinstance(own, Mapping) and isinstance(main, Mapping) and "name" not in own
+    return {**main, **own} if partial and "name" in main else own
+
+
+def drafts(tables: Mapping[str, Any], keys: type[RunKeys], mistakes: list[str]) -> Iterator[Draft]:
+    """The main run, and those that are compared with it."""
+    yield Draft(tables, tables, "", mistakes)
+    shared = {k: v for k, v in tables.items() if k in names(keys)}
+    for i, own in _items(tables.get("compare")):
+        if isinstance(own, Mapping):
+            yield Draft(changed(shared, own), own, f"compare.{i}.", mistakes)
+
+
+def _items(value: Any) -> Iterable[tuple[int, Any]]:
+    return enumerate(value) if isinstance(value, list) else []
+
+
+@dataclass
+class Draft:
+    """One run while its parts are built; a part that cannot be built is None, and reported.
+
+    Wrong types of keys are left out here: `experiment_keys` reports them. Mistakes in what a compared
+    run inherits belong to the main one.
+    """
+
+    tables: Mapping[str, Any]
+    own: Mapping[str, Any]
+    prefix: str
+    mistakes: list[str]
+
+    def values(self, keys: type[RunKeys], *wanted: str) -> dict[str, Any]:
+        """Numbers and switches, or their defaults."""
+        defaults = names(keys)
+        return {k: self.tables.get(k, defaults[k]) for k in wanted}
+
+    # Plugins.
+
+    def world(self) -> dict[str, Any]:
+        """Task, cell and mitigations."""
+        task = self.plugin("task", "tasks", self.tables.get("task"))
+        tables = _items(self.tables.get("mitigations"))
+        built = [self.plugin(f"mitigations.{i}", "mitigations", table) for i, table in tables]
+        return {"task": task, "mitigations": [m for m in built if m is not None], "cell": self._cell(task)}
+
+    def _cell(self, task: Any) -> Any:
+        size = {} if task is None else {"input_size": task.input_size}
+        cell = self.plugin("cell", "cells", self.tables.get("cell"), size)
+        if cell is not None and task is not None and cell.input_size != task.input_size:
+            fix = f"should be {task.input_size}, as the task {task.name} has it; leave it out"
+            self.report("cell.input_size", f"{fix} (got {cell.input_size})")
+        return cell
+
+    def plugin(self, key: str, family: str, table: Any, defaults: Mapping[str, Any] | None = None) -> Any:
+        """The plugin that a table names and gives the parameters of."""
+        if not _is_named(table):
+            return None
+        known = registry.catalogue().plugins[family]
+        if table["name"] not in known:
+            self.report(f"{key}.name", unknown(family.removesuffix("s"), table["name"], known))
+            return None
+        given = {k: v for k, v in table.items() if k != "name"}
+        return self.built(key, known[table["name"]], given, defaults)
+
+    def built(
+        self, key: str, cls: type[Plugin], given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> Any:
+        """An object of a class, from its parameters."""
+        fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for name in sorted(given.keys() - fields):
+            self.report(f"{key}.{name}", unknown(f"parameter of {cls.name}", name, fields))
+        parameters = {k: v for k, v in {**(defaults or {}), **given}.items() if k in fields}
+        try:
+            return cls.from_parameters(parameters | self._nested(key, cls, parameters))
+        except GradsimError as error:
+            self._report_all(key, error)
+            return None
+
+    def _nested(self, key: str, cls: type[Plugin], parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters that are plugins themselves, as the schedule of an optimizer."""
+        hints, found = get_type_hints(cls), {}
+        for name, value in parameters.items():
+            inner, table = plugin_class(hints[name]), {"name": value} if isinstance(value, str) else value
+            if inner is not None and _is_named(table):
+                found[name] = self.plugin(f"{key}.{name}", registry.family_of(inner), table)
+        return found
+
+    # What is recorded.
+
+    def recorders(self, key: str, given: Any) -> list[str] | None:
+        """The names of recorders; None if they are left out or wrong."""
+        if given is None:
+            return None
+        if not isinstance(given, list) or not given:
+            self.report(key, f"should be a list of recorders, or be left out (got {given!r})")
+            return None
+        known = registry.recorders()
+        wrong = [(i, n) for i, n in enumerate(given) if not (isinstance(n, str) and n in known)]
+        for i, name in wrong:
+            self.report(f"{key}.{i}", unknown("recorder", name, known))
+        return None if wrong else given
+
+    def pairs(self, key: str, given: Any) -> Pairs | None:
+        """Which products are recorded; None if that is left out or wrong."""
+        if given is None:
+            return None
+        if not isinstance(given, Mapping):
+            self.report(key, f"should be a table (got {given!r})")
+            return None
+        try:
+            keys = PairsKeys.model_validate(dict(given)).model_dump()
+            chosen: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()}
+            return Pairs(**chosen)
+        except ValidationError as error:
+            for name, what in phrases(error, PairsKeys):
+                self.report(f"{key}.{name}", what)
+        except InputError as error:
+            self.report(key, str(error).removeprefix("pairs: "))
+        return None
+
+    # Mistakes.
+
+    def _report_all(self, key: str, error: GradsimError) -> None:
+        # A plugin puts all its mistakes into one line; behind it is the validation, one by one.
+        if isinstance(error.__context__, ValidationError):
+            for name, what in phrases(error.__context__):
+                self.report(f"{key}.{name}", what)
+        else:
+            self.report(key, error)
+
+    def report(self, key: str, what: object) -> None:
+        """Note a mistake, unless it is one of the main run."""
+        if self._is_own(key):
+            self.mistakes.append(f"{self.prefix}{key}: {what}")
+
+    def _is_own(self, key: str) -> bool:
+        if self.own is self.tables:
+            return True
+        part, _, parameter = key.partition(".")
+        own = self.own.get(part)
+        if parameter and isinstance(own, Mapping) and "name" not in own:
+            return parameter.split(".")[0] in own
+        return part in self.own
+
+
+def _is_named(table: Any) -> bool:
+    return isinstance(table, Mapping) and isinstance(table.get("name"), str)

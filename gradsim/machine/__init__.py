@@ -1,0 +1,1 @@
+"""Threads, compiled kernels, memory of the process, progress."""

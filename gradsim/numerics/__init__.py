@@ -1,0 +1,1 @@
+"""Numbers beyond the range of their dtype, and derivatives by tracing."""

@@ -1,0 +1,261 @@
+"""The arguments of a run: checked, converted, and drawn from the seed where they are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from gradsim.contracts import registry
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.recorder import Recorder
+from gradsim.contracts.task import Episode, Task
+from gradsim.engine.loss import READOUT, init_readout
+from gradsim.engine.streams import FROM_JACOBIANS
+from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, unknown
+from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
+
+Seed = int | np.random.SeedSequence | np.random.Generator | None
+
+
+class Streams:
+    """Independent random streams of one seed, by purpose, so that adding one changes no other."""
+
+    purposes = (
+        *("params", "task", "cell", "readout", "mitigation", "check"),
+        *("order", "update", "validation", "probe"),
+    )
+
+    def __init__(self, rng: Seed) -> None:
+        if isinstance(rng, np.random.Generator):
+            rng = int(rng.integers(2**63))
+        if not isinstance(rng, np.random.SeedSequence):
+            if (
+                isinstance(rng, bool)
+                or not isinstance(rng, int | np.integer | None)
+                or (rng is not None and rng < 0)
+            ):
+                raise InputError(
+                    f"rng should be a non-negative int, SeedSequence, Generator or None (got {rng!r})"
+                )
+            rng = np.random.SeedSequence(None if rng is None else int(rng))
+        self.seed = rng
+
+    def generator(self, purpose: str, *key: int) -> np.random.Generator:
+        """The stream of one purpose."""
+        return np.random.default_rng(self._seed(purpose, *key))
+
+    def within(self, purpose: str, *key: int) -> Streams:
+        """Streams for all purposes, for example of one update of a training."""
+        return Streams(self._seed(purpose, *key))
+
+    def _seed(self, purpose: str, *key: int) -> np.random.SeedSequence:
+        spawn_key = (*self.seed.spawn_key, self.purposes.index(purpose), *key)
+        return np.random.SeedSequence(self.seed.entropy, spawn_key=spawn_key)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The seed, as plain values."""
+        return {"entropy": str(self.seed.entropy), "spawn_key": list(self.seed.spawn_key)}
+
+
+def float_dtype(dtype: DTypeLike) -> np.dtype:
+    """float32 or float64; anything else is refused."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in FLOAT_DTYPES:
+        raise InputError(f"dtype should be 'float32' or 'float64' (got {dtype!r})")
+    return kind
+
+
+def _numbers(name: str, value: ArrayLike, dtype: np.dtype) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name} should hold real numbers, got dtype {array.dtype}; convert it to float64 first"
+        )
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        place = (
+            f"time {where[0]}, batch {where[1]}, feature {where[2]}"
+            if name == "inputs" and len(where) == 3
+            else f"index {where}"
+        )
+        raise NonFiniteError(
+            f"{name} is {array[where]} for the first time at {place} ({int(bad.sum())} in all); fill or "
+            "cut such values first"
+        )
+    with np.errstate(over="ignore"):
+        converted = np.array(array, dtype=dtype)
+    if not np.isfinite(converted).all():
+        raise InputError(f"{name} does not fit into {dtype}; use dtype='float64'")
+    return converted
+
+
+def prepared_cell(cell: Cell, hooks: RunHooks) -> Cell:
+    """The cell as the mitigations change it."""
+    if not isinstance(cell, Cell):
+        call = "; call the class" if isinstance(cell, type) else ""
+        raise InputError(f"cell should be a Cell object, got {cell!r}{call}")
+    prepared = hooks("gradsim_prepare_cell", cell=cell)
+    if not isinstance(prepared, Cell):
+        raise PluginError(f"gradsim_prepare_cell should return a Cell, not {prepared!r}")
+    return prepared
+
+
+def checked_inputs(
+    cell: Cell,
+    inputs: ArrayLike | None,
+    task: Task | None,
+    batch: int | None,
+    rng: np.random.Generator,
+    dtype: np.dtype,
+) -> tuple[Array, Episode | None]:
+    """Inputs (time, batch, input), given or drawn by the task with its episode."""
+    if (inputs is None) == (task is None):
+        raise InputError(
+            "give inputs, shape (time, batch, input), or a task that draws them: exactly one of the two"
+        )
+    episode = None
+    if task is not None:
+        if not isinstance(task, Task):
+            raise InputError(f"task should be a Task object, got {task!r}")
+        if batch is not None and batch < 1:
+            raise InputError(f"batch should be 1 or more (got {batch})")
+        episode = task.sample(rng, batch or 1)
+        inputs = episode.inputs
+    elif batch is not None:
+        raise InputError("batch is for a task; the inputs you gave have a batch axis of their own")
+    return fitting_inputs(cell, task, inputs, episode, dtype), episode  # type: ignore[arg-type]
+
+
+def fitting_inputs(
+    cell: Cell, task: Task | None, inputs: ArrayLike, episode: Episode | None, dtype: np.dtype
+) -> Array:
+    """Inputs (time, batch, input) that the cell takes and the episode goes with."""
+    x = _numbers("inputs", inputs, dtype)
+    if x.ndim != 3:
+        fix = "; for one sequence pass inputs[:, None, :]" if x.ndim == 2 else ""
+        raise InputError(f"inputs should have the 3 axes (time, batch, input), got shape {x.shape}{fix}")
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        raise InputError(
+            f"inputs should have at least one step and one batch element, got shape {x.shape} as (time, "
+            "batch, input)"
+        )
+    if x.shape[2] != cell.input_size:
+        raise InputError(
+            f"inputs have {x.shape[2]} features (shape {x.shape}) and the cell takes "
+            f"input_size={cell.input_size}"
+        )
+    if episode is not None and episode.weights.shape != x.shape[:2]:
+        raise PluginError(
+            f"{task!r}: weights have shape {episode.weights.shape} where (time, batch) = {x.shape[:2]} is "
+            "needed"
+        )
+    return x
+
+
+def checked_params(
+    cell: Cell,
+    task: Task | None,
+    given: Mapping[str, ArrayLike] | None,
+    hooks: RunHooks,
+    streams: Streams,
+    dtype: np.dtype,
+) -> tuple[Params, Params]:
+    """The parameters of the cell and of the readout, given or drawn."""
+    try:
+        own: Params = hooks("gradsim_init_params", cell=cell, rng=streams.generator("params"))
+    except MemoryError as error:
+        raise BudgetError(
+            f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
+        ) from None
+    if hooks.uses("gradsim_init_params"):
+        _same_params(cell, own)
+    readout = init_readout(cell, task, streams.generator("readout")) if task else {}
+    if clash := set(own) & set(READOUT):
+        raise PluginError(f"{cell!r}: {sorted(clash)} are names of the readout; rename these parameters")
+    fresh = {**own, **readout}
+    for name, value in (given or {}).items():
+        if name not in fresh:
+            raise unknown("parameter", name, fresh)
+        if np.shape(value) != np.shape(fresh[name]):
+            raise InputError(
+                f"params[{name!r}] has shape {np.shape(value)} where {np.shape(fresh[name])} is needed"
+            )
+    if given is not None and (missing := set(own) - set(given)):
+        raise InputError(f"params lack {sorted(missing)}")
+    chosen = {n: _numbers(f"params[{n!r}]", v, dtype) for n, v in {**fresh, **(given or {})}.items()}
+    for array in chosen.values():
+        array.flags.writeable = False
+    return {n: chosen[n] for n in own}, {n: chosen[n] for n in readout}
+
+
+def _same_params(cell: Cell, changed: Params) -> None:
+    """Refuse an initialisation that does not keep the names and shapes of the cell."""
+    expected = {n: np.shape(p) for n, p in cell.init_params(np.random.default_rng(0)).items()}
+    found = {n: np.shape(p) for n, p in changed.items()}
+    if found != expected:
+        raise PluginError(f"gradsim_init_params returned parameters {found} where {cell!r} has {expected}")
+
+
+def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dtype) -> Array:
+    """s_0 as (batch, m)."""
+    state = _numbers("initial_state", cell.initial_state() if given is None else given, dtype)
+    m = cell.state_size
+    if state.shape not in ((m,), (batch, m)):
+        raise InputError(f"initial_state should have shape ({m},) or ({batch}, {m}), got {state.shape}")
+    return np.broadcast_to(state, (batch, m)).copy()
+
+
+def checked_step_data(
+    cell: Cell, episode: Episode | None, rng: np.random.Generator, steps: int, batch: int, dtype: np.dtype
+) -> StepData:
+    """The step data that the cell asks for, (steps, batch, ...)."""
+    index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch)).copy()
+    known = {"step_index": index, **(episode.step_data if episode else {}), **cell.draw(rng, steps, batch)}
+    found = {}
+    for name in cell.step_data:
+        if name not in known:
+            raise unknown(f"step data that {cell.name} asks for", name, known)
+        value = np.asarray(known[name])
+        if value.shape[:2] != (steps, batch):
+            raise PluginError(
+                f"{cell!r}: step data {name!r} has shape {value.shape}; its leading axes should be "
+                f"{(steps, batch)}"
+            )
+        found[name] = value
+    return as_dtype(found, dtype)
+
+
+def as_dtype(data: StepData, dtype: np.dtype) -> StepData:
+    """Floats in the dtype of the run; other arrays as they are."""
+    arrays = {n: np.asarray(x) for n, x in data.items()}
+    return {n: x.astype(dtype) if x.dtype.kind == "f" else x for n, x in arrays.items()}
+
+
+def chosen_recorders(
+    record: Sequence[str | Recorder], measured: Sequence[str], hooks: RunHooks
+) -> list[Recorder]:
+    """The recorders that were asked for, and those whose results the mitigations read."""
+    if isinstance(record, str) or not record:
+        raise InputError(f"record should be a list of recorder names, at least one (got {record!r})")
+    chosen = [registry.recorder(r) if isinstance(r, str) else r for r in (*record, *measured)]
+    by_name = {r.full_name: r for r in chosen}
+    for name, r in by_name.items():
+        if not isinstance(r, Recorder):
+            raise InputError(f"record should hold names and Recorder objects, got {r!r}")
+        linear = r.stream in FROM_JACOBIANS
+        if r.effective and linear and hooks.uses("gradsim_backward_step"):
+            raise InputError(
+                f"{name} does not exist with a mitigation that changes the adjoint itself, which is not "
+                "linear; "
+                "record effective_adjoint_norm and effective_adjoint_factor instead"
+            )
+    return list(by_name.values())

@@ -1,0 +1,164 @@
+"""Handing the pieces of a run to the recorders that asked, and their values to the sink."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import cast
+
+import numpy as np
+
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Piece, Products, Region
+from gradsim.data.sink import Block, Bounds, Sink
+from gradsim.engine.layout import Tile, time_chunk
+from gradsim.errors import OutOfRangeWarning
+from gradsim.machine.workers import Workers
+from gradsim.numerics.scaled import Scaled
+from gradsim.plan.plan import Plan
+from gradsim.types import Array
+
+
+class Feed:
+    """Takes pieces from any thread. `with` it: what is open is written there."""
+
+    def __init__(self, plan: Plan, sink: Sink, threads: int) -> None:
+        self.plan, self.sink, self.workers = plan, sink, Workers(threads)
+        self._out_of_range: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._rolling = Rolling(sink, plan.chunks())
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._rolling.finish()
+            self._warn()
+
+    def stretch(self, piece: Piece, effective: bool = False) -> None:
+        """Record a piece of those that come one after the other along time."""
+        for name, values in self._computed(piece, effective):
+            self._rolling.write(name, piece.region, values)
+
+    def piece(self, piece: Piece, effective: bool = False, bounds: Bounds | None = None) -> None:
+        """Record a piece that fills a block of its own."""
+        if self.plan.asks(type(piece), effective=effective):
+            with Block(self.sink, bounds or {}) as block:
+                self.into(block, piece, effective)
+
+    def into(self, block: Block, piece: Piece, effective: bool) -> None:
+        """Record a piece that is a part of a block."""
+        self.workers.check()
+        for name, values in self._computed(piece, effective):
+            block.write(name, piece.region, values)
+
+    def _computed(self, piece: Piece, effective: bool) -> Iterator[tuple[str, Array]]:
+        prefix = "effective_" if effective else ""
+        for recorder in self.plan.recorders:
+            if recorder.stream is type(piece) and recorder.effective == effective:
+                for name, values in recorder.compute(piece).items():
+                    yield prefix + name, self._plain(prefix + name, values)
+
+    def settle(self) -> None:
+        """Write what stretches have left open, so that it can be read."""
+        self._rolling.finish()
+
+    def _plain(self, name: str, values: Array | Scaled) -> Array:
+        if not isinstance(values, Scaled):
+            return values
+        plain = values.value
+        if plain is values.mantissa:
+            return plain
+        if lost := int((np.isnan(plain) & ~np.isnan(values.mantissa)).sum()):
+            with self._lock:
+                self._out_of_range[name] += lost
+        return plain
+
+    def _warn(self) -> None:
+        """Say once which values did not fit."""
+        if self._out_of_range:
+            lost = (
+                f"{name} ({count} of {np.prod(self.sink.shape(name), dtype=int)}, {self.sink.dtype(name)})"
+                for name, count in sorted(self._out_of_range.items())
+            )
+            warnings.warn(
+                f"values that leave the range of their dtype are NaN: {', '.join(lost)}; the log10 twin of "
+                "a norm holds them, and dtype='float64' is wider than float32",
+                OutOfRangeWarning,
+                stacklevel=6,
+            )
+
+
+class Rolling:
+    """Blocks along time that fill up as a run passes over it, forward or back, and are written when full."""
+
+    def __init__(self, sink: Sink, chunks: Mapping[str, Mapping[str, int]]) -> None:
+        self.sink, self.chunks = sink, chunks
+        self._open: dict[tuple[str, int], tuple[Block, int]] = {}
+
+    def write(self, name: str, region: Region, values: Array) -> None:
+        """Take the values of a stretch of the first dim of a variable."""
+        dim = self.sink.variables[name].dims[0]
+        rows, total = cast(slice, region[dim]), self.sink.sizes[dim]
+        if rows.stop - rows.start == total:
+            self.sink.put(name, values)
+            return
+        length = self.chunks[name].get(dim, total)
+        for index in range(rows.start // length, -(-rows.stop // length)):
+            bounds = slice(index * length, min((index + 1) * length, total))
+            here = slice(max(rows.start, bounds.start), min(rows.stop, bounds.stop))
+            block, missing = self._open.pop(
+                (name, index), (Block(self.sink, {dim: bounds}), bounds.stop - bounds.start)
+            )
+            block.write(name, {dim: here}, values[here.start - rows.start : here.stop - rows.start])
+            missing -= here.stop - here.start
+            if missing:
+                self._open[name, index] = block, missing
+            else:
+                block.write_out()
+
+    def finish(self) -> None:
+        """Write what is open."""
+        for block, _ in self._open.values():
+            block.write_out()
+        self._open.clear()
+
+
+class TileBlocks:
+    """The blocks that one tile fills one after the other, as its products move through time."""
+
+    def __init__(self, sink: Sink, problem: Problem, tile: Tile) -> None:
+        self.sink, self.tile = sink, tile
+        self.outer = problem.pair_dims[0]
+        # In a band of lags the tile is one block; else its rows are times, and it is cut along them.
+        self.length = 0 if self.outer == "source" else time_chunk(problem)
+        self.current: Block | None = None
+        self.index = -1
+
+    def block_for(self, piece: Products) -> Block:
+        """The block in which this piece lies; the one before is written when it is left."""
+        row = piece.region[self.outer]
+        index = row // self.length if self.length and isinstance(row, int) else 0
+        if self.current is None or index != self.index:
+            self.finish()
+            self.current, self.index = Block(self.sink, self._bounds(index)), index
+        return self.current
+
+    def _bounds(self, index: int) -> dict[str, slice]:
+        bounds = {"source": self.tile.sources, "batch": self.tile.batch}
+        if self.length:
+            end = min((index + 1) * self.length, self.sink.sizes[self.outer])
+            bounds[self.outer] = slice(index * self.length, end)
+        return bounds
+
+    def finish(self) -> None:
+        """Write what is open."""
+        if self.current is not None:
+            self.current.write_out()
+            self.current = None

@@ -1,0 +1,107 @@
+"""The same run over fewer steps, and how long its stages take."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+import warnings
+from collections import defaultdict
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradsim.contracts.problem import Pairs
+from gradsim.contracts.task import Episode
+from gradsim.run.arguments import as_dtype
+from gradsim.types import Array
+
+if TYPE_CHECKING:
+    from gradsim.simulation import Simulation
+
+EVERYTHING = float(2**60)
+"""A budget of memory with which nothing has to be done twice."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Seconds in all, and by stage for each unit of `Plan.work`."""
+
+    seconds: float
+    rates: dict[str, float]
+
+
+class _Clock:
+    """The time between two calls goes to the stage of the later one."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._last, self._lock = time.perf_counter(), threading.Lock()
+
+    def __call__(self, stage: str, flops: float) -> None:
+        with self._lock:
+            now = time.perf_counter()
+            self.seconds[stage] += now - self._last
+            self._last = now
+
+
+def trial(simulation: Simulation, threads: int) -> Trial:
+    """Run it, into memory or a store that is thrown away, with no step taken again.
+
+    Raises
+    ------
+    GradsimError
+        It fails, or does not fit into memory.
+    """
+    simulation.plan.refuse_beyond(None, None)
+    start = time.perf_counter()
+    clock = _Clock()
+    with tempfile.TemporaryDirectory(prefix="gradsim-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values: the run itself will say it
+        how = nullcontext(clock), threads, EVERYTHING
+        if simulation.plan.in_memory:
+            kept = simulation.memory_sink()
+            for name in kept.variables:
+                kept.read(name)
+            clock("writing", 0)  # for memory this is to make room
+            kept.dataset(simulation.execute(kept, *how))
+        else:
+            stored = simulation.zarr_sink(Path(folder, "data.zarr"))
+            stored.finish(simulation.execute(stored, *how))
+    work = simulation.plan.work(EVERYTHING)
+    rates = {stage: clock.seconds[stage] / units for stage, units in work.items() if units > 0}
+    return Trial(time.perf_counter() - start, rates)
+
+
+def shortened(simulation: Simulation, steps: int, batch: int) -> Simulation:
+    """The last steps of a run, where the losses are, for the first batch elements."""
+    setup, plan = simulation.setup, simulation.plan
+
+    def cut(array: Array) -> Array:
+        return np.array(array[-steps:, :batch])
+
+    whole, episode = plan.problem, setup.episode
+    problem = replace(whole, steps=steps, batch=batch, pairs=_fitting(whole.pairs, whole.steps, steps))
+    rng = np.random.default_rng(0)
+    short = replace(
+        setup,
+        inputs=cut(setup.inputs),
+        initial_state=setup.initial_state[:batch].copy(),
+        step_data={n: cut(x) for n, x in setup.step_data.items()},
+        episode=episode and Episode(cut(episode.inputs), cut(episode.targets), cut(episode.weights)),
+        draws={m: as_dtype(m.draw(rng, steps, batch), whole.dtype) for m in setup.draws},
+    )
+    return replace(simulation, setup=short, plan=replace(plan, problem=problem, tiled=not plan.halved))
+
+
+def _fitting(pairs: Pairs, whole: int, steps: int) -> Pairs:
+    """Times and sources at the same fractions of the run; the lags that there are."""
+
+    def moved(chosen: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return chosen and tuple(sorted({round(i % (whole + 1) * steps / whole) for i in chosen}))
+
+    lags = pairs.lags and (tuple(lag for lag in pairs.lags if lag <= steps) or (steps,))
+    return replace(pairs, times=moved(pairs.times), sources=moved(pairs.sources), lags=lags)

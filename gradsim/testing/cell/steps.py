@@ -1,0 +1,257 @@
+"""The checks of a cell: what its blocks, parameters and step promise."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradsim.contracts.recorder import Forward
+from gradsim.errors import GradsimError, InputError
+from gradsim.simulation import prepare
+from gradsim.testing.cell.bench import CellBench, Place
+from gradsim.testing.kit import Checks, names, no_global_randomness, same
+from gradsim.testing.specimen import BATCH, STEPS, stage, witness
+
+CHECKS = Checks()
+
+
+@CHECKS()
+def state_layout(bench: CellBench) -> None:
+    """Blocks, output blocks, groups and the initial state fit together."""
+    cell = bench.cell
+    blocks = cell.blocks
+    bench.expect(
+        isinstance(blocks, Mapping)
+        and blocks
+        and all(isinstance(n, str) and _is_count(size) for n, size in blocks.items()),
+        f"blocks is {blocks!r}; it should map names to sizes of 1 or more, such as {{'h': 4}}",
+    )
+    m, g, out = cell.state_size, cell.jacobian_groups, cell.output_blocks
+    bench.expect(
+        _is_count(cell.input_size), f"input_size is {cell.input_size!r}; it should be an int, 1 or more"
+    )
+    bench.expect(
+        _is_count(g) and m % g == 0,
+        f"jacobian_groups is {g!r}; it should divide the size {m} of the state, {dict(blocks)}",
+    )
+    bench.expect(
+        isinstance(out, tuple) and out and set(out) <= set(blocks),
+        f"output_blocks is {out!r}; it should be a tuple of some of the blocks {names(blocks)}",
+    )
+    start = np.asarray(cell.initial_state())
+    bench.expect(
+        start.shape == (m,) and start.dtype.kind == "f" and np.isfinite(start).all(),
+        f"initial_state() has shape {start.shape}, dtype {start.dtype}; it should be {m} finite floats",
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+
+
+@CHECKS()
+def params_from_rng(bench: CellBench) -> None:
+    """The rng alone decides the parameters, which are finite float64 arrays."""
+    with no_global_randomness(bench, "init_params()"):
+        one, again = (bench.cell.init_params(bench.rng("same")) for _ in range(2))
+    bench.expect(
+        isinstance(one, dict), f"init_params() returns {type(one).__name__}; it should be a dict of arrays"
+    )
+    for name, value in one.items():
+        bench.expect(
+            isinstance(value, np.ndarray) and value.dtype == np.float64,
+            f"init_params()[{name!r}] is {_kind(value)}; it should be a float64 array",
+        )
+        bench.expect(np.isfinite(value).all(), f"init_params()[{name!r}] holds NaN or infinity")
+    bench.expect(
+        same(one, again),
+        "init_params() draws other numbers from the same rng; take all randomness from the rng that it is "
+        "given",
+    )
+
+
+def _kind(value: Any) -> str:
+    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
+@CHECKS("params_from_rng", "state_layout")
+def recurrent_weights_exist(bench: CellBench) -> None:
+    """What the cell calls its recurrent weights are parameters of shape (rows * n, n)."""
+    cell = bench.cell
+    params, sizes = cell.init_params(bench.rng("params")), {*cell.blocks.values(), cell.state_size}
+    bench.expect(
+        isinstance(cell.recurrent_weights, tuple),
+        f"recurrent_weights is {cell.recurrent_weights!r}; it should be a tuple of names",
+    )
+    for name in cell.recurrent_weights:
+        bench.expect(name in params, f"recurrent_weights names {name!r}; the parameters are {names(params)}")
+        shape = params[name].shape
+        bench.expect(
+            len(shape) == 2 and shape[1] in sizes and shape[0] % shape[1] == 0,
+            f"the recurrent weight {name!r} has shape {shape}; it should be (rows * n, n) with n one of "
+            f"{sorted(sizes)}",
+        )
+
+
+@CHECKS("params_from_rng", "state_layout")
+def draws_from_rng(bench: CellBench) -> None:
+    """The random step data come from the rng alone, with leading axes (steps, batch)."""
+    for steps, batch in ((STEPS, BATCH), (2, 5)):
+        with no_global_randomness(bench, "draw()"):
+            one, again = (bench.cell.draw(bench.rng("draw"), steps, batch) for _ in range(2))
+        bench.expect(
+            isinstance(one, dict), f"draw() returns {type(one).__name__}; it should be a dict of arrays"
+        )
+        for name, value in one.items():
+            bench.expect(
+                np.shape(value)[:2] == (steps, batch),
+                f"draw() gives {name!r} of shape {np.shape(value)}; its leading axes should be (steps, "
+                f"batch) = {(steps, batch)}",
+            )
+        bench.expect(
+            same(one, again),
+            "draw() gives other numbers from the same rng; take all randomness from the rng that it is given",
+        )
+
+
+@CHECKS("draws_from_rng")
+def step_data_is_given(bench: CellBench) -> None:
+    """Everything that `step` asks for by name is drawn by the cell or by a task."""
+    bench.draw()
+
+
+@CHECKS("step_data_is_given")
+def step_shape_and_dtype(bench: CellBench) -> None:
+    """A step keeps shape and dtype of the state, for any leading axes."""
+    whole = bench.run
+    for place in (whole[0, 0], whole[0], whole):
+        for dtype in ("float64", "float32"):
+            given = place.copy(dtype)
+            new = given.call(bench.cell.step, np)
+            about = f"for a state of shape {given.state.shape} and {dtype}, step() returns"
+            bench.expect(
+                isinstance(new, np.ndarray | np.generic), f"{about} a {type(new).__name__}, not an array"
+            )
+            bench.expect(
+                new.shape == given.state.shape,
+                f"{about} shape {new.shape}; join the blocks with xp.concatenate(..., axis=-1) and index "
+                "with [..., i]",
+            )
+            bench.expect(
+                new.dtype == given.state.dtype,
+                f"{about} {new.dtype}; constants should be Python numbers, or have the dtype of the state",
+            )
+
+
+@CHECKS("step_shape_and_dtype")
+def step_is_pure(bench: CellBench) -> None:
+    """A step changes none of its arguments, and gives the same again."""
+    given = bench.run.copy()
+    results = [np.array(given.call(bench.cell.step, np)) for _ in range(2)]
+    before = bench.run
+    pairs = {
+        "state": (given.state, before.state),
+        "inputs": (given.inputs, before.inputs),
+        **{f"params[{n!r}]": (given.params[n], before.params[n]) for n in before.params},
+        **{n: (given.data[n], before.data[n]) for n in before.data},
+    }
+    for name, (now, then) in pairs.items():
+        bench.expect(same(now, then), f"step() changes its argument {name}; compute a new array instead")
+    bench.expect(
+        same(*results),
+        "step() gives two results for the same arguments; keep nothing on the cell, and make what is "
+        "random in draw()",
+    )
+
+
+@CHECKS("step_is_pure")
+def leading_axes(bench: CellBench) -> None:
+    """Times and batch elements do not see each other: a step of many is many steps of one."""
+    whole = bench.run
+    together = bench.step(whole)
+    for t, b in np.ndindex(STEPS, BATCH):
+        alone = bench.step(whole[t : t + 1, b : b + 1])[0, 0]
+        bench.expect(
+            np.allclose(alone, together[t, b], rtol=1e-9, atol=1e-11),
+            f"step() of {STEPS} x {BATCH} positions at once differs at {(t, b)} by "
+            f"{np.abs(alone - together[t, b]).max():.1e} "
+            "from a step of that position alone; reduce over the last axis only (axis=-1)",
+        )
+
+
+@CHECKS("step_is_pure")
+def finite_at_extremes(bench: CellBench) -> None:
+    """Far out, at states of +-50 and no input, a step and its Jacobian are finite, without a warning."""
+    cell, place, params = bench.cell, bench.run[0].copy(), bench.cell.init_params(bench.rng("params"))
+    signs = bench.rng("signs").choice([-1.0, 1.0], place.state.shape)
+    signs[0], signs[1] = 1, -1
+    for state in (50 * signs, -50 * signs):
+        here = Place(params, state, np.zeros_like(place.inputs), place.data)
+        with warnings.catch_warnings(), np.errstate(over="warn", divide="warn", invalid="warn"):
+            warnings.simplefilter("error")
+            try:
+                found = {
+                    "step()": here.call(cell.step, np),
+                    "step_jacobian()": here.call(cell.step_jacobian),
+                }
+            except Warning as warning:
+                bench.fail(
+                    f"at states of +-50 and no input: {warning}; use a form that does not overflow (a "
+                    "sigmoid as "
+                    "0.5 * (xp.tanh(0.5 * a) + 1), a softmax after taking out the maximum)"
+                )
+        for name, value in found.items():
+            bench.expect(np.isfinite(value).all(), f"{name} is not finite at states of +-50 and no input")
+
+
+@CHECKS("step_is_pure")
+def wrong_input_shape_is_refused(bench: CellBench) -> None:
+    """A run with one input feature too many is refused, with an error that names both shapes."""
+    size = bench.cell.input_size
+    inputs = np.zeros((STEPS, BATCH, int(size) + 1))
+    data = {n: x for n, x in bench.draw().items() if n != "step_index"}
+    try:
+        prepare(
+            bench.cell, task=stage(inputs, data, bench.rng("stage")), batch=BATCH, record=[witness(Forward)]
+        )
+    except InputError as error:
+        shown = re.findall(r"\d+", str(error))
+        bench.expect(
+            {str(int(size)), str(int(size) + 1)} <= set(shown),
+            f"the error for inputs of shape {inputs.shape} does not name both shapes: {error}",
+        )
+    except GradsimError as error:
+        bench.fail(f"inputs of shape {inputs.shape} are refused for another reason: {error}")
+    else:
+        bench.fail(
+            f"a run accepts inputs of shape {inputs.shape} though input_size={size}; make input_size a "
+            "plain int"
+        )
+
+
+@CHECKS("leading_axes", "unroll_states")
+def replay(bench: CellBench) -> None:
+    """The same run twice gives the same states, to the last bit, and those of single steps to rounding."""
+    states = []
+    for _ in range(2):
+        seen = witness(Forward)
+        simulation = bench.simulation(seen)
+        simulation.run(threads=1, progress=False)
+        states.append(np.array(seen.kept[0].states))
+    bench.expect(
+        same(*states),
+        "the same run twice gives different states; what varies by step should come from draw() or a task",
+    )
+    setup = simulation.setup
+    for t in range(STEPS):
+        here = {n: x[t] for n, x in setup.step_data.items()}
+        new = bench.step(Place(setup.params, states[0][t], setup.inputs[t], here))
+        bench.expect(
+            np.allclose(new, states[0][t + 1], rtol=1e-10, atol=1e-12),
+            f"step {t + 1} of a run cannot be repeated from its state, inputs and step data; keep nothing "
+            "on the cell",
+        )

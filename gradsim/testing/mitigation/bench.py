@@ -1,0 +1,212 @@
+"""A mitigation set up to be examined."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradsim.contracts import hookspecs
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
+from gradsim.contracts.mitigation import Mitigation, Pass
+from gradsim.contracts.recorder import (
+    Adjoints,
+    Contributions,
+    Forward,
+    Gradient,
+    Jacobians,
+    LossRows,
+    Products,
+)
+from gradsim.contracts.task import Task
+from gradsim.simulation import prepare
+from gradsim.testing.cell.bench import CellBench, Place
+from gradsim.testing.kit import Bench, copied
+from gradsim.testing.specimen import BATCH, STEPS, Plain, generic, stage, step_data, witness
+from gradsim.types import Array
+
+RAW = (Forward, Jacobians, Products, LossRows, Adjoints, Contributions, Gradient)
+_BACKWARD = (Adjoints, Contributions, Gradient)
+
+Seen = dict[str, Any]
+"""What witnesses kept of a run: stream name, with "effective " in front for the twin -> numbers."""
+
+
+class MitigationBench(Bench):
+    """A mitigation, and a small cell and task to try it on."""
+
+    family = "mitigations"
+
+    def __init__(self, mitigation: Mitigation, cell: Cell | None = None, task: Task | None = None) -> None:
+        super().__init__(mitigation)
+        self.mitigation, self.task = mitigation, task
+        size = {} if task is None else {"input_size": task.input_size}
+        self.cell = Plain(**size) if cell is None else cell
+
+    @functools.cached_property
+    def hooks(self) -> set[str]:
+        """The run hooks that it implements."""
+        return RunHooks([self.mitigation]).used
+
+    def has(self, *hooks: str) -> bool:
+        """Whether it implements one of these."""
+        return any(f"gradsim_{h}" in self.hooks for h in hooks)
+
+    def run(self, *mitigations: Mitigation) -> Seen:
+        """A run of the cell with these mitigations: everything raw, and everything effective there is."""
+        hooks = RunHooks(mitigations)
+        cell = hooks("gradsim_prepare_cell", cell=self.cell)
+        params = generic(cell.init_params(self.rng("params")), self.rng("params near"))
+        inputs = self.rng("inputs").standard_normal((STEPS, BATCH, cell.input_size))
+        data = step_data(cell, self.rng("data"), STEPS, BATCH, self.task)
+        given = {n: x for n, x in data.items() if n != "step_index"}
+        twins = _BACKWARD if hooks.uses("gradsim_backward_step") else RAW[1:]
+        seen = [*(witness(s) for s in RAW), *(witness(s, effective=True) for s in twins)]
+        prepare(
+            self.cell,
+            task=stage(inputs, given, self.rng("stage")),
+            batch=BATCH,
+            params=params,
+            initial_state=cell.initial_state() + self.rng("start").standard_normal(cell.state_size),
+            mitigations=mitigations,
+            record=seen,
+        ).run(threads=1, progress=False)
+        return {("effective " if w.effective else "") + w.stream.__name__: numbers(w.kept) for w in seen}
+
+    @functools.cached_property
+    def plain(self) -> Seen:
+        """The same run without it (and with the cell that it makes, where it makes one)."""
+        return self.run(*self._makers())
+
+    def _makers(self) -> list[Mitigation]:
+        return [_OnlyStart(self.mitigation)] if self.has("prepare_cell") else []
+
+    def twin(self) -> Mitigation:
+        """Another object with the same parameters."""
+        return dataclasses.replace(self.mitigation)  # type: ignore[type-var]
+
+    # Hooks one by one, with arguments of their own.
+
+    @functools.cached_property
+    def prepared(self) -> Cell:
+        """The cell that hooks see."""
+        return RunHooks([self.mitigation])("gradsim_prepare_cell", cell=self.cell)  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _pass(self) -> Pass:
+        bench = CellBench(self.prepared, self.task)
+        run = bench.run
+        states = np.concatenate([run.state, bench.step(run[STEPS - 1])[None]])
+        return Pass(self.prepared, bench.params, states, run.inputs, run.data)
+
+    @functools.cached_property
+    def _measured(self) -> dict[str, Array]:
+        if not self.mitigation.requires:
+            return {}
+        p = self._pass
+        given = {n: x for n, x in p.step_data.items() if n != "step_index"}
+        dataset = prepare(
+            p.cell,
+            task=stage(p.inputs, given, self.rng("stage")),
+            batch=BATCH,
+            params=p.params,
+            initial_state=p.states[0],
+            record=list(self.mitigation.requires),
+        ).run(threads=1, progress=False)
+        return {str(n): dataset[n].values for n in dataset.data_vars}
+
+    def arguments(self, hook: str, dtype: str = "float64") -> dict[str, Any]:
+        """What a run would hand to a hook of the backward pass: copies, those of `run` read-only."""
+        p = self._pass
+        rng = self.rng("arguments")
+        run = Pass(
+            p.cell,
+            {n: _locked(x, dtype) for n, x in p.params.items()},
+            _locked(p.states, dtype),
+            _locked(p.inputs, dtype),
+            {n: _locked(x, dtype) for n, x in p.step_data.items()},
+        )
+        adjoint = rng.standard_normal(p.states.shape).astype(dtype)
+        draws = self.mitigation.draw(self.rng("draws"), STEPS, BATCH)
+        gradient = {n: rng.standard_normal(x.shape).astype(dtype) for n, x in p.params.items()}
+        readout = {"readout_W": (2, p.cell.state_size), "readout_b": (2,)}
+        gradient |= {n: rng.standard_normal(shape).astype(dtype) for n, shape in readout.items()}
+        known = {
+            "run": run,
+            "steps": range(1, STEPS + 1),
+            "time": STEPS - 1,
+            "jacobian": step_jacobian(run),
+            "adjoint": adjoint[STEPS - 1] if hook == "gradsim_backward_step" else adjoint,
+            "gradient": gradient,
+            "measured": copied(self._measured),
+            "draws": {self.mitigation: copied(draws)},
+        }
+        return {n: known[n] for n in ARGUMENTS[hook]}
+
+    def call(self, hook: str, arguments: Mapping[str, Any]) -> Any:
+        """What the core gives, as the mitigation changes it."""
+        return RunHooks([self.mitigation])(hook, **arguments)
+
+    def passing(self) -> list[str]:
+        """The hooks of the backward pass that it implements."""
+        return [h for h in RUN_HOOKS if h in self.hooks and h in ARGUMENTS]
+
+
+ARGUMENTS = {
+    hook: tuple(inspect.signature(getattr(hookspecs, hook)).parameters)
+    for hook in RUN_HOOKS
+    if hook not in ("gradsim_prepare_cell", "gradsim_init_params")
+}
+"""The hooks of the backward pass and their arguments."""
+
+
+def _locked(x: Array, dtype: str) -> Array:
+    found = np.array(x, dtype=dtype if x.dtype.kind == "f" else x.dtype)
+    found.flags.writeable = False
+    return found
+
+
+def step_jacobian(run: Pass) -> Array:
+    """The step Jacobians at the states of a run, (step, batch, g, k, k)."""
+    place = Place(dict(run.params), run.states[:-1], run.inputs, dict(run.step_data))
+    return np.array(place.call(run.cell.step_jacobian))
+
+
+def numbers(value: Any) -> Any:
+    """A piece of a run as dicts and arrays."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: numbers(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [numbers(v) for v in value]
+    return (value.start, value.stop) if isinstance(value, slice | range) else value
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _OnlyStart(Mitigation):
+    """The cell that another mitigation makes, and nothing else of it."""
+
+    name = "only_start"
+
+    other: Mitigation
+
+    @hookimpl(wrapper=True)
+    def gradsim_prepare_cell(self):  # type: ignore[no-untyped-def]
+        cell = yield
+        return RunHooks([self.other])("gradsim_prepare_cell", cell=cell)
+
+
+def finite(value: Any) -> bool:
+    """Whether all numbers in arrays, and in dicts and sequences of them, are finite."""
+    if isinstance(value, Mapping):
+        return all(finite(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return all(finite(v) for v in value)
+    array = np.asarray(value)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

@@ -1,0 +1,274 @@
+"""The checks of a mitigation, hook by hook: what it is given, and what it must return."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
+from gradsim.contracts.mitigation import BackwardJacobian, Mitigation, Penalty
+from gradsim.errors import GradsimError, PluginError
+from gradsim.testing.cell import suite as cells
+from gradsim.testing.kit import Checks, label, names, no_global_randomness, same
+from gradsim.testing.mitigation.bench import ARGUMENTS, MitigationBench, finite, numbers
+from gradsim.testing.specimen import BATCH, STEPS, Clocked, Elementwise
+from gradsim.types import Array
+
+CHECKS = Checks()
+
+
+@CHECKS()
+def wraps_only(bench: MitigationBench) -> None:
+    """Every hook implementation is marked, known, and a wrapper."""
+    cls = type(bench.mitigation)
+    marked = "put @hookimpl(wrapper=True) in front of it, yield, and return the changed result"
+    for name in dir(cls):
+        if name.startswith("gradsim_"):
+            bench.expect(
+                hasattr(getattr(cls, name), "gradsim_impl"), f"{name} is not marked as a hook; {marked}"
+            )
+    try:
+        used = RunHooks([bench.mitigation]).used
+    except PluginError as error:
+        bench.fail(str(error))
+    bench.expect(used, f"it implements no hook of a run; those are {names(RUN_HOOKS)}")
+
+
+@CHECKS("wraps_only")
+def draws_from_rng(bench: MitigationBench) -> None:
+    """What is random comes from the rng that `draw` is given."""
+    with no_global_randomness(bench, "draw()"):
+        one, again = (bench.mitigation.draw(bench.rng("draw"), STEPS, BATCH) for _ in range(2))
+    bench.expect(isinstance(one, dict), f"draw() returns {type(one).__name__}; it should be a dict of arrays")
+    bench.expect(
+        same(one, again),
+        "draw() gives other numbers from the same rng; take all randomness from the rng that it is given",
+    )
+
+
+@CHECKS("wraps_only", applies=lambda bench: bench.has("prepare_cell"))
+def prepared_cell(bench: MitigationBench) -> None:
+    """The cell that it makes passes the checks of a cell: of a dense one, a diagonal one, one with step "
+    "data.
+    """
+    hooks = RunHooks([bench.mitigation])
+    for inner in (bench.cell, Elementwise(), Clocked()):
+        try:
+            cell = hooks("gradsim_prepare_cell", cell=inner)
+        except GradsimError as error:
+            bench.expect(inner is not bench.cell and not isinstance(error, PluginError), str(error))
+            continue
+        bench.expect(
+            isinstance(cell, Cell),
+            f"gradsim_prepare_cell returns {label(cell)}, a {type(cell).__name__}; not a Cell",
+        )
+        for name, call in cells.suite(cell, bench.task).calls():
+            try:
+                call()
+            except SkipTest:
+                continue
+            except AssertionError as error:
+                raise AssertionError(
+                    f"{label(bench.mitigation)}: its cell fails `{name}`: {error}"
+                ) from error
+
+
+@CHECKS("prepared_cell", applies=lambda bench: bench.has("init_params"))
+def initial_params(bench: MitigationBench) -> None:
+    """The parameters that it starts from have the names and shapes of the cell, and come from the rng."""
+    cell = bench.prepared
+    given = RunHooks([bench.mitigation])
+    with no_global_randomness(bench, "gradsim_init_params"):
+        one, again = (given("gradsim_init_params", cell=cell, rng=bench.rng("same")) for _ in range(2))
+    before = cell.init_params(bench.rng("same"))
+    bench.expect(
+        isinstance(one, dict) and one.keys() == before.keys(),
+        f"gradsim_init_params gives the parameters {names(one)} where {names(before)} are needed",
+    )
+    for name, value in one.items():
+        found, needed = np.asarray(value), before[name]
+        bench.expect(
+            found.shape == needed.shape and found.dtype == np.float64,
+            f"gradsim_init_params gives {name!r} of shape {found.shape}, {found.dtype}, where "
+            f"{needed.shape}, float64, is needed",
+        )
+        bench.expect(np.isfinite(found).all(), f"gradsim_init_params gives {name!r} with NaN or infinity")
+    bench.expect(
+        same(one, again),
+        "gradsim_init_params draws other numbers from the same rng; take all randomness from the rng that "
+        "it is given",
+    )
+
+
+@CHECKS("prepared_cell", "initial_params", "draws_from_rng", applies=lambda bench: bool(bench.passing()))
+def returns_result(bench: MitigationBench) -> None:
+    """Every hook of the backward pass returns what it was given: same kind, shapes and dtypes."""
+    for hook in bench.passing():
+        for dtype in ("float64", "float32"):
+            arguments = bench.arguments(hook, dtype)
+            try:
+                result = bench.call(hook, arguments)
+            except ValueError as error:
+                if "read-only" in str(error):
+                    return  # is_pure says it
+                raise
+            _RETURNS[hook](bench, result, arguments, dtype)
+
+
+def _returns_flow(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    hook = "gradsim_backward_jacobian"
+    bench.expect(
+        isinstance(result, BackwardJacobian),
+        f"{hook} returns {_kind(result)}, not a BackwardJacobian; use dataclasses.replace on what yield gave",
+    )
+    _like(bench, f"{hook}: blocks", result.blocks, arguments["jacobian"])
+    reach = np.asarray(result.reach)
+    bench.expect(
+        reach.shape == (STEPS,) and reach.dtype.kind == "i" and (reach >= 0).all(),
+        f"{hook}: reach is {reach!r}; it should be {STEPS} ints, the earliest state that the loss at each "
+        "step reaches",
+    )
+
+
+def _returns_adjoint(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    _like(bench, "gradsim_backward_step: the adjoint", result, arguments["adjoint"])
+
+
+def _returns_gradient(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    hook, given = "gradsim_backward", arguments["gradient"]
+    bench.expect(
+        isinstance(result, dict) and result.keys() == given.keys(),
+        f"{hook} returns {_kind(result)} of {names(result) if isinstance(result, dict) else 'nothing'}; it "
+        "should be a "
+        f"dict of {names(given)}",
+    )
+    for name, value in given.items():
+        _like(bench, f"{hook}: the gradient of {name!r}", result[name], value)
+
+
+def _returns_penalty(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    hook, params = "gradsim_penalty", arguments["run"].params
+    bench.expect(isinstance(result, Penalty), f"{hook} returns {_kind(result)}, not a Penalty")
+    bench.expect(
+        np.shape(result.value) == () and np.isfinite(result.value),
+        f"{hook}: the value is {result.value!r}, not a number",
+    )
+    bench.expect(
+        set(result.gradient) <= set(params),
+        f"{hook}: there is a gradient for {names(result.gradient)}; the parameters are {names(params)}",
+    )
+    for name, value in result.gradient.items():
+        _like(bench, f"{hook}: the gradient of {name!r}", value, params[name])
+    if result.state_gradient is not None:
+        _like(bench, f"{hook}: state_gradient", result.state_gradient, arguments["run"].states)
+
+
+_RETURNS: dict[str, Callable[[MitigationBench, Any, Mapping[str, Any], str], None]] = {
+    "gradsim_backward_jacobian": _returns_flow,
+    "gradsim_backward_step": _returns_adjoint,
+    "gradsim_backward": _returns_gradient,
+    "gradsim_penalty": _returns_penalty,
+}
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _like(bench: MitigationBench, what: str, value: Any, given: Array) -> None:
+    bench.expect(isinstance(value, np.ndarray | np.generic), f"{what} is {_kind(value)}, not an array")
+    bench.expect(
+        value.shape == given.shape and value.dtype == given.dtype,
+        f"{what} has shape {value.shape} and {value.dtype} where {given.shape} and {given.dtype} are needed; "
+        "keep the dtype: compute with Python numbers, or end with .astype(...)",
+    )
+
+
+@CHECKS("returns_result", applies=lambda bench: bool(bench.passing()))
+def is_pure(bench: MitigationBench) -> None:
+    """A hook changes none of its arguments, and gives the same again."""
+    for hook in bench.passing():
+        results = []
+        for _ in range(2):
+            given, before = (bench.arguments(hook) for _ in range(2))
+            try:
+                results.append(numbers(bench.call(hook, given)))
+            except ValueError as error:
+                bench.expect(
+                    "read-only" not in str(error),
+                    f"{hook} writes into an argument; compute a new array ({error})",
+                )
+                raise
+            for name in before:
+                if name != "run":
+                    bench.expect(
+                        same(numbers(given[name]), numbers(before[name])),
+                        f"{hook} changes its argument {name}; compute a new array instead",
+                    )
+        bench.expect(
+            same(*results),
+            f"{hook} gives two results for the same arguments; keep nothing on the object, and make what "
+            "is random in draw()",
+        )
+
+
+@CHECKS("is_pure", applies=lambda bench: bool(bench.passing()))
+def zero_adjoint(bench: MitigationBench) -> None:
+    """Zeros in, finite numbers out: a loss that reaches nothing must not become NaN."""
+    for hook in bench.passing():
+        given = bench.arguments(hook)
+        for name in ("adjoint", "gradient", "jacobian"):
+            if name in given:
+                given[name] = _zeros(given[name])
+        bench.expect(
+            finite(numbers(bench.call(hook, given))),
+            f"{hook} makes NaN or infinity of zeros; look for a division by a norm",
+        )
+
+
+def _zeros(value: Any) -> Any:
+    return (
+        {n: np.zeros_like(x) for n, x in value.items()} if isinstance(value, dict) else np.zeros_like(value)
+    )
+
+
+class _Passing(Exception):
+    """What the kit raises inside a pass."""
+
+
+@CHECKS("wraps_only")
+def errors_pass_through(bench: MitigationBench) -> None:
+    """An exception raised inside a hook comes out as it is."""
+    for hook in sorted(bench.hooks):
+        error = _Passing(f"raised inside {hook}")
+        try:
+            RunHooks([_raising(hook, error), bench.mitigation])(hook, **_anything(bench, hook))
+        except Exception as other:
+            bench.expect(
+                other is error,
+                f"an error raised inside {hook} comes out as {type(other).__name__}: {other}; put no try "
+                "around the yield",
+            )
+        else:
+            bench.fail(f"an error raised inside {hook} does not come out; put no try around the yield")
+
+
+def _anything(bench: MitigationBench, hook: str) -> dict[str, Any]:
+    if hook in ARGUMENTS:
+        return bench.arguments(hook)
+    return {"cell": bench.cell, **({"rng": bench.rng("params")} if hook == "gradsim_init_params" else {})}
+
+
+def _raising(hook: str, error: Exception) -> Mitigation:
+    def implementation(self):  # type: ignore[no-untyped-def]
+        yield
+        raise error
+
+    members = {"name": "raising", hook: hookimpl(wrapper=True)(implementation)}
+    cls: Any = type("Raising", (Mitigation,), members)
+    return dataclasses.dataclass(frozen=True, eq=False)(cls)()  # type: ignore[no-any-return]

@@ -1,0 +1,77 @@
+"""A task set up to be examined."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import numpy as np
+
+from gradsim.contracts.task import Episode, FiniteTask, Task
+from gradsim.testing.kit import Bench, copied
+from gradsim.testing.specimen import BATCH
+from gradsim.types import Array
+
+Measure = Literal["loss", "score"]
+
+
+class TaskBench(Bench):
+    """A task with one episode and random outputs."""
+
+    family = "tasks"
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.task = task
+
+    @functools.cached_property
+    def batch(self) -> int:
+        """A few sequences, as many as there are."""
+        return min(BATCH, self.task.available("train", 1)) if isinstance(self.task, FiniteTask) else BATCH
+
+    @functools.cached_property
+    def _episode(self) -> Episode:
+        return self.task.sample(self.rng("episode"), self.batch)
+
+    @property
+    def episode(self) -> Episode:
+        """The same every time, in arrays of its own."""
+        return copied(self._episode)  # type: ignore[no-any-return]
+
+    @property
+    def outputs(self) -> Array:
+        """What a readout might say, (time, batch, output)."""
+        shape = (*self.episode.inputs.shape[:2], self.task.output_size)
+        return self.rng("outputs").standard_normal(shape)
+
+    def loss(self, outputs: Array) -> Array:
+        """The loss of the task for the targets of the episode."""
+        return self.measure("loss", outputs, self.episode.targets)
+
+    def measure(self, what: Measure, outputs: Array, targets: Array) -> Array:
+        """The loss or the score of the task."""
+        if what == "loss":
+            return np.asarray(self.task.loss(outputs, targets, np))
+        return np.asarray(self.task.score(outputs, targets))
+
+    def well_formed(self, episode: Episode, batch: int) -> None:
+        """Fail unless the arrays of an episode fit together and are finite."""
+        inputs = np.asarray(episode.inputs)
+        self.expect(
+            inputs.ndim == 3 and inputs.shape[1:] == (batch, self.task.input_size) and len(inputs) > 0,
+            f"inputs have shape {inputs.shape} for batch {batch}; they should have (time, {batch}, "
+            f"{self.task.input_size})",
+        )
+        lead = inputs.shape[:2]
+        self.expect(
+            np.shape(episode.weights) == lead,
+            f"weights have shape {np.shape(episode.weights)}; they should have (time, batch) = {lead}",
+        )
+        for name, value in {"targets": episode.targets, **episode.step_data}.items():
+            self.expect(
+                np.shape(value)[:2] == lead,
+                f"{name} has shape {np.shape(value)}; its leading axes should be (time, batch) = {lead}",
+            )
+        for name, value in {"inputs": inputs, "targets": episode.targets, "weights": episode.weights}.items():
+            self.expect(np.isfinite(value).all(), f"{name} hold NaN or infinity")
+        self.expect(np.any(episode.weights), "all weights are zero: there is no loss")
