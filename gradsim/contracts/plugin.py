@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
@@ -61,6 +62,14 @@ class Plugin:
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values, for provenance; `from_parameters` takes them."""
         return {f.name: _described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+def call_with(function: Callable[..., Any], **offered: Any) -> Any:
+    """Call a function with those of the offered arguments that it names, as a hook is called."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return function(**offered)
+    return function(**{name: value for name, value in offered.items() if name in parameters})
 
 
 def plugin_class(hint: Any) -> type[Plugin] | None:
