@@ -1,4 +1,4 @@
-"""Tasks and a cell that take no time."""
+"""Tasks, a cell and a schedule that take no time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 import gradsim
-from gradsim import Baseline, Cell, Episode, FiniteTask, Task
+from gradsim import Baseline, Cell, Episode, FiniteTask, Schedule, Task
 from gradsim.types import PositiveInt
 
 
@@ -172,3 +172,11 @@ class Noisy(Cell):
 
     def step(self, params, state, inputs, xp, *, noise):
         return xp.tanh(state @ params["W"].T + inputs @ params["U"].T) + 0.1 * noise
+
+
+@dataclass(frozen=True, eq=False)
+class Half(Schedule):
+    name = "half"
+
+    def factor(self, update, updates):
+        return 0.5

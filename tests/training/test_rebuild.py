@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from byhand import identical, start
 from interrupting import SETTING, gone_on, interrupted
-from small import Noisy, Stream
+from small import Half, Noisy, Stream
 
 import gradsim
-from gradsim import Pairs, Schedule
+from gradsim import Pairs
 from gradsim.data import code
 from gradsim.errors import ChangedRunError, StoreError, UnknownNameError
 from gradsim.training.resuming import resume
@@ -72,19 +70,11 @@ def test_a_cell_of_a_script_that_has_changed_is_noticed(tmp_path, monkeypatch):
         train(Noisy(), Stream(), **SETTING, store=tmp_path / "run", resume=True)
 
 
-@dataclass(frozen=True, eq=False)
-class Half(Schedule):
-    name = "half"
-
-    def factor(self, update, updates):
-        return 0.5
-
-
 def test_a_schedule_of_a_script_that_has_changed_is_noticed(tmp_path, monkeypatch):
     optimizer = Adam(0.1, schedule=Half())
     interrupted(tmp_path / "run", optimizer=optimizer)
     monkeypatch.setattr(code, "_source", lambda cls: "new")
-    with pytest.raises(ChangedRunError, match=r"code\.test_rebuild\.Half: '\w+' is now 'new'"):
+    with pytest.raises(ChangedRunError, match=r"code\.small\.Half: '\w+' is now 'new'"):
         gone_on(tmp_path / "run", optimizer=optimizer)
 
 

@@ -1,0 +1,87 @@
+"""The checks of a cell's first derivatives, each proven by a plugin that it alone catches."""
+
+from __future__ import annotations
+
+import numpy as np
+from examples import Diagonal, Tanh, WrongJacobian
+from proofs import WRONG, proven, wrong_tanh
+
+from gradsim.testing.cell.derivatives import CHECKS
+
+
+class OneWrongElement(Tanh):
+    def step_jacobian(self, params, state, inputs):
+        j = super().step_jacobian(params, state, inputs)
+        j[..., 0, 2, 1] *= WRONG
+        return j
+
+
+class Transposed(Tanh):
+    def step_jacobian(self, params, state, inputs):
+        return super().step_jacobian(params, state, inputs).swapaxes(-1, -2)
+
+
+class WrongInARun(Tanh):
+    def step_jacobian(self, params, state, inputs):
+        return super().step_jacobian(params, state, inputs) * (WRONG if state.ndim == 3 else 1)
+
+
+class WrongStateVjp(Tanh):
+    def state_vjp(self, params, state, inputs, cotangent):
+        return WRONG * super().state_vjp(params, state, inputs, cotangent)
+
+
+class WrongParamsVjp(Tanh):
+    def params_vjp(self, params, state, inputs, cotangent):
+        found = super().params_vjp(params, state, inputs, cotangent)
+        found["W"][..., 1, 2] *= WRONG
+        return found
+
+
+class ForgetsBias(Tanh):
+    def params_vjp(self, params, state, inputs, cotangent):
+        found = super().params_vjp(params, state, inputs, cotangent)
+        return {n: found[n] for n in "WU"}
+
+
+class SpreadsContributions(Tanh):
+    def params_vjp(self, params, state, inputs, cotangent):
+        found = super().params_vjp(params, state, inputs, cotangent)
+        if state.ndim == 3:
+            found = {n: g + 0.001 * g.mean(axis=0) for n, g in found.items()}
+        return found
+
+
+class CoarseFloat32(Tanh):
+    def step_jacobian(self, params, state, inputs):
+        j = super().step_jacobian(params, state, inputs)
+        return j if j.dtype == np.float64 else j * np.float32(WRONG)
+
+
+class WrongPrimitive(Tanh):
+    def step(self, params, state, inputs, xp):
+        return wrong_tanh(self.drive(params, state, inputs))
+
+
+class NumpyInside(Tanh):
+    def step(self, params, state, inputs, xp):
+        return np.tanh(np.asarray(self.drive(params, state, inputs), dtype=state.dtype))
+
+
+PROOFS = [
+    ("jacobian", WrongJacobian()),
+    ("jacobian", OneWrongElement()),
+    ("jacobian", Transposed()),
+    ("jacobian_structure", Diagonal(coupling=0.001)),
+    ("jacobian_product", WrongInARun()),
+    ("state_vjp", WrongStateVjp()),
+    ("parameter_vjp", WrongParamsVjp()),
+    ("parameter_vjp", ForgetsBias()),
+    ("contributions_by_step", SpreadsContributions()),
+    ("float32_derivatives", CoarseFloat32()),
+    ("free_derivatives", WrongPrimitive()),
+    ("free_derivatives", NumpyInside()),
+]
+
+
+test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS, CHECKS)

@@ -1,0 +1,94 @@
+"""The checks of a cell's second derivatives, each proven by a plugin that it alone catches."""
+
+from __future__ import annotations
+
+import numpy as np
+from autograd.extend import defvjp, primitive
+from examples import Tanh
+from proofs import WRONG, failures, proven
+
+from gradsim.testing import check_cell
+from gradsim.testing.cell.second_derivatives import CHECKS
+
+
+@primitive
+def once_tanh(x):
+    return np.tanh(x)
+
+
+@primitive
+def slope_of_tanh(x):
+    return 1 - np.tanh(x) ** 2
+
+
+defvjp(once_tanh, lambda answer, x: lambda g: g * slope_of_tanh(x))
+defvjp(slope_of_tanh, lambda answer, x: lambda g: -2 * WRONG * g * np.tanh(x) * answer)
+
+
+class OnceDifferentiable(Tanh):
+    def step(self, params, state, inputs, xp):
+        return once_tanh(self.drive(params, state, inputs))
+
+
+class Bends(Tanh):
+    """Knows its second derivatives; good."""
+
+    def bilinear_vjp(self, params, state, inputs, left, right):
+        h, slope = np.tanh(self.drive(params, state, inputs)), self.slope(params, state, inputs)
+        d = -2 * h * slope * (left * (right @ params["W"].T)).sum(axis=0)
+        sides = (left * slope, right, d, state, inputs)
+        through, right, flat, state, inputs = (x.reshape(-1, x.shape[-1]) for x in sides)
+        found = {"W": through.T @ right + flat.T @ state, "U": flat.T @ inputs, "b": flat.sum(axis=0)}
+        return found, d @ params["W"]
+
+
+class WrongBends(Bends):
+    def bilinear_vjp(self, *arguments):
+        params, states = super().bilinear_vjp(*arguments)
+        return {**params, "W": WRONG * params["W"]}, states
+
+
+class WrongBendsOfStates(Bends):
+    def bilinear_vjp(self, *arguments):
+        params, states = super().bilinear_vjp(*arguments)
+        return params, WRONG * states
+
+
+class BendsOneCopy(Bends):
+    def bilinear_vjp(self, params, state, inputs, left, right):
+        return super().bilinear_vjp(params, state, inputs, left[:1], right[:1])
+
+
+class BendsAtEachStep(Bends):
+    def bilinear_vjp(self, *arguments):
+        params, states = super().bilinear_vjp(*arguments)
+        return {**params, "b": np.broadcast_to(params["b"], (len(states), 4))}, states
+
+
+class BendsOnceDifferentiable(Bends, OnceDifferentiable):
+    pass
+
+
+class BendsCoarsely(Bends):
+    def bilinear_vjp(self, *arguments):
+        params, states = super().bilinear_vjp(*arguments)
+        return params, states if states.dtype == np.float64 else states * np.float32(WRONG)
+
+
+PROOFS = [
+    ("second_derivatives", OnceDifferentiable()),
+    ("second_derivatives", WrongBends()),
+    ("second_derivatives", WrongBendsOfStates()),
+    ("second_derivatives", BendsOneCopy()),
+    ("second_derivatives", BendsAtEachStep()),
+    ("float32_second_derivatives", BendsCoarsely()),
+    ("free_second_derivatives", BendsOnceDifferentiable()),
+]
+
+
+test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS, CHECKS)
+
+
+def test_a_good_cell_passes():
+    assert failures(Bends()) == {}
+    check_cell(Bends())

@@ -1,0 +1,75 @@
+"""The checks of a cell's own way of taking blocks of steps, each proven by a plugin that it alone catches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from examples import Tanh
+from proofs import WRONG, failures, proven
+
+from gradsim.contracts.trajectory import Unrolled
+from gradsim.testing import check_cell
+from gradsim.testing.cell.unrolls import CHECKS
+
+
+@dataclass(frozen=True, eq=False)
+class TakesBlocks(Tanh):
+    """Takes blocks of steps in its own way; good unless something is `wrong`."""
+
+    wrong: str = ""
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        order = []
+        parallel([partial(order.append, job) for job in ("first", "second")])
+        taken = super().unroll(params, state, inputs, step_data, parallel)
+        if self.wrong == "states" or (self.wrong == "jobs" and order[0] == "second"):
+            taken.states[1:] *= WRONG
+        return TakenBlock(self, params, taken.states, inputs, step_data)
+
+
+class TakenBlock(Unrolled):
+    def part(self, first, last):
+        part = super().part(first, last)
+        wrong = self.cell.wrong == "part"
+        return replace(part, params={n: WRONG * p for n, p in part.params.items()}) if wrong else part
+
+    def pull(self, incoming, direct):
+        return PulledBlock(super().pull(incoming, direct), self.cell.wrong)
+
+
+@dataclass(frozen=True, eq=False)
+class PulledBlock:
+    honest: object
+    wrong: str
+
+    @property
+    def adjoints(self):
+        return self.honest.adjoints * self._factor("adjoints")
+
+    def contributions(self):
+        return {n: self._factor("contributions") * p for n, p in self.honest.contributions().items()}
+
+    def gradient(self):
+        return {n: self._factor("gradient") * p for n, p in self.honest.gradient().items()}
+
+    def _factor(self, what):
+        return WRONG if self.wrong == what else 1
+
+
+PROOFS = [
+    ("unroll_states", TakesBlocks(wrong="states")),
+    ("unroll_adjoints", TakesBlocks(wrong="adjoints")),
+    ("unroll_contributions", TakesBlocks(wrong="contributions")),
+    ("unroll_gradient", TakesBlocks(wrong="gradient")),
+    ("unroll_part", TakesBlocks(wrong="part")),
+    ("unroll_jobs", TakesBlocks(wrong="jobs")),
+]
+
+
+test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS, CHECKS)
+
+
+def test_a_good_cell_passes():
+    assert failures(TakesBlocks()) == {}
+    check_cell(TakesBlocks())

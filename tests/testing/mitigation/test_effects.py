@@ -1,0 +1,89 @@
+"""The checks of what a mitigation does to a run, each proven by a plugin that it alone catches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from examples import MakesSlow, Scale
+from proofs import WRONG, proven
+
+from gradsim import Mitigation, Penalty, hookimpl
+from gradsim.testing import check_mitigation
+from gradsim.testing.mitigation.effects import CHECKS
+
+
+class MovesStates(Scale):
+    @hookimpl(wrapper=True)
+    def gradsim_backward_step(self, run, time):
+        adjoint = yield
+        if time == 1:
+            run.states.flags.writeable = True
+            run.states[1] *= WRONG
+        return adjoint
+
+
+class Seeds(Scale):
+    @hookimpl(wrapper=True)
+    def gradsim_backward_step(self):
+        adjoint = yield
+        np.random.seed(7)  # noqa: NPY002
+        return adjoint
+
+
+@dataclass(frozen=True, eq=False)
+class ChangesItsMind(Mitigation):
+    name = "proof_changes_its_mind"
+
+    penalised = []  # noqa: RUF012
+
+    @hookimpl(wrapper=True)
+    def gradsim_backward_jacobian(self):
+        flow = yield
+        return replace(flow, blocks=(0.5 * WRONG if self.penalised else 0.5) * flow.blocks)
+
+    @hookimpl(wrapper=True)
+    def gradsim_penalty(self):
+        penalty = yield
+        self.penalised.append(True)
+        return penalty
+
+    @hookimpl(wrapper=True)
+    def gradsim_backward(self):
+        gradient = yield
+        self.penalised.clear()
+        return gradient
+
+
+@dataclass(frozen=True, eq=False)
+class Decay(Mitigation):
+    """Half the squares of parameters and of states; good, unless told otherwise."""
+
+    name = "proof_decay"
+
+    of_params: float = 1.0
+    of_states: float = 1.0
+
+    @hookimpl(wrapper=True)
+    def gradsim_penalty(self, run):
+        penalty = yield
+        value = 0.5 * sum(np.sum(p * p) for p in run.params.values()) + 0.5 * np.sum(run.states**2)
+        gradient = {n: self.of_params * p for n, p in run.params.items()}
+        return penalty + Penalty(float(value), gradient, self.of_states * run.states)
+
+
+PROOFS = [
+    ("leaves_trajectory_and_jacobians", MovesStates()),
+    ("inactive_unless_chosen", Seeds()),
+    ("composes", MakesSlow(once=True)),
+    ("effective_products", ChangesItsMind()),
+    ("penalty_gradient", Decay(of_params=WRONG)),
+    ("penalty_gradient", Decay(of_states=WRONG)),
+]
+
+
+test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS, CHECKS)
+
+
+def test_a_good_penalty_passes():
+    check_mitigation(Decay())

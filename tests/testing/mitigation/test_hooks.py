@@ -1,0 +1,119 @@
+"""The checks of what the hooks of a mitigation hand on, each proven by a plugin that it alone catches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from examples import MakesSlow, Scale
+from proofs import WRONG, proven
+
+from gradsim import Mitigation, hookimpl
+from gradsim.testing.mitigation.hooks import CHECKS
+
+
+@dataclass(frozen=True, eq=False)
+class Replaces(Mitigation):
+    name = "proof_replaces"
+
+    @hookimpl
+    def gradsim_backward_step(self, adjoint):
+        return adjoint
+
+
+@dataclass(frozen=True, eq=False)
+class Unmarked(Scale):
+    def gradsim_backward(self, gradient):
+        return gradient
+
+
+class DrawsAnyhow(Scale):
+    def draw(self, rng, steps, batch):
+        return {"unused": np.random.default_rng().random(steps)}
+
+
+@dataclass(frozen=True, eq=False)
+class StartsAnyhow(Mitigation):
+    name = "proof_starts_anyhow"
+
+    @hookimpl(wrapper=True)
+    def gradsim_init_params(self):
+        params = yield
+        return params | {"b": np.random.default_rng().standard_normal(params["b"].shape)}
+
+
+@dataclass(frozen=True, eq=False)
+class StartsWithMore(Mitigation):
+    name = "proof_starts_with_more"
+
+    @hookimpl(wrapper=True)
+    def gradsim_init_params(self):
+        params = yield
+        return params | {"more": np.zeros(2)}
+
+
+class ScalesToFloat64(Scale):
+    @hookimpl(wrapper=True)
+    def gradsim_backward_step(self):
+        adjoint = yield
+        return np.float64(0.5) * adjoint
+
+
+class Nothing(Scale):
+    @hookimpl(wrapper=True)
+    def gradsim_backward_step(self):
+        yield
+
+
+class InPlace(Scale):
+    @hookimpl(wrapper=True)
+    def gradsim_backward_step(self, adjoint):
+        yield
+        adjoint *= 0.999
+        return adjoint
+
+
+class Alternates(Scale):
+    calls = []  # noqa: RUF012
+
+    @hookimpl(wrapper=True)
+    def gradsim_backward_step(self):
+        adjoint = yield
+        self.calls.append(1)
+        return adjoint * (1 + 0.001 * (len(self.calls) % 2))
+
+
+class Normalises(Scale):
+    @hookimpl(wrapper=True)
+    def gradsim_backward_step(self):
+        adjoint = yield
+        return adjoint / np.linalg.norm(adjoint, axis=-1, keepdims=True)
+
+
+class Swallows(Scale):
+    @hookimpl(wrapper=True)
+    def gradsim_backward_step(self, adjoint):
+        try:
+            return (yield)
+        except Exception:
+            return adjoint
+
+
+PROOFS = [
+    ("wraps_only", Replaces()),
+    ("wraps_only", Unmarked()),
+    ("draws_from_rng", DrawsAnyhow()),
+    ("prepared_cell", MakesSlow(wrong=WRONG)),
+    ("prepared_cell", MakesSlow(forgets=True)),
+    ("initial_params", StartsAnyhow()),
+    ("initial_params", StartsWithMore()),
+    ("returns_result", ScalesToFloat64()),
+    ("returns_result", Nothing()),
+    ("is_pure", InPlace()),
+    ("is_pure", Alternates()),
+    ("zero_adjoint", Normalises()),
+    ("errors_pass_through", Swallows()),
+]
+
+
+test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS, CHECKS)
