@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,12 +20,12 @@ from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.contracts.task import Task
 from gradsim.data import schema
 from gradsim.data.sink import MemorySink, Sink
-from gradsim.data.store import RunFolder, nearest_folder, open_run
-from gradsim.errors import InputError
+from gradsim.data.store import RunFolder, open_run
 from gradsim.machine.allocation import keep_freed_memory
+from gradsim.machine.disk import free_disk
 from gradsim.machine.progress import Advance
 from gradsim.machine.progress import progress as show_progress
-from gradsim.machine.workers import one_blas_thread
+from gradsim.machine.workers import available_threads, one_blas_thread
 from gradsim.plan.plan import Plan
 from gradsim.run.arguments import (
     Seed,
@@ -65,7 +64,7 @@ class Simulation:
     ) -> xr.Dataset:
         """Run it; see `simulate`."""
         threads = available_threads(threads)
-        self.plan.refuse_beyond(memory, _free_disk(store) if store is not None else None)
+        self.plan.refuse_beyond(memory, free_disk(store) if store is not None else None)
         total = sum(self.plan.flops().values())
         if store is None:
             sink = self.memory_sink()
@@ -239,16 +238,3 @@ def prepare(
     )
     setup = dynamics.setup(streams, own, readout, x, episode, state)
     return Simulation(setup, plan, provenance)
-
-
-def available_threads(threads: int | None) -> int:
-    """As many as asked for, or as there are cores."""
-    if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if threads < 1:
-        raise InputError(f"threads should be 1 or more (got {threads})")
-    return threads
-
-
-def _free_disk(store: str | os.PathLike[str]) -> float:
-    return shutil.disk_usage(nearest_folder(store)).free

@@ -16,7 +16,7 @@ import zarr
 from matplotlib.figure import Figure
 
 from gradsim import plot as plots
-from gradsim.simulation import available_threads
+from gradsim.machine.workers import available_threads
 
 Data = Mapping[str, xr.Dataset]
 """What a figure shows: datasets by name."""

@@ -12,6 +12,7 @@ import xarray as xr
 from gradsim.analysis.choose import describe_size, log10_of
 from gradsim.analysis.lags import _by_lag, spread
 from gradsim.errors import InputError
+from gradsim.numerics.horizon import horizon as _lag_below
 from gradsim.types import Array
 
 _PER_STEP = {"units": "1/step"}
@@ -183,6 +184,9 @@ def student_t(probability: float, degrees: int) -> float:
 def horizon(ds: xr.Dataset, threshold: float = 0.01, variable: str = "product_norm") -> xr.Dataset:
     """The lag from which on the norm stays below `threshold` times the norm at lag 0.
 
+    Between two recorded lags ln norm is taken for linear in the lag: of powers w^l the horizon is
+    ln threshold / ln w, whatever lags are recorded.
+
     Returns
     -------
     xarray.Dataset
@@ -209,12 +213,7 @@ def horizon(ds: xr.Dataset, threshold: float = 0.01, variable: str = "product_no
 def _horizon(pairs: xr.DataArray, over: list[object], level: float, what: str) -> xr.DataArray:
     median = spread(pairs, over, (0.5,))[0].drop_vars("quantile").transpose("lag", ...)
     lags = pairs["lag"].values
-    zero_lag = median.values[:1]
-    with np.errstate(invalid="ignore"):
-        above = ~(median.values - zero_lag < level) & ~np.isnan(median.values)
-    beyond = len(lags) - np.argmax(above[::-1], axis=0)
-    found = np.append(lags.astype(float), np.nan)[beyond]
-    found = np.where(np.isfinite(zero_lag[0]), found, np.nan)
+    found = np.apply_along_axis(_lag_below, 0, median.values, lags, level)
     attrs = {"long_name": f"lag from which on {what} is below the threshold", "units": "step"}
     if np.isnan(found).any():
         attrs["comment"] = f"NaN: not below the threshold for good within the {lags[-1]} recorded lags"

@@ -45,7 +45,7 @@ def show_plans(runs: Sequence[SimulationExperiment], simulations: Sequence[Simul
 
 
 def _show(run: SimulationExperiment, simulation: Simulation) -> None:
-    from gradsim.plan.plan import human
+    from gradsim.machine.disk import human
 
     plan, out = simulation.plan, console()
     problem = plan.problem
@@ -64,7 +64,7 @@ def _expected(simulation: Simulation) -> Iterator[str]:
     import psutil
 
     from gradsim.errors import GradsimError
-    from gradsim.plan.plan import human
+    from gradsim.machine.disk import human
     from gradsim.run.estimate import estimate
 
     least, available = (human(n) for n in (simulation.plan.memory_bytes, psutil.virtual_memory().available))
@@ -100,7 +100,7 @@ def _stages(plan: Plan) -> Any:
 
 def variables(found: Iterable[Variable], lengths: Mapping[str, int], dtype: np.dtype) -> Any:
     """A table of variables; `dtype` is that of those that name none."""
-    from gradsim.plan.plan import human
+    from gradsim.machine.disk import human
 
     made = table("Variables", "name", "dims", "dtype", "size", numbers=("size",))
     for variable in found:

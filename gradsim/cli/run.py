@@ -49,9 +49,10 @@ def command(out: Path | None, force: bool, dry_run: bool, threads: int | None, *
       label = "elman"
       cell = { name = "elman", hidden_size = 64 }
     """
-    from gradsim.cli.folders import check_room, free_room, run_folders, would_write
+    from gradsim.cli.folders import check_room, run_folders, would_write
     from gradsim.data.store import check_folder
     from gradsim.experiment.kinds import SimulationExperiment
+    from gradsim.machine.disk import free_disk
 
     runs = chosen(SimulationExperiment, **options)
     folders = run_folders(runs, out)
@@ -59,7 +60,7 @@ def command(out: Path | None, force: bool, dry_run: bool, threads: int | None, *
     for folder in folders:
         check_folder(folder, force)
     for simulation in simulations:
-        simulation.plan.refuse_beyond(None, free_room(folders))
+        simulation.plan.refuse_beyond(None, free_disk(folders[0]))
     check_room(folders, [s.plan.data_bytes for s in simulations])
     if dry_run:
         from gradsim.cli.plan import show_plans

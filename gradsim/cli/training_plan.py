@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gradsim.cli.output import console
 from gradsim.cli.plan import duration, variables
 from gradsim.errors import GradsimError
-from gradsim.plan.plan import human
+from gradsim.machine.disk import human
 from gradsim.training.prepared import PreparedTraining
 from gradsim.training.settings import Stopping
 

@@ -17,7 +17,7 @@ import xarray as xr
 
 from gradsim.data.schema import FORMAT
 from gradsim.errors import ChangedRunError, IncompleteRunError, StoreError
-from gradsim.plan.plan import human
+from gradsim.machine.disk import human, nearest_folder
 
 _PARTIAL = "data.partial.zarr"
 _DATA = "data.zarr"
@@ -211,14 +211,6 @@ def _completed_by(path: str | os.PathLike[str]) -> str:
     if (Path(path) / CHECKPOINT).exists():
         return f"go on with `gradsim resume {path}`"
     return "run it again with --force"
-
-
-def nearest_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder itself, or the nearest one above that exists."""
-    place = Path(path).absolute()
-    while not place.exists():
-        place = place.parent
-    return place
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,7 +13,18 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+from gradsim.errors import InputError
+
 Job = Callable[[], None]
+
+
+def available_threads(threads: int | None) -> int:
+    """As many as asked for, or as there are cores."""
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads < 1:
+        raise InputError(f"threads should be 1 or more (got {threads})")
+    return threads
 
 
 @functools.cache

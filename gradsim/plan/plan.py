@@ -17,6 +17,7 @@ from gradsim.engine.revolve import Schedule
 from gradsim.engine.segments import granule_length, granules
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS, PRODUCTS
 from gradsim.errors import BudgetError
+from gradsim.machine.disk import human
 from gradsim.plan import bytes as parts
 from gradsim.plan import flops as costs
 from gradsim.plan.bytes import STRETCH_BYTES, WORK_BYTES
@@ -224,12 +225,3 @@ class Plan:
             )
             fix += ", or write to disk (store=, --out)" * self.in_memory
         return f"{top} alone takes {human(sizes[top])}; {fix}"
-
-
-def human(size: float) -> str:
-    """A number of bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from gradsim.machine.workers import available_threads
 from gradsim.run.trial import EVERYTHING, shortened, trial
-from gradsim.simulation import available_threads
 
 if TYPE_CHECKING:
     from gradsim.simulation import Simulation

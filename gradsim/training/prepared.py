@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from gradsim.data.sink import MemorySink, Sink
-from gradsim.data.store import RunFolder, nearest_folder, open_run
+from gradsim.data.store import RunFolder, open_run
 from gradsim.errors import BudgetError, InputError, StoreError
 from gradsim.machine.allocation import keep_freed_memory
+from gradsim.machine.disk import free_disk, human
 from gradsim.machine.progress import progress as show_progress
-from gradsim.machine.workers import one_blas_thread
-from gradsim.plan.plan import human
-from gradsim.simulation import available_threads
+from gradsim.machine.workers import available_threads, one_blas_thread
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.course import Course
@@ -138,7 +137,7 @@ class PreparedTraining:
 
     def _refuse_full_disk(self, path: Path) -> None:
         found = self.sizes()
-        free, total = shutil.disk_usage(nearest_folder(path)).free, sum(found.values())
+        free, total = free_disk(path), sum(found.values())
         if total > free:
             top = max(found, key=lambda name: found[name])
             raise BudgetError(

@@ -11,10 +11,11 @@ import numpy as np
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
+from gradsim.numerics.horizon import horizon
 from gradsim.training.gradients import Passed
 from gradsim.types import Array, Params
 
-_THRESHOLD = -2.0
+_LEVEL = -2.0
 """log10 of the size, next to that at lag 0, below which an adjoint is gone; see `analysis.horizon`."""
 
 _EIGENVALUE_COST = 15_000
@@ -76,7 +77,7 @@ class Watch:
             "train_gradient_norm_by_param": norms,
             "learning_rate": rate,
             "train_adjoint_norm_log10": log10,
-            "train_horizon": horizon(log10, self.lags),
+            "train_horizon": horizon(log10, self.lags, _LEVEL),
         }
         if self.blocks and (update - 1) % self.radius_every == 0:
             found["spectral_radius"] = [
@@ -100,20 +101,3 @@ def weight_blocks(cell: Cell, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
             label = name if rows == n else f"{name}[{i * n}:{i * n + n}]"
             found[label] = (name, slice(i * n, i * n + n))
     return found
-
-
-def horizon(log10: Array, lags: Array) -> float:
-    """The lag from which on sizes stay below 1 % of that at lag 0; NaN if they never do.
-
-    Between two lags the logarithm is taken for linear. Lags of size NaN are beyond all sequences.
-    """
-    there = ~np.isnan(log10)
-    log10, lags = log10[there], lags[there]
-    if not len(log10) or not math.isfinite(log10[0]):
-        return math.nan
-    above = np.flatnonzero(~(log10 - log10[0] < _THRESHOLD))
-    if above[-1] == len(lags) - 1:
-        return math.nan
-    i = int(above[-1])
-    drop = (log10[i] - log10[0] - _THRESHOLD) / (log10[i] - log10[i + 1])
-    return float(lags[i] + drop * (lags[i + 1] - lags[i]))

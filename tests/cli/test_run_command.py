@@ -16,10 +16,10 @@ import xarray as xr
 
 import gradsim
 from gradsim import plot
-from gradsim.cli import folders
 from gradsim.data import store
 from gradsim.data.store import RunFolder
 from gradsim.errors import OutOfRangeWarning
+from gradsim.machine import disk
 from gradsim.simulation import Simulation
 from gradsim_cells import Elman
 from gradsim_tasks import Sunspots
@@ -196,7 +196,7 @@ def test_a_run_that_is_too_large_is_refused_before_anything_is_made(gradsim_cli)
 
 
 def test_two_runs_that_fit_the_disk_only_one_by_one_are_refused(gradsim_cli, monkeypatch):
-    monkeypatch.setattr(folders.shutil, "disk_usage", lambda path: SimpleNamespace(free=9_000))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=9_000))
     result = gradsim_cli("run", small())
     assert result.exit_code == 1
     assert "these runs write 14.8 kB together and 9 kB of disk is free" in result.output

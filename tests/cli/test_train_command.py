@@ -14,9 +14,10 @@ import xarray as xr
 
 import gradsim
 from gradsim import plot
-from gradsim.cli import events, folders
+from gradsim.cli import events
 from gradsim.cli.events import Events
 from gradsim.data.store import RunFolder
+from gradsim.machine import disk
 from gradsim_cells import Elman
 from gradsim_mitigations import ClipNorm
 from gradsim_optimizers import SGD
@@ -297,7 +298,7 @@ def test_a_training_is_not_a_simulation(gradsim_cli):
 
 
 def test_two_trainings_that_fit_the_disk_only_one_by_one_are_refused(gradsim_cli, monkeypatch):
-    monkeypatch.setattr(folders.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
     result = gradsim_cli("train", small(COMPARED))
     assert result.exit_code == 1
     # (4 updates of 6 numbers, 5 norms of gradients, 10 of adjoints; 22 parameters) of 8 bytes, twice

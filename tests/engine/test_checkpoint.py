@@ -13,7 +13,7 @@ from gradsim.engine import segments as cuts
 from gradsim.engine.forward import Start, Tape
 from gradsim.engine.revolve import Schedule, fewest_recomputed
 from gradsim.errors import BudgetError
-from gradsim.plan import plan
+from gradsim.machine.disk import human
 from gradsim.plan.panels import jacobian_bytes, panels
 from gradsim_cells import LSTM, Elman
 from gradsim_mitigations import ClipAdjoint, Truncate
@@ -137,7 +137,7 @@ def test_a_budget_below_one_granule_is_refused_with_the_least_that_works():
     with pytest.raises(BudgetError, match="at least") as caught:
         gradsim.simulate(Elman(1, 8), **arguments, memory=1000)
     least = gradsim.prepare(Elman(1, 8), **arguments).plan.memory_bytes
-    assert plan.human(least) in str(caught.value)
+    assert human(least) in str(caught.value)
     gradsim.simulate(Elman(1, 8), **arguments, memory=least)
     with pytest.raises(BudgetError):
         gradsim.simulate(Elman(1, 8), **arguments, memory=least - 1)

@@ -9,7 +9,6 @@ from small import Given, Labelled, Recall
 
 import gradsim
 from gradsim.training.verb import train
-from gradsim.training.watch import horizon
 from gradsim_cells import GRU, LSTM, Elman, Linear
 from gradsim_mitigations import ClipNorm, Truncate
 from gradsim_optimizers import SGD
@@ -93,15 +92,6 @@ def test_the_horizon_of_a_linear_cell_is_known():
     np.testing.assert_allclose(ds.train_horizon, -2 / np.log10(0.7), rtol=1e-10)
     still = train(cell, task, optimizer=SGD(1e-300), updates=1, batch=2, params={**params, "W": np.eye(2)})
     assert np.isnan(still.train_horizon).all()  # beyond the record
-
-
-def test_the_horizon_takes_the_last_crossing():
-    lags = np.array([0, 1, 2, 4, 8])
-    assert horizon(np.array([0, -3.0, -1, -3, -4]), lags) == 3  # half-way between 2 and 4
-    assert horizon(np.array([0, -1.0, -1, -2.5, -1.5]), lags) != horizon(np.zeros(5), lags)
-    assert np.isnan(horizon(np.full(5, -np.inf), lags))
-    assert horizon(np.array([0, -1.0, -3, np.nan, np.nan]), lags) == 1.5
-    assert horizon(np.array([0, -np.inf, -np.inf, -np.inf, -np.inf]), lags) == 0
 
 
 def test_the_spectral_radius_is_that_of_numpy():
