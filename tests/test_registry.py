@@ -164,7 +164,7 @@ def test_unknown_names_offer_the_nearest():
         registry.recorder("effective_adjont")
     with pytest.raises(UnknownNameError, match="parameter of lstm 'hiden_size'; did you mean 'hidden_size'"):
         registry.build("cells", "lstm", {"hiden_size": 3})
-    with pytest.raises(InputError, match="hidden_size should be greater than 0"):
+    with pytest.raises(InputError, match=r"lstm\.hidden_size: should be greater than 0"):
         registry.build("cells", "lstm", {"hidden_size": 0})
 
 
@@ -210,13 +210,13 @@ def test_tables_with_a_name_are_plugins_at_any_depth():
         "edges": [[1, 0.5], [2, 0.25]],
         "label": "lstm",
     }
-    nest = Nest.from_parameters(given)
+    nest = registry.with_parameters(Nest, given)
     assert [type(c) for c in nest.cells] == [Elman, LSTM]
     assert nest.cells[0].hidden_size == 3
     assert repr(nest.schedule) == "Warmup(length=5, after=Cosine(final=0.5))"
     assert nest.edges == ((1, 0.5), (2, 0.25))
     assert nest.label == "lstm"  # text, where no plugin is asked for
-    assert repr(Nest.from_parameters(json.loads(json.dumps(nest.parameters)))) == repr(nest)
+    assert repr(registry.with_parameters(Nest, json.loads(json.dumps(nest.parameters)))) == repr(nest)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_tables_with_a_name_are_plugins_at_any_depth():
         (
             {"name": "cosine", "final": 3.0},
             InputError,
-            "schedule: Cosine: final should be less than or equal",
+            r"adam\.schedule\.final: should be less than or equal",
         ),
         (
             {"name": "cosine", "fnal": 3.0},
@@ -239,9 +239,9 @@ def test_tables_with_a_name_are_plugins_at_any_depth():
         (
             {"name": "warmup", "after": {"name": "cosine", "final": 3}},
             InputError,
-            "schedule: after: Cosine: fin",
+            r"adam\.schedule\.after\.final: should",
         ),
-        (3, InputError, r"Adam: schedule should be an instance of Schedule \(got 3\)"),
+        (3, InputError, r"adam\.schedule: should be an instance of Schedule \(got 3\)"),
     ],
 )
 def test_a_mistake_inside_a_plugin_says_where(schedule, error, message):

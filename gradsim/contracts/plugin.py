@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, get_args, get_type_hints
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError
 
-from gradsim.errors import InputError, unknown
+from gradsim.contracts.validation import phrases, validated
+from gradsim.errors import InputError
 
 
 class Plugin:
@@ -29,38 +29,18 @@ class Plugin:
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        given = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         try:
-            checked = _model(type(self))(**given)  # type: ignore[arg-type]
+            checked = validated(type(self), given)
         except ValidationError as error:
-            raise InputError(describe(type(self).__name__, error)) from None
-        for key in given:
-            object.__setattr__(self, key, getattr(checked, key))
-
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any]) -> Any:
-        """Build the plugin from named parameters, as a TOML table, ``--set`` or `parameters` gives them.
-
-        Lists are tuples. For a parameter that is a plugin itself, a table with its name and parameters
-        stands for it, or the name alone.
-        """
-        fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        for key in parameters:
-            if key not in fields:
-                raise unknown(f"parameter of {cls.name}", key, fields)
-        required = {
-            f.name
-            for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-            if f.default is f.default_factory is dataclasses.MISSING
-        }
-        if missing := required - set(parameters):
-            raise InputError(f"{cls.name} needs {', '.join(sorted(missing))}")
-        hints = get_type_hints(cls)
-        return cls(**{n: _built(n, v, plugin_class(hints[n])) for n, v in parameters.items()})
+            what = "; ".join(f"{where} {what}" for where, what in phrases(error))
+            raise InputError(f"{type(self).__name__}: {what}") from None
+        for key, value in checked.items():
+            object.__setattr__(self, key, value)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters as plain values, for provenance; `from_parameters` takes them."""
+        """The parameters as plain values, for provenance; `registry.build` takes them."""
         return {f.name: _described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
@@ -70,50 +50,6 @@ def call_with(function: Callable[..., Any], **offered: Any) -> Any:
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return function(**offered)
     return function(**{name: value for name, value in offered.items() if name in parameters})
-
-
-def plugin_class(hint: Any) -> type[Plugin] | None:
-    """The class of plugins in an annotation, such as `Schedule | None` or `tuple[Cell, ...]`."""
-    if isinstance(hint, type) and issubclass(hint, Plugin):
-        return hint
-    return next(filter(None, map(plugin_class, get_args(hint))), None)
-
-
-def _built(parameter: str, value: Any, cls: type[Plugin] | None) -> Any:
-    from gradsim.contracts import registry  # which knows the names, and needs this module
-
-    if isinstance(value, list):
-        return tuple(_built(parameter, item, cls) for item in value)
-    if cls is None or not isinstance(value, str | dict):
-        return value
-    try:
-        return registry.rebuild(registry.family_of(cls), {"name": value} if isinstance(value, str) else value)
-    except InputError as error:
-        raise InputError(f"{parameter}: {error}") from None
-
-
-def describe(owner: str, error: ValidationError) -> str:
-    """All mistakes of a validation, one phrase each, with the value that was given."""
-    return f"{owner}: " + "; ".join(_phrases(error))
-
-
-def _phrases(error: ValidationError) -> Iterable[str]:
-    for mistake in error.errors():
-        where = ".".join(str(part) for part in mistake["loc"])
-        what = mistake["msg"].removeprefix("Input should ").removeprefix("Value error, ")
-        yield f"{where} should {what} (got {mistake['input']!r})"
-
-
-@functools.cache
-def _model(cls: type) -> type[BaseModel]:
-    hints = get_type_hints(cls, include_extras=True)
-    fields: Any = {f.name: (hints[f.name], ...) for f in dataclasses.fields(cls)}
-    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-    return create_model(cls.__name__, __config__=config, **fields)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _described(value: Any) -> Any:

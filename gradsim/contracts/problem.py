@@ -10,7 +10,7 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.errors import InputError
-from gradsim.types import Array
+from gradsim.types import Array, NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Pairs:
 
     times: tuple[int, ...] | None = None
     sources: tuple[int, ...] | None = None
-    max_lag: int | None = None
+    max_lag: NonNegativeInt | None = None
     lags: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:

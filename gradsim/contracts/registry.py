@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pluggy
 
@@ -18,7 +20,8 @@ from gradsim.contracts.optimizer import Optimizer, Schedule
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.task import Task
-from gradsim.errors import InputError, PluginError, PluginWarning, unknown
+from gradsim.contracts.validation import mistakes
+from gradsim.errors import GradsimError, InputError, PluginError, PluginWarning, UnknownNameError, unknown
 
 FAMILIES: dict[str, type[Plugin]] = {
     "cells": Cell,
@@ -121,18 +124,6 @@ def find(family: str, name: str) -> Any:
     return known[name]
 
 
-def build(family: str, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
-    """The plugin of this name with these parameters."""
-    return find(family, name).from_parameters(parameters or {})
-
-
-def rebuild(family: str, table: Mapping[str, Any]) -> Any:
-    """The plugin that a table with its name and parameters describes, as provenance and TOML have them."""
-    if not isinstance(name := table.get("name"), str):
-        raise InputError(f'should be a table with a name, such as {{ name = "..." }} (got {dict(table)!r})')
-    return build(family, name, {key: value for key, value in table.items() if key != "name"})
-
-
 def family_of(cls: type[Plugin]) -> str:
     """The family that a class of plugins belongs to, such as "cells"."""
     for family, base in FAMILIES.items():
@@ -155,3 +146,140 @@ def recorder(name: str) -> Any:
     if name not in known:
         raise unknown("recorder", name, known)
     return known[name]
+
+
+# Plugins from tables, as TOML and provenance have them.
+
+
+def build(family: str, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
+    """The plugin of this name with these parameters."""
+    return with_parameters(find(family, name), parameters or {})
+
+
+def rebuild(family: str, table: Mapping[str, Any]) -> Any:
+    """The plugin that a table with its name and parameters describes."""
+    return _whole(lambda builder: builder.plugin(family.removesuffix("s"), family, table))
+
+
+def with_parameters(cls: type, parameters: Mapping[str, Any]) -> Any:
+    """An object of a dataclass from its fields, plain or plugins in tables; see `Builder`."""
+    return _whole(lambda builder: builder.built(_title(cls), cls, parameters))
+
+
+def _whole(make: Callable[[Builder], Any]) -> Any:
+    """What is made, or an error with all mistakes."""
+    found: list[tuple[str, object]] = []
+    made = make(Builder(lambda key, what: found.append((key, what))))
+    if not found:
+        return made
+    only = found[0][1] if len(found) == 1 else None
+    kind = type(only) if isinstance(only, GradsimError) else InputError
+    raise kind("; ".join(f"{key}: {what}" for key, what in found))
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Makes plugins from tables, and what plugins hold; what cannot be made is None, and reported.
+
+    Lists are tuples. For a parameter that is a plugin itself, a table with its name and parameters stands
+    for it, or the name alone; for one that is a dataclass, a table of its fields. `report` is called with
+    the dotted key of every mistake, and what is wrong.
+    """
+
+    report: Callable[[str, object], None]
+
+    def plugin(self, key: str, family: str, table: Any, defaults: Mapping[str, Any] | None = None) -> Any:
+        """The plugin that a table names and gives the parameters of, over some defaults."""
+        if not is_named(table):
+            self.report(key, f'should be a table with a name, such as {{ name = "..." }} (got {table!r})')
+            return None
+        try:
+            cls = find(family, table["name"])
+        except UnknownNameError as error:
+            self.report(f"{key}.name", error)
+            return None
+        return self.built(key, cls, {k: v for k, v in table.items() if k != "name"}, defaults)
+
+    def built(
+        self, key: str, cls: type, given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> Any:
+        """An object of a dataclass, from its fields over some defaults."""
+        title, fields = _title(cls), {f.name: f for f in dataclasses.fields(cls)}
+        parameters = {n: v for n, v in {**(defaults or {}), **given}.items() if n in fields}
+        wrong = {f"{key}.{n}": unknown(f"parameter of {title}", n, fields) for n in given if n not in fields}
+        self._report_all(wrong)
+        if lacking := [n for n, f in fields.items() if n not in parameters and _is_required(f)]:
+            self.report(key, f"{title} needs {', '.join(lacking)}")
+        hints = get_type_hints(cls)
+        values = {n: self.value(f"{key}.{n}", v, hints[n]) for n, v in parameters.items()}
+        fitting = {n: v for n, v in values.items() if v is not None or parameters[n] is None}
+        unfit = {f"{key}.{n}": what for n, what in mistakes(cls, fitting).items()}
+        self._report_all(unfit)
+        if wrong or lacking or unfit or len(fitting) < len(values):
+            return None
+        try:
+            return cls(**values)
+        except GradsimError as error:
+            own = f"{key.rpartition('.')[2]}: "  # where a class calls itself as the key does
+            self.report(key, str(error).removeprefix(own) if str(error).startswith(own) else error)
+            return None
+
+    def recorder(self, key: str, name: Any) -> Any:
+        """The recorder of this name."""
+        known = recorders()
+        if isinstance(name, str) and name in known:
+            return known[name]
+        return self.report(key, unknown("recorder", name, known))
+
+    def value(self, key: str, given: Any, hint: Any) -> Any:
+        """What a value stands for where a parameter of this type is wanted."""
+        if isinstance(given, list | tuple):
+            return self._items(key, given, hint)
+        return given if _holds_many(hint) else self._one(key, given, _class_in(hint))
+
+    def _items(self, key: str, given: Sequence[Any], hint: Any) -> tuple[Any, ...] | None:
+        made = [
+            self._items(f"{key}.{i}", item, hint)
+            if isinstance(item, list | tuple)
+            else self._one(f"{key}.{i}", item, _class_in(hint))
+            for i, item in enumerate(given)
+        ]
+        failed = any(new is None and old is not None for new, old in zip(made, given, strict=True))
+        return None if failed else tuple(made)
+
+    def _one(self, key: str, given: Any, cls: type | None) -> Any:
+        if cls is None or not isinstance(given, str | Mapping):
+            return given
+        if not issubclass(cls, Plugin):
+            return self.built(key, cls, given) if isinstance(given, Mapping) else given
+        if issubclass(cls, Recorder) and isinstance(given, str):
+            return self.recorder(key, given)
+        return self.plugin(key, family_of(cls), {"name": given} if isinstance(given, str) else given)
+
+    def _report_all(self, found: Mapping[str, object]) -> None:
+        for key, what in found.items():
+            self.report(key, what)
+
+
+def is_named(table: Any) -> bool:
+    """Whether it is a table that names a plugin."""
+    return isinstance(table, Mapping) and isinstance(table.get("name"), str)
+
+
+def _title(cls: type) -> str:
+    return cls.name if issubclass(cls, Plugin) else cls.__name__.lower()
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _class_in(hint: Any) -> type | None:
+    """The class of plugins, or the dataclass, in an annotation such as `Schedule | None`."""
+    if isinstance(hint, type) and (issubclass(hint, Plugin) or dataclasses.is_dataclass(hint)):
+        return hint
+    return next(filter(None, map(_class_in, get_args(hint))), None)
+
+
+def _holds_many(hint: Any) -> bool:
+    return get_origin(hint) is tuple or any(map(_holds_many, get_args(hint)))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
-
-from pydantic import ValidationError
+from typing import Any, cast
 
 from gradsim.contracts import registry
-from gradsim.contracts.plugin import Plugin, plugin_class
 from gradsim.contracts.problem import Pairs
-from gradsim.errors import GradsimError, InputError, unknown
-from gradsim.experiment.keys import PairsKeys, RunKeys, names, phrases
+from gradsim.experiment.keys import RunKeys, names
 
 ONE_OF = ("updates", "epochs")
 """A training has one of these: where the other is given in its place, it goes."""
@@ -82,81 +77,35 @@ class Draft:
         return cell
 
     def plugin(self, key: str, family: str, table: Any, defaults: Mapping[str, Any] | None = None) -> Any:
-        """The plugin that a table names and gives the parameters of."""
-        if not _is_named(table):
-            return None
-        known = registry.catalogue().plugins[family]
-        if table["name"] not in known:
-            self.report(f"{key}.name", unknown(family.removesuffix("s"), table["name"], known))
-            return None
-        given = {k: v for k, v in table.items() if k != "name"}
-        return self.built(key, known[table["name"]], given, defaults)
+        """The plugin that a table names; a table without a name has been reported with the wrong types."""
+        return self.builder.plugin(key, family, table, defaults) if registry.is_named(table) else None
 
-    def built(
-        self, key: str, cls: type[Plugin], given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-    ) -> Any:
-        """An object of a class, from its parameters."""
-        fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        for name in sorted(given.keys() - fields):
-            self.report(f"{key}.{name}", unknown(f"parameter of {cls.name}", name, fields))
-        parameters = {k: v for k, v in {**(defaults or {}), **given}.items() if k in fields}
-        try:
-            return cls.from_parameters(parameters | self._nested(key, cls, parameters))
-        except GradsimError as error:
-            self._report_all(key, error)
-            return None
-
-    def _nested(self, key: str, cls: type[Plugin], parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters that are plugins themselves, as the schedule of an optimizer."""
-        hints, found = get_type_hints(cls), {}
-        for name, value in parameters.items():
-            inner, table = plugin_class(hints[name]), {"name": value} if isinstance(value, str) else value
-            if inner is not None and _is_named(table):
-                found[name] = self.plugin(f"{key}.{name}", registry.family_of(inner), table)
-        return found
+    @property
+    def builder(self) -> registry.Builder:
+        """Makes what this run takes, and reports mistakes in it."""
+        return registry.Builder(self.report)
 
     # What is recorded.
 
-    def recorders(self, key: str, given: Any) -> list[str] | None:
+    def recorders(self, given: Any) -> list[str] | None:
         """The names of recorders; None if they are left out or wrong."""
         if given is None:
             return None
         if not isinstance(given, list) or not given:
-            self.report(key, f"should be a list of recorders, or be left out (got {given!r})")
+            self.report("record", f"should be a list of recorders, or be left out (got {given!r})")
             return None
-        known = registry.recorders()
-        wrong = [(i, n) for i, n in enumerate(given) if not (isinstance(n, str) and n in known)]
-        for i, name in wrong:
-            self.report(f"{key}.{i}", unknown("recorder", name, known))
-        return None if wrong else given
+        made = [self.builder.recorder(f"record.{i}", name) for i, name in enumerate(given)]
+        return given if all(made) else None
 
-    def pairs(self, key: str, given: Any) -> Pairs | None:
+    def pairs(self, given: Any) -> Pairs | None:
         """Which products are recorded; None if that is left out or wrong."""
-        if given is None:
-            return None
-        if not isinstance(given, Mapping):
-            self.report(key, f"should be a table (got {given!r})")
-            return None
-        try:
-            keys = PairsKeys.model_validate(dict(given)).model_dump()
-            chosen: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()}
-            return Pairs(**chosen)
-        except ValidationError as error:
-            for name, what in phrases(error, PairsKeys):
-                self.report(f"{key}.{name}", what)
-        except InputError as error:
-            self.report(key, str(error).removeprefix("pairs: "))
+        if isinstance(given, Mapping):
+            return cast(Pairs | None, self.builder.built("pairs", Pairs, given))
+        if given is not None:
+            self.report("pairs", f"should be a table (got {given!r})")
         return None
 
     # Mistakes.
-
-    def _report_all(self, key: str, error: GradsimError) -> None:
-        # A plugin puts all its mistakes into one line; behind it is the validation, one by one.
-        if isinstance(error.__context__, ValidationError):
-            for name, what in phrases(error.__context__):
-                self.report(f"{key}.{name}", what)
-        else:
-            self.report(key, error)
 
     def report(self, key: str, what: object) -> None:
         """Note a mistake, unless it is one of the main run."""
@@ -171,7 +120,3 @@ class Draft:
         if parameter and isinstance(own, Mapping) and "name" not in own:
             return parameter.split(".")[0] in own
         return part in self.own
-
-
-def _is_named(table: Any) -> bool:
-    return isinstance(table, Mapping) and isinstance(table.get("name"), str)

@@ -16,6 +16,7 @@ from pydantic import (
     create_model,
 )
 
+from gradsim.contracts.validation import phrase
 from gradsim.errors import unknown
 
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
@@ -39,15 +40,6 @@ class PluginKeys(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     name: str
-
-
-class PairsKeys(Keys):
-    """Which products are recorded; see `gradsim.Pairs`."""
-
-    times: list[int] | None = None
-    sources: list[int] | None = None
-    max_lag: NonNegativeInt | None = None
-    lags: list[int] | None = None
 
 
 class RunKeys(Keys):
@@ -112,31 +104,9 @@ def mistakes_in(tables: Mapping[str, Any], run: type[RunKeys]) -> Iterator[str]:
     try:
         file_keys(run).model_validate(dict(tables))
     except ValidationError as error:
-        yield from (f"{key}: {what}" for key, what in phrases(error, file_keys(run), compare_keys(run)))
-
-
-def phrases(error: ValidationError, *known: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong with it) for each mistake of a validation.
-
-    `known`: the keys that there are, and those of a further run.
-    """
-    for mistake in error.errors():
-        key = mistake["loc"]
-        if mistake["type"] == "extra_forbidden":
-            what = str(unknown("key", key[-1], names(known[len(key) > 1])))
-        else:
-            what = _phrase(**mistake)
-        yield ".".join(map(str, key)), what
-
-
-def _phrase(type: str, msg: str, input: Any, **_: Any) -> str:
-    if type == "missing":
-        return "is missing"
-    if type == "model_type":
-        return f'should be a table with a name, such as {{ name = "..." }} (got {input!r})'
-    if type == "dict_type":
-        return f"should be a table (got {input!r})"
-    if type == "string_pattern_mismatch":
-        return f"should be made of letters, digits and . _ - to name a folder (got {input!r})"
-    what = msg.removeprefix("Input ").removeprefix("Value error, ")
-    return f"{what[:1].lower()}{what[1:]} (got {input!r})"
+        known = names(file_keys(run)), names(compare_keys(run))
+        for mistake in error.errors():
+            key = mistake["loc"]
+            extra = mistake["type"] == "extra_forbidden"
+            what = unknown("key", key[-1], known[len(key) > 1]) if extra else phrase(**mistake)
+            yield f"{'.'.join(map(str, key))}: {what}"

@@ -12,6 +12,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.optimizer import Optimizer
+from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.task import FiniteTask, Task
 from gradsim.errors import GradsimError
@@ -77,13 +78,13 @@ class SimulationExperiment(Experiment):
     @classmethod
     def parts(cls, draft: Draft) -> dict[str, Any]:
         """Its tables, as arguments."""
-        world, record = draft.world(), draft.recorders("record", draft.tables.get("record"))
+        world, record = draft.world(), draft.recorders(draft.tables.get("record"))
         return {
             **world,
             **draft.values(cls.keys, "seed", "dtype"),
             "batch": draft.tables.get("batch", 1),
             "record": default_record(world["mitigations"]) if record is None else record,
-            "pairs": draft.pairs("pairs", draft.tables.get("pairs")),
+            "pairs": draft.pairs(draft.tables.get("pairs")),
         }
 
     def prepare(self) -> Simulation:
@@ -142,7 +143,7 @@ class TrainingExperiment(Experiment):
             **draft.values(cls.keys, "seed", "dtype", *ONE_OF, "stateful"),
             "batch": draft.tables.get("batch", _usual_batch(world["task"])),
             "optimizer": draft.plugin("optimizer", "optimizers", draft.tables.get("optimizer")),
-            "record": _probe(draft),
+            "record": _setting(draft, Probe),
             "validate": _setting(draft, Validation),
             "stop": _setting(draft, Stopping),
         }
@@ -172,15 +173,6 @@ def _usual_batch(task: Task | None) -> int:
     return min(32, task.sequences["train"]) if isinstance(task, FiniteTask) else 32
 
 
-def _probe(draft: Draft) -> Any:
-    table = draft.tables.get("record")
-    if not isinstance(table, Mapping):
-        return None
-    read = {"recorders": draft.recorders, "pairs": draft.pairs}
-    given = {k: read[k](f"record.{k}", v) if k in read else v for k, v in table.items()}
-    return draft.built("record", Probe, {k: v for k, v in given.items() if v is not None})
-
-
-def _setting(draft: Draft, cls: type[Validation] | type[Stopping]) -> Any:
+def _setting(draft: Draft, cls: type[Plugin]) -> Any:
     table = draft.tables.get(cls.name)
-    return draft.built(cls.name, cls, table) if isinstance(table, Mapping) else None
+    return draft.builder.built(cls.name, cls, table) if isinstance(table, Mapping) else None

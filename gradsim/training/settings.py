@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -30,20 +30,9 @@ class Probe(Plugin):
     batch: PositiveInt = 1
     pairs: Pairs = field(default_factory=Pairs)
 
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any]) -> Any:
-        """Build it; recorders by name, and `pairs` as a dict of the parameters of `Pairs`."""
-        made = dict(parameters)
-        if isinstance(pairs := made.get("pairs"), Mapping):
-            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in pairs.items()}
-            made["pairs"] = Pairs(**plain)
-        if isinstance(recorders := made.get("recorders"), Sequence):
-            made["recorders"] = tuple(registry.recorder(r) if isinstance(r, str) else r for r in recorders)
-        return super().from_parameters(made)
-
     @property
     def parameters(self) -> dict[str, Any]:
-        """As plain values; `from_parameters` takes them."""
+        """As plain values; `setting` takes them."""
         names = [r if isinstance(r, str) else r.full_name for r in self.recorders]
         return {**super().parameters, "recorders": names, "pairs": vars(self.pairs)}
 
@@ -88,5 +77,5 @@ def setting(cls: type[S], given: S | Mapping[str, Any] | None) -> S | None:
         return given
     if not isinstance(given, Mapping):
         raise InputError(f"{cls.name} should be a {cls.__name__} or a dict of its parameters (got {given!r})")
-    made: S = cls.from_parameters(given)
+    made: S = registry.with_parameters(cls, given)
     return made

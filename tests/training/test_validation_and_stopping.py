@@ -126,14 +126,14 @@ BAD = {
         {"stop": {"score_above": 0.9}, "validate": {"every": 1}},
         "stream has no score; use loss_below",
     ),
-    "never": (Labelled(), {"validate": {"every": 0}}, r"every should be greater than 0 \(got 0\)"),
+    "never": (Labelled(), {"validate": {"every": 0}}, r"validate\.every: should be greater than 0 \(got 0\)"),
     "number": (Labelled(), {"validate": 5}, r"validate should be a Validation or a dict.*got 5"),
-    "no_recorder": (Labelled(), {"record": {"every": 1, "recorders": []}}, "recorders should"),
+    "no_recorder": (Labelled(), {"record": {"every": 1, "recorders": []}}, "recorders: should not be empty"),
     "no_every": (Labelled(), {"record": {"recorders": ["loss"]}}, "record needs every"),
     "patience": (
         Labelled(),
         {"stop": {"patience": 0}, "validate": {"every": 1}},
-        r"patience should be greater than 0",
+        r"stop\.patience: should be greater than 0",
     ),
 }
 
