@@ -16,17 +16,11 @@ import numpy as np
 from gradsim.contracts.trajectory import Unrolled
 from gradsim.engine.stretch import Stretch
 from gradsim.errors import NonFiniteError
-from gradsim.numerics.scaled import LOWEST, Scaled, shift_of
+from gradsim.numerics.scaled import KEEP, ROOM, Scaled, add, ratio
 from gradsim.types import Array
 
 Change = Callable[[int, Array], Array]
 """What mitigations do to the adjoint (batch, m) at one time."""
-
-KEEP = {4: 24, 8: 200}
-"""Sizes within 2**-KEEP..2**KEEP (by bytes of the dtype) need no exponent; squares stay in range."""
-
-_RANGE = {4: 100, 8: 900}
-"""What is pulled back in one go stays within 2**-range..2**range."""
 
 _SHORT = 8
 """Steps that are not worth trying in one go again once that has failed."""
@@ -120,20 +114,19 @@ class Return:
         if abs(exponent) <= KEEP[direct.itemsize]:
             exponent = 0
         with np.errstate(all="ignore"):
-            down = np.clip(last.exponent - exponent, -4000, 4000)
-            incoming = np.ldexp(last.mantissa, down) if down.any() else last.mantissa
+            incoming = last.over(exponent)
             pulled = taken.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
         if not self._in_range(pulled.adjoints, direct):
             return None
         exponents = np.full((len(steps), len(incoming), 1), exponent, dtype=np.int32)
-        self._windows = {window: _ranged(pulled.adjoints[0], exponents[0])}
+        self._windows = {window: Scaled(pulled.adjoints[0], exponents[0]).settled()}
         adjoint = Scaled(pulled.adjoints[1:], exponents)
         return Stretch(steps, taken, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
 
     @staticmethod
     def _in_range(adjoints: Array, direct: Array) -> bool:
         """Whether no adjoint has left the range, and no loss that came in has vanished from sight."""
-        most = _RANGE[direct.itemsize]
+        most = ROOM[direct.itemsize]
         squares = np.einsum("tbm,tbm->tb", adjoints, adjoints)
         if 2.0**-most < squares.min() and squares.max() < 2.0**most:  # at a glance
             return True
@@ -157,7 +150,8 @@ class Return:
                 total, factor[i] = self._arrive(steps[i], direct[i + 1], int(reach[i]))
                 adjoint[i], exponent[i] = total.mantissa, total.exponent
                 self._windows = {
-                    r: _ranged(taken.pull_one(i, w.mantissa), w.exponent) for r, w in self._windows.items()
+                    r: Scaled(taken.pull_one(i, w.mantissa), w.exponent).settled()
+                    for r, w in self._windows.items()
                 }
         return Stretch(steps, taken, Scaled(adjoint, exponent), factor)
 
@@ -171,14 +165,14 @@ class Return:
             windows = windows or {reach: self._none}
             before = self._sum(windows.values())
             windows = {r: _changed(self.change, time, w) for r, w in windows.items()}
-            factor = _ratio(self._sum(windows.values()), before)
+            factor = ratio(self._sum(windows.values()), before)
         self._windows = windows
         return self._sum(windows.values()), factor
 
     def _sum(self, parts: Iterable[Scaled]) -> Scaled:
         total = self._none
         for i, part in enumerate(parts):
-            total = part if i == 0 else add(total, part)
+            total = part if i == 0 else add(total, part).settled()
         return total
 
 
@@ -188,19 +182,11 @@ def after(direct: Array, rows: slice) -> Array:
     return here if not rows.start else np.concatenate((np.zeros_like(here[:1]), here[1:]))
 
 
-def add(a: Scaled, b: Scaled) -> Scaled:
-    """A + b, with one exponent for each vector; a zero vector does not hold down that of the other."""
-    ea, eb = (np.where(x.mantissa.any(axis=-1, keepdims=True), x.exponent, LOWEST) for x in (a, b))
-    top = np.maximum(ea, eb)
-    parts = [np.ldexp(x.mantissa, np.maximum(e - top, -4000)) for x, e in ((a, ea), (b, eb))]
-    return _ranged(parts[0] + parts[1], np.where(top == LOWEST, 0, top).astype(np.int32))
-
-
 def _plus(window: Scaled | None, direct: Array) -> Scaled:
-    fresh = _ranged(direct, np.zeros((len(direct), 1), dtype=np.int32))
+    fresh = Scaled(direct, np.zeros((len(direct), 1), dtype=np.int32)).settled()
     if window is None:
         return fresh
-    return add(window, fresh) if direct.any() else window
+    return add(window, fresh).settled() if direct.any() else window
 
 
 def _largest(x: Array, axis: int | None) -> Array:
@@ -208,24 +194,11 @@ def _largest(x: Array, axis: int | None) -> Array:
     return np.asarray(np.maximum(x.max(axis=axis), -x.min(axis=axis)))
 
 
-def _ranged(mantissa: Array, exponent: Array) -> Scaled:
-    shift = shift_of(np.abs(mantissa).max(axis=-1, keepdims=True), KEEP[mantissa.itemsize])
-    if not shift.any():
-        return Scaled(mantissa, exponent)
-    return Scaled(np.ldexp(mantissa, -shift), exponent + shift)
-
-
 def _changed(change: Change, t: int, window: Scaled) -> Scaled:
-    value = np.ldexp(window.mantissa, window.exponent)
+    value = window.over(0)
     if not np.isfinite(value).all():
         raise NonFiniteError(
             f"the adjoint left the range of {value.dtype} at time {t}, before the mitigations of the "
             "backward step; clip harder, truncate, or use dtype='float64'"
         )
-    return _ranged(change(t, value), np.zeros_like(window.exponent))
-
-
-def _ratio(after: Scaled, before: Scaled) -> Array:
-    sizes = [np.linalg.norm(s.mantissa.astype(np.float64), axis=-1) for s in (after, before)]
-    shifted = np.ldexp(sizes[0], (after.exponent - before.exponent)[:, 0])
-    return np.asarray(np.divide(shifted, sizes[1], out=np.ones_like(shifted), where=sizes[1] > 0))
+    return Scaled(change(t, value), np.zeros_like(window.exponent)).settled()

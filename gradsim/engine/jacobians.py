@@ -6,8 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradsim.engine.backward import KEEP
-from gradsim.numerics.scaled import shift_of
+from gradsim.numerics.scaled import KEEP, shift_of
 from gradsim.types import Array
 
 SMALL = 4

@@ -12,11 +12,10 @@ import numpy as np
 
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import LossRows, ProductNorms, Products, Region, local
-from gradsim.engine.backward import KEEP
 from gradsim.engine.jacobians import ScaledJacobians
 from gradsim.engine.layout import Tile
 from gradsim.engine.stack import Stack, stack_of
-from gradsim.numerics.scaled import Scaled, shift_of
+from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array
 
 
@@ -127,31 +126,28 @@ def walk_rows(
     wanted = {int(k): i for i, k in enumerate(sources)}
     g, k = problem.groups, problem.block
     count = batch.stop - batch.start
-    rows = direct[times, batch].reshape(len(times), count, k, g).transpose(1, 3, 0, 2).copy()
-    exponent = np.zeros(rows.shape[:3], dtype=np.int32)
+    start = direct[times, batch].reshape(len(times), count, k, g).transpose(1, 3, 0, 2)
+    rows = Scaled(start.copy(), np.zeros((*start.shape[:3], 1), dtype=np.int32))
     for source in range(int(times[-1]), int(sources[0]) - 1, -1):
         active = slice(*np.searchsorted(times, [source, source + problem.lags + 1]))
         if source in wanted and active.start < active.stop:
-            piece = Scaled(rows[:, :, active], exponent[:, :, active, None])
+            piece = rows[:, :, active]
             if reach is not None:
                 beyond = np.concatenate([[0], reach])[times[active]] > source
                 piece = Scaled(piece.mantissa * ~beyond[:, None], piece.exponent)
             emit(_loss_rows(piece, problem, times[active] - source, active, wanted[source], batch))
         moving = slice(int(np.searchsorted(times, source)), active.stop)
         if source and moving.start < moving.stop:
-            _pull_back(jacobians, source, batch, rows[:, :, moving], exponent[:, :, moving])
+            _pull_back(jacobians, source, batch, rows[:, :, moving])
 
 
-def _pull_back(jacobians: ScaledJacobians, step: int, batch: slice, rows: Array, exponent: Array) -> None:
+def _pull_back(jacobians: ScaledJacobians, step: int, batch: slice, rows: Scaled) -> None:
     """Multiply rows (batch, g, time, k) by the Jacobian of a step, in place."""
     blocks, out = jacobians.at(step, batch)
-    rows[...] = np.matmul(rows, blocks)
+    rows.mantissa[...] = np.matmul(rows.mantissa, blocks)
     if out is not None:
-        exponent += out[..., None]
-    shift = shift_of(np.abs(rows).max(axis=-1), KEEP[rows.itemsize])
-    if shift.any():
-        rows[...] = np.ldexp(rows, -shift[..., None])
-        exponent += shift
+        rows.exponent[...] += out[..., None, None]
+    rows.settle()
 
 
 def _loss_rows(

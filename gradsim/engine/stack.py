@@ -12,9 +12,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from gradsim.contracts.problem import Problem
-from gradsim.engine.backward import KEEP
 from gradsim.engine.jacobians import SMALL, ScaledJacobians
-from gradsim.numerics.scaled import LOWEST, Scaled, shift_of
+from gradsim.numerics.scaled import KEEP, LOWEST, Scaled, shift_of
 from gradsim.types import Array
 
 _NOTHING = {4: -126, 8: -1000}

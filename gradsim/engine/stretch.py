@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim.contracts.trajectory import Pulled, Unrolled
-from gradsim.numerics.scaled import LOWEST, Scaled
+from gradsim.numerics.scaled import Scaled, add
 from gradsim.types import Array, Params
 
 
@@ -49,9 +49,9 @@ class Stretch:
             parts = self.pulled.contributions()
             exponent = np.full(len(self.factor), self.exponent, dtype=np.int32)
         else:
-            cotangent, exponent = _common(self.adjoint)
-            s = self.taken
-            parts = s.cell.params_vjp(s.params, s.states[:-1], s.inputs, cotangent, **s.step_data)
+            cotangent = self.adjoint.common((1, 2))
+            s, exponent = self.taken, cotangent.exponent
+            parts = s.cell.params_vjp(s.params, s.states[:-1], s.inputs, cotangent.mantissa, **s.step_data)
         return {
             n: Scaled(parts[n], exponent.reshape(-1, *(1,) * (parts[n].ndim - 1))) for n in self.taken.params
         }
@@ -59,16 +59,15 @@ class Stretch:
     def gradient(self) -> dict[str, Scaled]:
         """The sum of the contributions."""
         if self.pulled is not None:
-            parts, exponent = self.pulled.gradient(), np.int32(self.exponent)
+            parts, exponent = self.pulled.gradient(), np.asarray(np.int32(self.exponent))
         else:
-            flat = Scaled(
-                *(x.reshape(1, -1, x.shape[-1]) for x in (self.adjoint.mantissa, self.adjoint.exponent))
-            )
-            cotangent, exponents = _common(flat)
-            s, exponent = self.taken, exponents[0]
+            cotangent = self.adjoint.common(None)
+            s, exponent = self.taken, cotangent.exponent
             data = {n: _flat(x) for n, x in s.step_data.items()}
-            parts = s.cell.params_vjp(s.params, _flat(s.states[:-1]), _flat(s.inputs), cotangent[0], **data)
-        return {n: Scaled(parts[n], np.asarray(exponent)) for n in self.taken.params}
+            parts = s.cell.params_vjp(
+                s.params, _flat(s.states[:-1]), _flat(s.inputs), _flat(cotangent.mantissa), **data
+            )
+        return {n: Scaled(parts[n], exponent) for n in self.taken.params}
 
 
 class GradientSum:
@@ -92,14 +91,11 @@ class GradientSum:
 
 
 def _added(a: Scaled, b: Scaled) -> Scaled:
-    """Their sum, in the memory of `a` if it can be."""
+    """Their sum, in the memory of `a` where both have the same exponent, as they nearly always do."""
     if a.exponent == b.exponent:
         np.add(a.mantissa, b.mantissa, out=a.mantissa)
         return a
-    (high, low) = (a, b) if (a.exponent > b.exponent and a.mantissa.any()) or not b.mantissa.any() else (b, a)
-    with np.errstate(all="ignore"):
-        moved = np.ldexp(low.mantissa, np.clip(low.exponent - high.exponent, -4000, 4000))
-        return Scaled(high.mantissa + moved, high.exponent)
+    return add(a, b, axis=None)
 
 
 def _fields(scaled: Scaled) -> tuple[Array, Array]:
@@ -108,13 +104,3 @@ def _fields(scaled: Scaled) -> tuple[Array, Array]:
 
 def _flat(x: Array) -> Array:
     return x.reshape(-1, *x.shape[2:])
-
-
-def _common(adjoint: Scaled) -> tuple[Array, Array]:
-    """Mantissas (n, batch, m) that share one exponent (n,) over the batch."""
-    alive = adjoint.mantissa.any(axis=-1, keepdims=True)
-    top = np.where(alive, adjoint.exponent, LOWEST).max(axis=(1, 2))
-    top = np.where(top == LOWEST, 0, top).astype(np.int32)
-    down = np.maximum(adjoint.exponent - top[:, None, None], -4000)
-    with np.errstate(under="ignore"):
-        return np.ldexp(adjoint.mantissa, np.where(alive, down, 0)), top

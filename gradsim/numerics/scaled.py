@@ -1,4 +1,11 @@
-"""Numbers beyond the range of their dtype: a mantissa array and an exact power of two."""
+"""Numbers beyond the range of their dtype: a mantissa array and exact powers of two.
+
+A product of a thousand Jacobians leaves the range of float64 long before it stops to be of interest, while
+every number in it has a sensible size beside its neighbours. So neighbours share an exponent, which has
+length 1 along the axes that share it: one for each vector (..., 1), for each block (..., 1, 1), for each of
+many arrays (n, 1, ..., 1), for an array as a whole (). Powers of two are exact: moving them in and out of
+an exponent changes no digit.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +17,25 @@ import numpy as np
 
 from gradsim.types import Array
 
-_MILD = 120
-"""Powers of two up to this exponent either way are normal numbers of every dtype."""
+KEEP = {4: 24, 8: 200}
+"""Sizes within 2**-KEEP..2**KEEP (by bytes of the dtype) need no exponent: fourth powers, which are what
+products of Gram matrices are, stay in range, and so do sums of many of them."""
 
-LOWEST = np.iinfo(np.int32).min // 4
-"""The exponent of nothing, which holds up no other."""
+ROOM = {4: 100, 8: 900}
+"""Numbers within 2**-ROOM..2**ROOM are in range, and what they are added to or multiplied with next too."""
+
+LOWEST = -(2**29)
+"""The exponent of nothing, which holds up no other. Differences of two, and twice that, fit into int32."""
 
 LOG10_2 = float(np.log10(2.0))
 
-LEAST_SQUARE = 1e-280
-"""Squares below this may have lost digits."""
+LEAST_SQUARE = 2.0**-900
+"""Squares in float64, and sums of them, may have lost digits below this."""
+
+_MILD = 120
+"""Powers of two up to this exponent either way are normal numbers of every dtype."""
+
+Axes = int | tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -35,11 +51,8 @@ class Scaled:
 
         The mantissa itself, where there is no exponent: it is not to be changed.
         """
-        if not np.any(self.exponent):
-            return self.mantissa
-        with np.errstate(over="ignore", under="ignore"):
-            plain = _scaled(self.mantissa, self.exponent)
-        if plain.all() and np.isfinite(plain).all():
+        plain = self.over(0)
+        if plain is self.mantissa or (plain.all() and np.isfinite(plain).all()):
             return plain
         lost = ~np.isfinite(plain) | ((plain == 0) & (self.mantissa != 0))
         if lost.any():
@@ -49,10 +62,9 @@ class Scaled:
     @property
     def rounded(self) -> Array:
         """The plain array, with zero for what is too small for the dtype; see `value`."""
-        if not np.any(self.exponent):
-            return self.mantissa
-        with np.errstate(over="ignore", under="ignore"):
-            plain = _scaled(self.mantissa, self.exponent)
+        plain = self.over(0)
+        if plain is self.mantissa:
+            return plain
         return np.where(np.isfinite(plain), plain, plain.dtype.type(np.nan))
 
     @property
@@ -65,12 +77,55 @@ class Scaled:
     def __getitem__(self, key: Any) -> Scaled:
         return Scaled(self.mantissa[key], self.exponent[key])
 
+    def __setitem__(self, key: Any, other: Scaled) -> None:
+        self.mantissa[key], self.exponent[key] = other.mantissa, other.exponent
 
-def _scaled(mantissa: Array, exponent: Array) -> Array:
-    """ldexp; as a product, which is the same and faster, where the power of two is in range itself."""
-    if np.abs(exponent).max() > _MILD:
-        return np.asarray(np.ldexp(mantissa, exponent))
-    return np.asarray(mantissa * np.ldexp(mantissa.dtype.type(1), exponent))
+    def over(self, exponent: Array | int) -> Array:
+        """The numbers over 2**exponent, rounded and with infinities as the dtype has it.
+
+        The mantissa itself, where that is its exponent: it is not to be changed.
+        """
+        shift = np.asarray(self.exponent - exponent)
+        if not shift.any():
+            return self.mantissa
+        with np.errstate(over="ignore", under="ignore"):
+            if np.abs(shift).max() > _MILD:
+                return np.asarray(np.ldexp(self.mantissa, shift))
+            # The same, and faster, while the power of two is in range itself.
+            return np.asarray(self.mantissa * np.ldexp(self.mantissa.dtype.type(1), shift))
+
+    def settled(self, axis: Axes = -1, keep: int | None = None) -> Scaled:
+        """The same numbers, where an exponent takes up what its axes hold beyond 2**-keep..2**keep."""
+        size = np.abs(self.mantissa).max(axis=axis, keepdims=axis is not None)
+        shift = shift_of(size, KEEP[self.mantissa.itemsize] if keep is None else keep)
+        if not shift.any():
+            return self
+        return Scaled(np.ldexp(self.mantissa, -shift), self.exponent + shift)
+
+    def settle(self, axis: Axes = -1) -> None:
+        """The same in place."""
+        settled = self.settled(axis)
+        if settled is not self:
+            self[...] = settled
+
+    def top(self, axis: Axes) -> Array:
+        """The largest exponent along axes of what is not zero, or LOWEST; the axes stay, with length 1."""
+        return top(self.exponent, self.mantissa != 0, axis)
+
+    def common(self, axis: Axes) -> Scaled:
+        """The same numbers with one exponent along axes. What is tiny beside the largest becomes zero."""
+        exponent = or_zero(self.top(axis))
+        return Scaled(self.over(exponent), exponent)
+
+
+def top(exponent: Array, alive: Array, axis: Axes) -> Array:
+    """The largest exponent along axes of what is alive, LOWEST where nothing is; the axes stay."""
+    return np.asarray(np.where(alive, exponent, LOWEST).max(axis=axis, keepdims=axis is not None))
+
+
+def or_zero(exponent: Array) -> Array:
+    """Exponents from `top`, with zero in place of LOWEST: nothing needs none."""
+    return np.where(exponent == LOWEST, 0, exponent).astype(np.int32)
 
 
 def shift_of(size: Array, keep: int) -> Array:
@@ -79,27 +134,37 @@ def shift_of(size: Array, keep: int) -> Array:
     return np.where(np.abs(shift) > keep, shift, 0).astype(np.int32)
 
 
+def add(a: Scaled, b: Scaled, axis: Axes = -1) -> Scaled:
+    """A + b, which have one exponent along axes each; a zero does not hold down the other."""
+    exponent = or_zero(np.maximum(a.top(axis), b.top(axis)))
+    return Scaled(a.over(exponent) + b.over(exponent), exponent)
+
+
 def norm(scaled: Scaled, axes: tuple[int, ...]) -> Scaled:
-    """Euclidean norm over the last axes; the exponent has one entry for each norm."""
-    mantissa = scaled.mantissa.astype(np.float64, copy=False)
+    """Euclidean norms over axes that share an exponent, each with its own."""
+    mantissa, exponent = scaled.mantissa.astype(np.float64, copy=False), scaled.exponent.squeeze(axes)
     with np.errstate(all="ignore"):
         squares = np.sum(mantissa * mantissa, axis=axes)
     if squares.size and squares.min() > LEAST_SQUARE and squares.max() < np.inf:
-        return Scaled(np.sqrt(squares), scaled.exponent + np.zeros(squares.shape, dtype=np.int32))
-    shift = shift_of(np.abs(mantissa).max(axis=axes, initial=0), 400)  # squares must stay in range
-    if shift.any():
-        mantissa = np.ldexp(mantissa, -np.expand_dims(shift, axes))
-    return Scaled(np.sqrt(np.sum(mantissa * mantissa, axis=axes)), scaled.exponent + shift)
+        return Scaled(np.sqrt(squares), exponent)
+    # Zeros, and sizes whose squares leave the range.
+    there = Scaled(mantissa, scaled.exponent).settled(axes, keep=400)
+    return Scaled(np.sqrt(np.sum(there.mantissa * there.mantissa, axis=axes)), there.exponent.squeeze(axes))
 
 
 def combine(parts: Scaled, axis: int) -> Scaled:
     """Root of the sum of squares along an axis, of parts with exponents of their own."""
-    top = np.where(parts.mantissa > 0, parts.exponent, LOWEST).max(axis=axis)
-    down = np.maximum(parts.exponent - np.expand_dims(top, axis), -2000)
+    there = parts.common(axis)
     with np.errstate(under="ignore"):
-        shifted = np.ldexp(parts.mantissa, np.where(parts.mantissa > 0, down, 0))
-        total = np.sqrt(np.sum(shifted * shifted, axis=axis))
-    return Scaled(total, np.where(total > 0, top, 0))
+        total = np.sqrt(np.sum(there.mantissa * there.mantissa, axis=axis))
+    return Scaled(total, there.exponent.squeeze(axis))
+
+
+def ratio(a: Scaled, b: Scaled) -> Array:
+    """The norms of vectors over those of others, float64; 1 where the other is zero."""
+    over, under = norm(a, (-1,)), norm(b, (-1,))
+    sizes = over.over(under.exponent)
+    return np.divide(sizes, under.mantissa, out=np.ones_like(sizes), where=under.mantissa > 0)
 
 
 def euclidean(x: Array) -> float:

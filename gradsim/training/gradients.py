@@ -70,8 +70,8 @@ class _AdjointTaker(Recorder):
         bounds = cast(slice, piece.region["time"])
         here = np.nonzero((self.times >= bounds.start) & (self.times < bounds.stop))
         rows = self.times[here] - bounds.start, here[1]
-        size = norm(Scaled(piece.adjoint.mantissa[rows], piece.adjoint.exponent[rows][..., 0]), (-1,))
-        self.norms.mantissa[here], self.norms.exponent[here] = size.mantissa, size.exponent
+        size = norm(piece.adjoint[rows], (-1,))
+        self.norms[here] = size
         return {}
 
     def over_batch(self) -> Scaled:

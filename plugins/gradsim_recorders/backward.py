@@ -34,8 +34,7 @@ class AdjointNormRecorder(Recorder):
         return sized("adjoint_norm", ("time", "batch"), "norm of the adjoint dL/ds_t")
 
     def compute(self, piece):
-        adjoint = Scaled(piece.adjoint.mantissa, piece.adjoint.exponent[..., 0])
-        return both("adjoint_norm", norm(adjoint, (-1,)))
+        return both("adjoint_norm", norm(piece.adjoint, (-1,)))
 
 
 class AdjointFactorRecorder(Recorder):
@@ -82,10 +81,7 @@ class ContributionNormRecorder(Recorder):
         return sized("contribution_norm", ("step", "param"), "norm of the contribution of a step")
 
     def compute(self, piece):
-        norms = [
-            norm(Scaled(part.mantissa, part.exponent.reshape(-1)), tuple(range(1, part.mantissa.ndim)))
-            for part in piece.parts.values()
-        ]
+        norms = [norm(part, tuple(range(1, part.mantissa.ndim))) for part in piece.parts.values()]
         stacked = (np.stack([getattr(n, x) for n in norms], axis=-1) for x in ("mantissa", "exponent"))
         return both("contribution_norm", Scaled(*stacked))
 

@@ -127,7 +127,7 @@ class LossAdjointNormRecorder(Recorder):
         return sized("loss_adjoint_norm", (*problem.pair_dims, "batch"), "norm of dL_t/ds_k")
 
     def compute(self, piece):
-        by_group = norm(Scaled(piece.rows.mantissa, piece.rows.exponent[..., 0]), (-1,))
+        by_group = norm(piece.rows, (-1,))
         return both("loss_adjoint_norm", combine(by_group, axis=-1))
 
 

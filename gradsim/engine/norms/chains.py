@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.engine.backward import KEEP
 from gradsim.engine.jacobians import SMALL
+from gradsim.numerics.scaled import KEEP, LEAST_SQUARE
 from gradsim.types import Array
-
-TINY = 2.0**-900
-"""A sum of squares below this may have lost some of them."""
 
 _DIRECT = 8
 """Intervals of up to so many steps are multiplied out: Gram matrices would not pay."""
@@ -144,5 +141,5 @@ def folded(squares: Array, exponents: Array) -> tuple[Array, Array]:
         return squares, exponents
     with np.errstate(over="ignore", under="ignore"):
         whole = np.ldexp(squares, 2 * exponents)
-    fits = (whole > TINY) & (whole < 1 / TINY) | (squares == 0)
+    fits = (whole > LEAST_SQUARE) & (whole < 1 / LEAST_SQUARE) | (squares == 0)
     return np.where(fits, whole, squares), np.where(fits, 0, exponents)

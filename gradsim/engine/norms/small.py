@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.engine.backward import KEEP
-from gradsim.engine.norms.chains import TINY, first_width, folded
-from gradsim.numerics.scaled import shift_of
+from gradsim.engine.norms.chains import first_width, folded
+from gradsim.numerics.scaled import KEEP, LEAST_SQUARE, shift_of
 from gradsim.types import Array
 
 _RELIABLE = 1e-5
@@ -87,9 +86,9 @@ class SmallNorms:
         """Multiply out the products A B, A in rows and B^T in columns, whose norms lost digits."""
         reliable = _RELIABLE * (a.matrix.shape[1] > 1)  # sums of squares of numbers lose none
         bound = reliable and reliable * a.largest * b.largest
-        if squares.min() >= max(bound, TINY):
+        if squares.min() >= max(bound, LEAST_SQUARE):
             return
-        doubtful = squares < np.maximum(reliable * (a.trace @ b.trace.T), TINY)
+        doubtful = squares < np.maximum(reliable * (a.trace @ b.trace.T), LEAST_SQUARE)
         doubtful &= np.logical_and.outer(a.top > self.kernels.LOWEST, b.top > self.kernels.LOWEST)
         lines = rows.matrix, rows.exponent, columns.matrix, columns.exponent
         self.kernels.norms_of(*lines, *np.nonzero(doubtful), squares, exponents)

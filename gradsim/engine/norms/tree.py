@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim.engine.jacobians import SMALL, ScaledJacobians
-from gradsim.engine.norms.chains import TINY, Chain, first_width, folded, multiply
+from gradsim.engine.norms.chains import Chain, first_width, folded, multiply
 from gradsim.engine.norms.small import SmallNorms
 from gradsim.machine import accelerator
-from gradsim.numerics.scaled import LOWEST
+from gradsim.numerics.scaled import LEAST_SQUARE, LOWEST
 from gradsim.types import Array
 
 _RELIABLE = {4: 1e-9, 8: 1e-5}
@@ -145,7 +145,7 @@ def _across(rows: Chain, columns: Chain) -> tuple[Array, Array]:
     after, before = _Grams.of(rows), _Grams.of(columns)
     squares, bound = after.dot(before)
     exponents = after.top[..., :, None] + before.top[..., None, :]
-    doubtful = squares < np.maximum(_RELIABLE[rows.matrix.itemsize] * bound, TINY)
+    doubtful = squares < np.maximum(_RELIABLE[rows.matrix.itemsize] * bound, LEAST_SQUARE)
     doubtful &= after.alive[..., :, None] & before.alive[..., None, :]
     pairs = np.argwhere(doubtful)
     each = max(1, _AT_ONCE // rows.matrix[0, :, 0, 0].size)
