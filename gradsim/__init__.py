@@ -11,18 +11,27 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from gradsim.contracts.cell import Cell, Wrapper, pick
-    from gradsim.contracts.mitigation import BackwardJacobian, Mitigation, Pass, Penalty
-    from gradsim.contracts.optimizer import Optimizer, Schedule
-    from gradsim.contracts.problem import Pairs, Problem
-    from gradsim.contracts.recorder import Recorder, Variable
-    from gradsim.contracts.task import (
+    from gradsim.contracts import (
         Baseline,
+        Cell,
         Episode,
         FiniteTask,
+        Jacobians,
+        Mitigation,
+        Moment,
+        Optimizer,
+        Pairs,
+        Penalty,
+        Problem,
+        Recorder,
+        Schedule,
         Task,
+        Trajectory,
+        Variable,
+        Wrapper,
         accuracy,
         cross_entropy,
+        pick,
         squared_error,
     )
     from gradsim.data.store import open_run
@@ -35,39 +44,27 @@ if TYPE_CHECKING:
 hookimpl = pluggy.HookimplMarker("gradsim")
 
 _WHERE = {
-    "gradsim.contracts.cell": ("Cell", "Wrapper", "pick"),
     "gradsim.data.store": ("open_run",),
-    "gradsim.contracts.mitigation": ("BackwardJacobian", "Mitigation", "Pass", "Penalty"),
-    "gradsim.contracts.optimizer": ("Optimizer", "Schedule"),
-    "gradsim.contracts.problem": ("Pairs", "Problem"),
-    "gradsim.contracts.recorder": ("Recorder", "Variable"),
     "gradsim.simulation": ("prepare", "simulate"),
-    "gradsim.contracts.task": (
-        "Baseline",
-        "Episode",
-        "FiniteTask",
-        "Task",
-        "accuracy",
-        "cross_entropy",
-        "squared_error",
-    ),
     "gradsim.training.settings": ("Probe", "Stopping", "Validation"),
     "gradsim.training.trained": ("trained_params",),
     "gradsim.training.resuming": ("resume",),
     "gradsim.training.verb": ("prepare_training", "train"),
 }
+"""What does not belong to the contracts."""
+
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
-    "BackwardJacobian",
     "Baseline",
     "Cell",
     "Episode",
     "FiniteTask",
+    "Jacobians",
     "Mitigation",
+    "Moment",
     "Optimizer",
     "Pairs",
-    "Pass",
     "Penalty",
     "Probe",
     "Problem",
@@ -75,6 +72,7 @@ __all__ = [
     "Schedule",
     "Stopping",
     "Task",
+    "Trajectory",
     "Validation",
     "Variable",
     "Wrapper",
@@ -94,9 +92,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
+    if name not in __all__:
         raise AttributeError(f"module 'gradsim' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE[name]), name)
+    return getattr(importlib.import_module(_MODULE.get(name, "gradsim.contracts")), name)
 
 
 def __dir__() -> list[str]:

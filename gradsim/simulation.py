@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Pairs, Problem
 from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.contracts.task import Task
@@ -36,10 +37,11 @@ from gradsim.run.arguments import (
     chosen_recorders,
     float_dtype,
     prepared_cell,
+    with_own_dims,
 )
-from gradsim.run.recording import Feed
+from gradsim.run.recording import Recording
 from gradsim.run.run import Run
-from gradsim.run.setup import Dynamics, Setup
+from gradsim.run.setup import Model, Setup
 
 if TYPE_CHECKING:
     from gradsim.data.zarr_sink import ZarrSink
@@ -96,7 +98,7 @@ class Simulation:
     ) -> dict[str, Any]:
         """Compute all values into a sink; the attributes of the dataset."""
         keep_freed_memory()
-        with one_blas_thread(), progress as advance, Feed(self.plan, sink, threads) as feed:
+        with one_blas_thread(), progress as advance, Recording(self.plan, sink, threads) as feed:
             run = Run(self.setup, self.plan, feed, sink, advance, memory)
             run.check()
             run.execute()
@@ -222,19 +224,20 @@ def prepare(
     steps, size = x.shape[:2]
     own, readout = checked_params(prepared, task, params, hooks, streams, kind)
     state = checked_state(prepared, initial_state, size, kind)
-    dynamics = Dynamics(prepared, task, mitigations, hooks, kind)
-    recorders = chosen_recorders(record, dynamics.measured, hooks)
+    model = Model(prepared, task, mitigations, hooks, kind)
+    recorders = chosen_recorders(record, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
-    problem = Problem(prepared, steps, size, kind, shapes, pairs or Pairs())
+    problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, pairs or Pairs()), recorders)
     problem.pairs.resolved(steps)
     plan = Plan(problem, recorders, hooks, in_memory)
     provenance = schema.provenance(
         problem,
         task=task,
         mitigations=mitigations,
+        phases=hooks.phases,
         given_cell=cell,
         record=[r.full_name for r in recorders],
         seed=streams.description,
     )
-    setup = dynamics.setup(streams, own, readout, x, episode, state)
+    setup = model.setup(streams, own, readout, x, episode, state, Moment())
     return Simulation(setup, plan, provenance)

@@ -188,7 +188,7 @@ def test_the_values_of_an_experiment_reach_the_training():
     course = run.prepare().course
     settings = course.provenance["training"]
     assert course.updates == 18  # 2 epochs of 225 sequences
-    assert course.dynamics.dtype == "float32"
+    assert course.model.dtype == "float32"
     assert course.provenance["seed"]["entropy"] == "5"
     assert settings["optimizer"] == {
         "name": "sgd",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from helpers import loss_of, numerical_gradient
 
 import gradsim
 from gradsim import (
-    BackwardJacobian,
     Cell,
     Episode,
     Mitigation,
@@ -22,6 +21,7 @@ from gradsim import (
     pick,
     squared_error,
 )
+from gradsim.contracts.trajectory import step_rows
 from gradsim.errors import UnknownNameError
 from gradsim_cells import LRU, Elman
 
@@ -247,12 +247,12 @@ class ForceByProducts(Mitigation):
     requires = ("product_spectral_norm",)
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_jacobian(self, measured):
-        flow = yield
-        whole = measured["product_spectral_norm"][-1, 0]
-        per_step = whole ** (1 / len(flow.blocks))
+    def gradsim_jacobians(self, measured):
+        jacobians = yield
+        whole = measured[self]["product_spectral_norm"][-1, 0]
+        per_step = whole ** (1 / len(jacobians.steps))
         alpha = np.maximum(0, 1 - 1 / per_step)
-        return replace(flow, blocks=(1 - alpha)[:, None, None, None] * flow.blocks)
+        return jacobians.changed(lambda blocks: (1 - alpha)[:, None, None, None] * blocks)
 
 
 def test_a_forcing_factor_comes_from_the_measured_products(rng):
@@ -261,7 +261,7 @@ def test_a_forcing_factor_comes_from_the_measured_products(rng):
         Elman(2, 6, activation="relu", gain=2.5),
         0.01 * x,
         mitigations=[ForceByProducts()],
-        record=["product_norm", "effective_product_norm", "effective_product_spectral_norm"],
+        record=["product_spectral_norm", "effective_product_norm", "effective_product_spectral_norm"],
     )
     raw, forced = ds.product_spectral_norm[-1, 0], ds.effective_product_spectral_norm[-1, 0]
     assert (raw > 10).all()
@@ -276,15 +276,15 @@ class RandomTruncation(Mitigation):
     c: float = 0.3
     pattern: tuple[bool, ...] | None = None
 
-    def draw(self, rng, steps, batch):
+    def draw(self, rng, steps):
         return {"cut": rng.random(steps) < self.c if self.pattern is None else np.array(self.pattern)}
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_jacobian(self, steps, draws):
-        flow = yield
-        cut = draws[self]["cut"][steps.start - 1 : steps.stop - 1]
+    def gradsim_jacobians(self, draws):
+        jacobians = yield
+        cut = draws[self]["cut"][step_rows(jacobians.steps)]
         scale = np.where(cut, 0, 1 / (1 - self.c))
-        return BackwardJacobian(scale[:, None, None, None, None] * flow.blocks, flow.reach)
+        return jacobians.changed(lambda blocks: scale[:, None, None, None, None] * blocks)
 
 
 def test_randomised_truncation_is_unbiased(rng):
@@ -307,8 +307,9 @@ class JacobianNorm(Mitigation):
     name = "jacobian_norm"
 
     @hookimpl(wrapper=True)
-    def gradsim_penalty(self, run, jacobian):
+    def gradsim_penalty(self, trajectory, jacobians):
         penalty = yield
+        jacobian = jacobians.blocks
         steps, batch, groups, k, _ = jacobian.shape
         # Row a of the diagonal blocks: outer(unit vector, row), one copy for each a.
         left = np.zeros((k, steps, batch, k, groups))
@@ -316,8 +317,7 @@ class JacobianNorm(Mitigation):
         right = jacobian.transpose(3, 0, 1, 4, 2)
         shape = (k, steps, batch, k * groups)
         left, right = left.reshape(shape), right.reshape(shape) / batch
-        given = (run.params, run.states[:-1], run.inputs)
-        gradient, states = run.cell.bilinear_vjp(*given, left, right, **run.step_data)
+        gradient, states = trajectory.call(trajectory.cell.bilinear_vjp, left, right)
         state_gradient = np.concatenate((states, np.zeros_like(states[:1])))
         return penalty + Penalty(0.5 * float(np.sum(jacobian**2)) / batch, gradient, state_gradient)
 

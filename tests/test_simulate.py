@@ -282,16 +282,16 @@ def unknown_argument(self, gradiant):
 @pytest.mark.parametrize(
     ("hook", "impl", "message"),
     [
-        ("gradsim_backward_step", forgets, r"Broken\(\): gradsim_backward_step returned None; .*`return`"),
-        ("gradsim_backward", forgets, "gradsim_backward returned None"),
-        ("gradsim_backward_jacobian", forgets, "gradsim_backward_jacobian returned None"),
+        ("gradsim_adjoint", forgets, r"Broken\(\): gradsim_adjoint returned None; .*`return`"),
+        ("gradsim_gradient", forgets, "gradsim_gradient returned None"),
+        ("gradsim_jacobians", forgets, "gradsim_jacobians returned None"),
         ("gradsim_penalty", forgets, "gradsim_penalty returned None"),
-        ("gradsim_prepare_cell", forgets, "gradsim_prepare_cell returned None"),
-        ("gradsim_init_params", forgets, "gradsim_init_params returned None"),
-        ("gradsim_backward_step", replaces, r"should be a wrapper; write @hookimpl\(wrapper=True\)"),
+        ("gradsim_cell", forgets, "gradsim_cell returned None"),
+        ("gradsim_params", forgets, "gradsim_params returned None"),
+        ("gradsim_adjoint", replaces, r"should be a wrapper; write @hookimpl\(wrapper=True\)"),
         ("gradsim_backward_stp", misspelt, "unknown hook 'gradsim_backward_stp'"),
-        ("gradsim_backward_step", wrong_shape, r"returned shape \(3, 1\) for an adjoint of shape \(3, 4\)"),
-        ("gradsim_backward", unknown_argument, "gradiant"),
+        ("gradsim_adjoint", wrong_shape, r"returned shape \(3, 1\) for an adjoint of shape \(3, 4\)"),
+        ("gradsim_gradient", unknown_argument, "gradiant"),
     ],
 )
 def test_a_broken_mitigation_is_named(hook, impl, message):
@@ -310,7 +310,7 @@ def test_an_error_inside_a_mitigation_comes_out_unchanged():
         gradsim.simulate(
             Elman(2, 4),
             X,
-            mitigations=[broken("gradsim_backward", fails)],
+            mitigations=[broken("gradsim_gradient", fails)],
             record=["effective_gradient"],
         )
 

@@ -1,1 +1,48 @@
-"""What plugins stand on: the contract of each family, and the hooks of a run."""
+"""What plugins stand on: the contract of each family, and the hooks of a run.
+
+The names below are all that is promised to authors of plugins; each is a name of `gradsim` as well.
+"""
+
+from gradsim.contracts.cell import Cell, Wrapper, pick
+from gradsim.contracts.hooks import hookimpl
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.mitigation import Mitigation, Penalty
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.optimizer import Optimizer, Schedule
+from gradsim.contracts.problem import Pairs, Problem
+from gradsim.contracts.recorder import Recorder, Variable
+from gradsim.contracts.task import (
+    Baseline,
+    Episode,
+    FiniteTask,
+    Task,
+    accuracy,
+    cross_entropy,
+    squared_error,
+)
+from gradsim.contracts.trajectory import Trajectory
+
+__all__ = [
+    "Baseline",
+    "Cell",
+    "Episode",
+    "FiniteTask",
+    "Jacobians",
+    "Mitigation",
+    "Moment",
+    "Optimizer",
+    "Pairs",
+    "Penalty",
+    "Problem",
+    "Recorder",
+    "Schedule",
+    "Task",
+    "Trajectory",
+    "Variable",
+    "Wrapper",
+    "accuracy",
+    "cross_entropy",
+    "hookimpl",
+    "pick",
+    "squared_error",
+]

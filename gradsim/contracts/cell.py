@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts.plugin import Plugin
-from gradsim.contracts.trajectory import Parallel, Unrolled
+from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import unknown
 from gradsim.numerics import autodiff
 from gradsim.types import Array, Params, StepData
@@ -99,7 +99,7 @@ class Cell(Plugin, ABC):
 
     def unroll(
         self, params: Params, state: Array, inputs: Array, step_data: StepData, parallel: Parallel
-    ) -> Unrolled:
+    ) -> Trajectory:
         """Take a block of steps from `state` (batch, m): inputs and step data (steps, batch, ...).
 
         The same numbers as `step`, to rounding. `parallel` runs independent jobs on threads; what they
@@ -110,7 +110,7 @@ class Cell(Plugin, ABC):
         for t, x in enumerate(inputs):
             here = {name: data[t] for name, data in step_data.items()}
             states[t + 1] = self.step(params, states[t], x, np, **here)
-        return Unrolled(self, params, states, inputs, step_data)
+        return Trajectory(self, params, states, inputs, step_data)
 
     @property
     def saved_size(self) -> int:
@@ -228,14 +228,3 @@ class Wrapper(Cell):
 def pick(data: StepData, names: tuple[str, ...]) -> dict[str, Array]:
     """The step data that a wrapped cell asks for, out of all that its wrapper was given."""
     return {name: data[name] for name in names}
-
-
-def dense_blocks(blocks: Array) -> Array:
-    """Step Jacobians or products (..., g, k, k) as full matrices (..., m, m)."""
-    *lead, g, k, _ = blocks.shape
-    if g == 1:
-        return blocks[..., 0, :, :]
-    full = np.zeros((*lead, k, g, k, g), dtype=blocks.dtype)
-    j = np.arange(g)
-    full[..., :, j, :, j] = np.moveaxis(blocks, -3, 0)
-    return full.reshape(*lead, k * g, k * g)

@@ -6,11 +6,10 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pluggy
 
 from gradsim.contracts import hookspecs
-from gradsim.contracts.mitigation import BackwardJacobian, Mitigation, Penalty
+from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.errors import PluginError
 
 hookimpl = pluggy.HookimplMarker("gradsim")
@@ -20,33 +19,50 @@ class Core:
     """The innermost implementation of every run hook: nothing is changed."""
 
     @hookimpl
-    def gradsim_prepare_cell(self, cell):  # type: ignore[no-untyped-def]
+    def gradsim_cell(self, cell):  # type: ignore[no-untyped-def]
         return cell
 
     @hookimpl
-    def gradsim_init_params(self, cell, rng):  # type: ignore[no-untyped-def]
+    def gradsim_params(self, cell, rng):  # type: ignore[no-untyped-def]
         return cell.init_params(rng)
 
     @hookimpl
-    def gradsim_backward_jacobian(self, steps, jacobian):  # type: ignore[no-untyped-def]
-        if isinstance(jacobian, BackwardJacobian):  # no mitigation asks for it
-            return jacobian
-        return BackwardJacobian(jacobian, np.zeros(len(steps), dtype=np.int64))
+    def gradsim_step_data(self, step_data):  # type: ignore[no-untyped-def]
+        return step_data
 
     @hookimpl
-    def gradsim_backward_step(self, adjoint):  # type: ignore[no-untyped-def]
+    def gradsim_jacobians(self, jacobians):  # type: ignore[no-untyped-def]
+        return jacobians
+
+    @hookimpl
+    def gradsim_adjoint(self, adjoint):  # type: ignore[no-untyped-def]
         return adjoint
+
+    @hookimpl
+    def gradsim_contributions(self, contributions):  # type: ignore[no-untyped-def]
+        return contributions
+
+    @hookimpl
+    def gradsim_rule(self):  # type: ignore[no-untyped-def]
+        return None
 
     @hookimpl
     def gradsim_penalty(self):  # type: ignore[no-untyped-def]
         return Penalty(0.0, {})
 
     @hookimpl
-    def gradsim_backward(self, gradient):  # type: ignore[no-untyped-def]
+    def gradsim_gradient(self, gradient):  # type: ignore[no-untyped-def]
         return gradient
+
+    @hookimpl
+    def gradsim_update(self, params):  # type: ignore[no-untyped-def]
+        return params
 
 
 RUN_HOOKS = tuple(name for name in vars(Core) if name.startswith("gradsim_"))
+
+REPLACED_BY_A_RULE = ("jacobians", "adjoint", "contributions")
+"""The phases of the backward pass, which there is none of under a rule."""
 
 
 def _core() -> pluggy.PluginManager:
@@ -66,13 +82,16 @@ class RunHooks:
     Raises
     ------
     PluginError
-        A mitigation is not one, misspells a hook, or implements a run hook that is not a wrapper.
+        A mitigation is not one, has no hook, misspells or forgets to mark one, or implements a run hook
+        that is not a wrapper; or two mitigations exclude each other.
     """
 
     def __init__(self, mitigations: Sequence[Mitigation]) -> None:
+        self.mitigations = tuple(mitigations)
         self.manager = _core() if mitigations else _core_alone()
         for i, mitigation in enumerate(mitigations):
             self._add(i, mitigation)
+        self._refuse_exclusive()
 
     def _add(self, i: int, mitigation: Mitigation) -> None:
         if not isinstance(mitigation, Mitigation):
@@ -89,6 +108,11 @@ class RunHooks:
             raise PluginError(
                 f"{mitigation!r}: {error}; the hooks are in gradsim.contracts.hookspecs"
             ) from None
+        for name in dir(type(mitigation)):
+            if name.startswith("gradsim_") and not hasattr(getattr(mitigation, name), "gradsim_impl"):
+                raise PluginError(
+                    f"{mitigation!r}: {name} is not marked; put @hookimpl(wrapper=True) in front of it"
+                )
         mine = [
             (name, impl)
             for name in RUN_HOOKS
@@ -100,7 +124,37 @@ class RunHooks:
                 raise PluginError(
                     f"{mitigation!r}: {name} should be a wrapper; write @hookimpl(wrapper=True) and yield"
                 )
+        if not mine:
+            raise PluginError(
+                f"{mitigation!r} implements no hook of a run, and would change nothing; the hooks are "
+                f"{', '.join(RUN_HOOKS)}"
+            )
         self.manager.register(_guard(mitigation, [name for name, _ in mine]), name=f"{i}:guard")
+
+    def _refuse_exclusive(self) -> None:
+        """A rule stands in place of the backward pass: there is one, and nothing beside it changes that."""
+        rules = self.phases.get("rule", ())
+        others = [n for phase in REPLACED_BY_A_RULE for n in self.phases.get(phase, ()) if n not in rules]
+        if len(rules) > 1:
+            raise PluginError(
+                f"{' and '.join(rules)} both put a rule in place of the backward pass; choose one"
+            )
+        if rules and others:
+            raise PluginError(
+                f"{rules[0]} puts a rule in place of the backward pass, which {others[0]} would change; "
+                "choose one of the two"
+            )
+
+    @functools.cached_property
+    def phases(self) -> dict[str, tuple[str, ...]]:
+        """Who acts in each phase of a run, in this order; phases come in the order of `RUN_HOOKS`."""
+        found = {}
+        for hook in RUN_HOOKS:
+            impls = getattr(self.manager.hook, hook).get_hookimpls()
+            names = tuple(i.plugin.name for i in impls if isinstance(i.plugin, Mitigation))
+            if names:
+                found[hook.removeprefix("gradsim_")] = names
+        return found
 
     def uses(self, hook: str, argument: str | None = None) -> bool:
         """Whether a mitigation implements this hook, and asks for this argument of it."""

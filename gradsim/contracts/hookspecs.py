@@ -2,27 +2,34 @@
 
 Registration hooks are called once a process, on all installed plugin packages; each returns a list
 of classes. Run hooks are called during one run, on its own manager, which holds only the mitigations
-chosen for it, in the order written. The core gives the first result; a mitigation *wraps* it
-(``@gradsim.hookimpl(wrapper=True)``): ``result = yield``, then ``return`` the changed result.
-A wrapper must return; arguments are read-only; an implementation names only the arguments it needs.
+chosen for it. Each is a phase of the run and is named after what it hands on; phases come in the order of
+this page, and within one the mitigations act in the order written. The core gives the first result; a
+mitigation *wraps* it (``@gradsim.hookimpl(wrapper=True)``): ``result = yield``, then ``return`` the changed
+result. A wrapper must return; arguments are read-only; an implementation names only the arguments it needs.
+
+Of the arguments, `draws[self]` is what the mitigation drew, `measured[self]` the raw results that it
+requires, `moment` says where in a training the pass lies and what the mitigation remembers, `params` holds
+all parameters, the readout's included, and `episode` is what the task drew (None without a task).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pluggy
 
-from gradsim.types import Array, Params
+from gradsim.types import Array, Params, StepData
 
 if TYPE_CHECKING:
     from gradsim.contracts.cell import Cell
-    from gradsim.contracts.mitigation import BackwardJacobian, Draws, Mitigation, Pass, Penalty
+    from gradsim.contracts.jacobians import Jacobians
+    from gradsim.contracts.mitigation import Draws, Measured, Mitigation, Penalty
+    from gradsim.contracts.moment import Moment
     from gradsim.contracts.optimizer import Optimizer, Schedule
     from gradsim.contracts.recorder import Recorder
-    from gradsim.contracts.task import Task
+    from gradsim.contracts.task import Episode, Task
+    from gradsim.contracts.trajectory import Trajectory
 
 hookspec = pluggy.HookspecMarker("gradsim")
 
@@ -58,43 +65,99 @@ def gradsim_register_schedules() -> list[type[Schedule]]:
 
 
 @hookspec(firstresult=True)
-def gradsim_prepare_cell(cell: Cell) -> Cell:
-    """Before anything is drawn: the cell to run."""
+def gradsim_cell(cell: Cell) -> Cell:
+    """Once, before anything is drawn: the cell to run."""
 
 
 @hookspec(firstresult=True)
-def gradsim_init_params(cell: Cell, rng: np.random.Generator) -> Params:
-    """Once, unless the run is given parameters: the initial parameters."""
+def gradsim_params(cell: Cell, rng: np.random.Generator) -> Params:
+    """Once, unless the run is given parameters: the first parameters of the cell."""
 
 
 @hookspec(firstresult=True)
-def gradsim_backward_jacobian(
-    run: Pass, steps: range, jacobian: Array, measured: Mapping[str, Array], draws: Draws
-) -> BackwardJacobian:
-    """For each range of steps, after the raw Jacobians are known: what carries the adjoint back.
+def gradsim_step_data(
+    cell: Cell, step_data: StepData, inputs: Array, episode: Episode | None, draws: Draws, moment: Moment
+) -> StepData:
+    """At each pass, before the unroll: what varies by step, named arrays (steps, batch, ...).
 
-    `jacobian`, shape (steps, batch, g, k, k), is the raw one; `measured` holds the raw results of the
-    recorders that the mitigations require, by variable name. An implementation that changes only how far
-    losses reach returns ``result.reaching(...)`` and does without `jacobian`: then none need be made.
+    They are what the cell asks for by name, the task's targets and weights among it. Others may be added
+    only where a cell asks for them.
     """
 
 
 @hookspec(firstresult=True)
-def gradsim_backward_step(run: Pass, time: int, adjoint: Array, draws: Draws) -> Array:
-    """At each time, from the last back: the adjoint (..., batch, m) that acts at this time and earlier."""
+def gradsim_jacobians(
+    trajectory: Trajectory, jacobians: Jacobians, measured: Measured, draws: Draws, moment: Moment
+) -> Jacobians:
+    """For each range of steps, on the way back: what carries the adjoint through them.
+
+    `jacobians` are the raw ones. An implementation that changes only how far losses reach returns
+    ``result.reaching(...)``: then none need be made. `trajectory` is that of these steps.
+    """
+
+
+@hookspec(firstresult=True)
+def gradsim_adjoint(trajectory: Trajectory, time: int, adjoint: Array, draws: Draws, moment: Moment) -> Array:
+    """At each time, from the last back: the adjoint (batch, m) that acts at this time and earlier.
+
+    `trajectory` is that of the steps around this time.
+    """
+
+
+@hookspec(firstresult=True)
+def gradsim_contributions(
+    trajectory: Trajectory, contributions: Params, draws: Draws, moment: Moment
+) -> Params:
+    """For each range of steps, on the way back: what each step adds to the gradient, (steps, *param).
+
+    Those of the readout are among them. `trajectory` is that of these steps.
+    """
+
+
+@hookspec(firstresult=True)
+def gradsim_rule(trajectory: Trajectory, direct: Array, draws: Draws, moment: Moment) -> Params | None:
+    """Once, in place of the backward pass: the gradient of the parameters of the cell; None without a rule.
+
+    `trajectory` is that of the whole run, `direct` (time, batch, m) the derivative of the loss at each time
+    with respect to the state there. One mitigation may put a rule in its place, and none beside it may
+    change what the backward pass would do.
+    """
 
 
 @hookspec(firstresult=True)
 def gradsim_penalty(
-    run: Pass, adjoint: Array, jacobian: Array, measured: Mapping[str, Array], draws: Draws
+    trajectory: Trajectory,
+    params: Params,
+    episode: Episode | None,
+    adjoint: Array,
+    jacobians: Jacobians,
+    measured: Measured,
+    draws: Draws,
+    moment: Moment,
 ) -> Penalty:
-    """Once, after the raw backward pass and before the effective one: the terms added to the loss.
+    """Once, before the effective backward pass: the terms added to the loss.
 
-    `adjoint`, shape (time, batch, m), and `jacobian`, shape (step, batch, g, k, k), are raw; each is
-    computed only if an implementation asks for it. `measured` is as in `gradsim_backward_jacobian`.
+    `trajectory` is that of the whole run; `adjoint`, shape (time, batch, m), and `jacobians`, of all steps,
+    are raw; each is computed only if an implementation asks for it.
     """
 
 
 @hookspec(firstresult=True)
-def gradsim_backward(run: Pass, gradient: Params, draws: Draws) -> Params:
+def gradsim_gradient(
+    gradient: Params,
+    params: Params,
+    episode: Episode | None,
+    trajectory: Trajectory,
+    draws: Draws,
+    moment: Moment,
+) -> Params:
     """Once, after the effective backward pass: the gradient, penalties and readout included."""
+
+
+@hookspec(firstresult=True)
+def gradsim_update(params: Params, before: Params, gradient: Params, draws: Draws, moment: Moment) -> Params:
+    """Once an update of a training, after the optimizer's step: the parameters, readout included.
+
+    `before` are those before the step, `gradient` what the optimizer was given. Here, as in every hook of a
+    pass that learns, ``moment.remember(self, ...)`` keeps arrays for the updates that follow.
+    """

@@ -1,103 +1,86 @@
-"""The contract of a mitigation, and what its hooks hand on."""
+"""The contract of a mitigation, and what its penalties hand on."""
 
 from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.problem import Pairs
+from gradsim.numerics import autodiff
 from gradsim.types import Array, Params, StepData
-
-if TYPE_CHECKING:
-    from gradsim.contracts.cell import Cell
 
 
 class Mitigation(Plugin, ABC):
-    """A named object that changes the initial weights, the cell, the backward pass or the gradient.
+    """A named object that changes the cell, the first weights, the backward pass, the gradient or the update.
 
     A concrete mitigation is a frozen dataclass (``eq=False``) whose hook implementations, all
     ``@hookimpl(wrapper=True)``, take what they need of the arguments in `gradsim.contracts.hookspecs`,
     ``yield`` for the result so far and return the changed one.
 
-    ``requires`` names recorders whose raw results the hooks read in ``measured``.
+    ``requires`` names recorders whose raw results its hooks read in ``measured[self]``; they are measured
+    for it on its own `required_pairs`, whatever the user records.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
 
-    def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
+    @property
+    def required_pairs(self) -> Pairs:
+        """The products P(t, k) that `requires` is measured on; all of them unless narrowed."""
+        return Pairs()
+
+    def draw(self, rng: np.random.Generator) -> dict[str, Array]:
         """Draw, before the unroll, what is random; the hooks find it as ``draws[self]``.
 
-        What varies by step has leading axes (steps, batch), so that any pass can be replayed. Floats
-        are given to the hooks in the dtype of the run.
+        It may name more arguments, and is given those: `steps`, `batch`, `inputs` (steps, batch, input),
+        `shapes` (of all parameters, by name) and the `moment`. What varies by step has leading axes
+        (steps, batch), so that any pass can be replayed. Floats are given to the hooks in the dtype of
+        the run.
         """
         return {}
 
 
 Draws = Mapping[Mitigation, StepData]
+"""What each mitigation has drawn."""
 
-
-@dataclass(frozen=True)
-class BackwardJacobian:
-    """What carries the adjoint back through a range of steps.
-
-    `blocks`, shape (steps, batch, g, k, k): the step Jacobians of the backward pass.
-    `reach`, shape (steps,), int: the earliest state that the loss at each step reaches; 0 is all
-    the way. The loss at step s acts on state k only if k >= reach[s].
-    """
-
-    blocks: Array
-    reach: Array
-
-    def reaching(self, earliest: Array) -> BackwardJacobian:
-        """The same, with the loss at each step reaching no state before `earliest`, shape (steps,)."""
-        return replace(self, reach=np.maximum(self.reach, earliest))
-
-
-class UnreadJacobian(BackwardJacobian):
-    """One whose blocks are made when they are read: what changes the reach alone needs none."""
-
-    _make: Callable[[], Array]
-
-    def __init__(self, blocks: Array | Callable[[], Array], reach: Array) -> None:
-        given = {"_make": blocks} if callable(blocks) else {"blocks": blocks}
-        for name, value in {**given, "reach": reach}.items():
-            object.__setattr__(self, name, value)
-
-    def __getattr__(self, name: str) -> Array:
-        if name != "blocks":
-            raise AttributeError(name)
-        blocks: Array = self._make()
-        object.__setattr__(self, "blocks", blocks)
-        return blocks
-
-    @property
-    def unread(self) -> bool:
-        """Whether nobody has read the blocks."""
-        return "blocks" not in vars(self)
-
-    def reaching(self, earliest: Array) -> BackwardJacobian:
-        """See `BackwardJacobian.reaching`; reads nothing."""
-        if not self.unread:
-            return super().reaching(earliest)
-        return UnreadJacobian(self._make, np.maximum(self.reach, earliest))
+Measured = Mapping[Mitigation, Mapping[str, Array]]
+"""The raw results that each mitigation requires, by the name of the variable."""
 
 
 @dataclass(frozen=True)
 class Penalty:
     """A term added to the loss: its value and how it changes with parameters and states.
 
-    `gradient` holds the derivative with respect to the parameters, at fixed states and adjoints.
-    `state_gradient`, shape (time, batch, m) or None, is its derivative with respect to the states;
-    the backward pass carries it through time.
+    `gradient` holds the derivative with respect to the parameters, the readout's included, at fixed states
+    and adjoints. `state_gradient`, shape (time, batch, m) or None, is its derivative with respect to the
+    states; the backward pass carries it through time.
     """
 
     value: float
     gradient: Params
     state_gradient: Array | None = None
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], params: Params, states: Array | None = None) -> Penalty:
+        """The penalty that a function of the parameters makes, or of parameters and states.
+
+        Parameters
+        ----------
+        function
+            ``function(params, xp)``, or ``function(params, states, xp)`` if states are given; it returns
+            one number, computed with `xp`.
+        params
+            Named arrays; those that the function does not read get no gradient.
+        states
+            Shape (time, batch, m).
+        """
+        given: tuple[Any, ...] = (params,) if states is None else (params, states)
+        value, slopes = autodiff.value_and_gradient(function, given)
+        return cls(float(value), slopes[0], None if states is None else slopes[1])
 
     def __add__(self, other: Penalty) -> Penalty:
         names = {**self.gradient, **other.gradient}
@@ -105,16 +88,9 @@ class Penalty:
         states = [p.state_gradient for p in (self, other) if p.state_gradient is not None]
         return Penalty(self.value + other.value, total, sum(states[1:], states[0]) if states else None)
 
+    def __mul__(self, weight: float) -> Penalty:
+        """The same, weighted."""
+        states = None if self.state_gradient is None else weight * self.state_gradient
+        return Penalty(weight * self.value, {n: weight * g for n, g in self.gradient.items()}, states)
 
-@dataclass(frozen=True)
-class Pass:
-    """What a mitigation may read of the run so far. The arrays are read-only.
-
-    Leading axes: `states` (time 0..T, batch, m), `inputs` and `step_data` (step, batch, ...).
-    """
-
-    cell: Cell
-    params: Params
-    states: Array
-    inputs: Array
-    step_data: StepData
+    __rmul__ = __mul__

@@ -14,6 +14,8 @@ from gradsim.types import Array
 Memory = dict[str, Array]
 """What one mitigation remembers: named arrays, so that a checkpoint can hold them."""
 
+Purpose = Literal["learn", "measure", "validate"]
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -27,7 +29,7 @@ class Moment:
 
     update: int = 0
     updates: int = 0
-    purpose: Literal["learn", "measure", "validate"] = "measure"
+    purpose: Purpose = "measure"
     memories: Mapping[Any, Memory] = field(default_factory=dict)
     noted: dict[Any, Memory] = field(default_factory=dict, repr=False)
 

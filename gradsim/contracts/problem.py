@@ -80,6 +80,8 @@ class Problem:
     dtype: np.dtype
     param_shapes: Mapping[str, tuple[int, ...]]
     pairs: Pairs = field(default_factory=Pairs)
+    own_dims: Mapping[str, Array] = field(default_factory=dict)
+    """The dims that recorders bring along, and the coordinate of each."""
 
     @property
     def groups(self) -> int:
@@ -155,7 +157,7 @@ class Problem:
         axes = {
             axis_dim(n, i): size for n, shape in self.param_shapes.items() for i, size in enumerate(shape)
         }
-        return {**fixed, **axes}
+        return {**fixed, **axes, **{dim: len(values) for dim, values in self.own_dims.items()}}
 
 
 def axis_dim(param: str, axis: int) -> str:

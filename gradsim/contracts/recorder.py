@@ -6,12 +6,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Problem
+from gradsim.contracts.trajectory import Trajectory, step_rows, time_rows
+from gradsim.errors import PluginError, unknown
 from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array
 
@@ -48,42 +52,43 @@ def local(index: slice | int | Array, start: int) -> slice | int | Array:
 
 
 def steps_region(steps: range) -> dict[str, slice]:
-    """Step s lies at index s - 1."""
-    return {"step": slice(steps.start - 1, steps.stop - 1)}
+    """Where what belongs to some steps lies."""
+    return {"step": step_rows(steps)}
 
 
 def times_region(steps: range) -> dict[str, slice]:
-    """The times after some steps; time 0 goes with step 1."""
-    return {"time": slice(steps.start if steps.start > 1 else 0, steps.stop)}
+    """Where what belongs to the times after some steps lies; time 0 goes with step 1."""
+    return {"time": time_rows(steps)}
 
 
 @dataclass(frozen=True)
 class Forward:
-    """The forward pass at some times: states (time, batch, m)."""
+    """The forward pass over some steps."""
 
-    states: Array
-    region: Region
+    trajectory: Trajectory
+
+    @property
+    def states(self) -> Array:
+        """The states after these steps, (time, batch, m), and with step 1 the one before it."""
+        return self.trajectory.states if self.trajectory.first == 1 else self.trajectory.after
+
+    @property
+    def region(self) -> Region:
+        """Where they lie."""
+        return times_region(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
 class LossTerms:
     """The weighted losses of some steps, (step, batch), before the mean over batch."""
 
+    trajectory: Trajectory
     values: Array
-    region: Region
-
-
-@dataclass(frozen=True)
-class Jacobians:
-    """Step Jacobians of a range of steps: blocks (steps, batch, g, k, k)."""
-
-    steps: range
-    blocks: Array
 
     @property
     def region(self) -> Region:
         """Where these steps lie."""
-        return steps_region(self.steps)
+        return steps_region(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
@@ -123,25 +128,31 @@ class LossRows:
 class Adjoints:
     """dL/ds_t at some times: adjoint (time, batch, m), exponent (time, batch, 1).
 
-    `factor` (time, batch): size after the mitigations of the backward step over size before.
+    `factor` (time, batch): size after the mitigations of the adjoint over size before. The times are those
+    after the steps of the trajectory, and with step 1 time 0.
     """
 
+    trajectory: Trajectory
     adjoint: Scaled
     factor: Array
-    region: Region
+
+    @property
+    def region(self) -> Region:
+        """Where these times lie."""
+        return times_region(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """What enters dL/dparams in a range of steps: mantissas (steps, *param), exponents (steps, 1...)."""
+    """What enters dL/dparams in some steps: mantissas (steps, *param), exponents (steps, 1...)."""
 
-    steps: range
+    trajectory: Trajectory
     parts: Mapping[str, Scaled]
 
     @property
     def region(self) -> Region:
         """Where these steps lie."""
-        return steps_region(self.steps)
+        return steps_region(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,20 @@ class Exponents:
     region: ClassVar[Region] = {}
 
 
+@dataclass(frozen=True)
+class Both:
+    """The same piece of the raw flow and of the effective one; see `Recorder.both`."""
+
+    raw: Any
+    effective: Any
+
+    @property
+    def region(self) -> Region:
+        """Where they lie."""
+        found: Region = self.raw.region
+        return found
+
+
 Piece = (
     Forward
     | LossTerms
@@ -178,21 +203,32 @@ Piece = (
     | Contributions
     | Gradient
     | Exponents
+    | Both
 )
+
+IN_ORDER = (Forward, LossTerms, Jacobians, Adjoints, Contributions, Gradient, Exponents)
+"""Streams whose pieces come one after the other, forward or back along time; a carry goes with these."""
+
+TOGETHER = (Adjoints, Contributions, Gradient)
+"""Streams that give the raw and the effective piece at one time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recorder(Plugin, ABC):
-    """Computes variables of the dataset from the pieces of one kind that pass by.
+    """Computes variables of the dataset from the pieces of one kind, its `stream`, that pass by.
 
     ``effective`` asks for the run as changed by the mitigations; the variables are then named
     ``effective_<name>``. ``raw`` and ``twin`` say whether the quantity exists of the raw dynamics and
-    of the effective run.
+    of the effective run. With ``both`` it is one quantity of the two, and its pieces are `Both`.
+
+    What it knows from earlier pieces lies in a carry, which `start` makes: any object that `compute` may
+    change. So reductions and recursions over time are recorders too.
     """
 
     stream: ClassVar[type]
     raw: ClassVar[bool] = True
     twin: ClassVar[bool] = True
+    both: ClassVar[bool] = False
 
     effective: bool = False
 
@@ -204,18 +240,66 @@ class Recorder(Plugin, ABC):
     def compute(self, piece: Piece) -> Mapping[str, Array | Scaled]:
         """The values for the region of this piece, by variable name, dims in order.
 
-        The arrays of a piece may be used again for the next one: copy what is to be kept.
+        It may name a second argument, `carry`. The arrays of a piece may be used again for the next one:
+        copy what is to be kept.
         """
+
+    def dims(self, problem: Problem) -> Mapping[str, ArrayLike]:
+        """Dims of its own: the coordinate of each, of the length of the dim."""
+        return {}
+
+    def start(self, problem: Problem) -> Any:
+        """A new carry, before the first piece; for the streams of `IN_ORDER`."""
+        return None
+
+    def finish(self, carry: Any) -> Mapping[str, Array | Scaled]:
+        """Whole variables, after the last piece."""
+        return {}
 
     def flops(self, problem: Problem) -> float:
         """The floating-point operations of `compute` over the whole run, for the plan."""
         return 0.0
 
     def declared(self, problem: Problem) -> tuple[Variable, ...]:
-        """Its variables, named in full."""
+        """Its variables, named in full.
+
+        Raises
+        ------
+        PluginError
+            Its stream is none, or one that does not go with `both` or a carry; or a variable has a dim
+            that nobody knows.
+        """
+        self._check(problem)
         if not self.effective:
             return self.variables(problem)
         return tuple(_effective(v) for v in self.variables(problem))
+
+    def _check(self, problem: Problem) -> None:
+        stream: Any = getattr(type(self), "stream", None)
+        if stream not in get_args(Piece) or stream is Both:
+            known = ", ".join(s.__name__ for s in get_args(Piece) if s is not Both)
+            raise PluginError(f"{self!r}: stream is {stream!r}; it should be one of {known}")
+        if self.both and stream not in TOGETHER:
+            names = ", ".join(s.__name__ for s in TOGETHER)
+            raise PluginError(f"{self!r}: both goes with the streams {names}, not with {stream.__name__}")
+        if self.carries and stream not in IN_ORDER:
+            names = ", ".join(s.__name__ for s in IN_ORDER)
+            raise PluginError(f"{self!r}: a carry goes with the streams {names}, not with {stream.__name__}")
+        known_dims = {**problem.sizes(), **self.dims(problem)}
+        for variable in self.variables(problem):
+            for dim in variable.dims:
+                if dim not in known_dims:
+                    raise PluginError(f"{self!r}: {unknown(f'dim of {variable.name}', dim, known_dims)}")
+
+    @property
+    def carries(self) -> bool:
+        """Whether it keeps something from piece to piece."""
+        return type(self).start is not Recorder.start
+
+    @property
+    def flows(self) -> tuple[bool, ...]:
+        """The flows that it records: raw (False), effective (True)."""
+        return (False, True) if self.both else (self.effective,)
 
     @property
     def full_name(self) -> str:

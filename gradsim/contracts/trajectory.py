@@ -1,13 +1,20 @@
-"""A block of steps that a cell has taken, and the way back through it."""
+"""A range of steps of a run, and the way back through them.
+
+Step t leads from the state at time t - 1 to the state at time t: steps are 1..T, times 0..T. Arrays along
+steps begin with step 1, arrays along times with time 0. `step_rows` and `time_rows` are the only places
+where one is turned into the other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from gradsim.numerics import autodiff
+from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import Array, Params, StepData
 
 if TYPE_CHECKING:
@@ -23,8 +30,18 @@ def one_by_one(jobs: Sequence[Callable[[], None]]) -> None:
         job()
 
 
+def step_rows(steps: range) -> slice:
+    """Where some steps lie in an array along all steps."""
+    return slice(steps.start - 1, steps.stop - 1)
+
+
+def time_rows(steps: range) -> slice:
+    """Where the times after some steps lie in an array along all times; time 0 goes with step 1."""
+    return slice(steps.start if steps.start > 1 else 0, steps.stop)
+
+
 class Pulled(Protocol):
-    """What a block makes of an adjoint that comes in at its end."""
+    """What some steps make of an adjoint that comes in at their end."""
 
     @property
     def adjoints(self) -> Array:
@@ -38,19 +55,86 @@ class Pulled(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Unrolled:
-    """Steps that have been taken one after the other, with the cell's own `step` and vjps.
+class Trajectory:
+    """Some steps of a run: where they start, what drives them, and the states that they lead to.
 
-    `states` (steps + 1, batch, m) begin with the one before the first step; `inputs` and `step_data`
-    have leading axes (steps, batch). A cell that can do better over many steps at once returns an object
-    of a subclass from `unroll`, with a `pull` of its own.
+    `states` (steps + 1, batch, m) begin with the one before the first step; before the steps have been
+    taken there is only that one. `inputs` and `step_data` have leading axes (steps, batch). `first` is the
+    number of the first step. ``trajectory[steps]`` is a shorter one, of views.
+
+    A cell that can do better over many steps at once returns an object of a subclass from `unroll`, with a
+    `pull` of its own. Arrays that the subclass keeps for each step are named in `by_step`.
     """
+
+    by_step: ClassVar[tuple[str, ...]] = ()
 
     cell: Cell
     params: Params
     states: Array
     inputs: Array
     step_data: StepData
+    first: int = field(default=1, kw_only=True)
+
+    @property
+    def steps(self) -> range:
+        """The numbers of the steps."""
+        return range(self.first, self.first + len(self.inputs))
+
+    @property
+    def before(self) -> Array:
+        """The state before each step, (steps, batch, m)."""
+        return self.states[: len(self.inputs)]
+
+    @property
+    def after(self) -> Array:
+        """The state after each step, (steps, batch, m)."""
+        return self.states[1:]
+
+    def __getitem__(self, steps: range) -> Self:
+        """These steps of it."""
+        first, last = steps.start - self.first, steps.stop - self.first
+        rows = slice(first, last)
+        kept = {name: getattr(self, name)[rows] for name in self.by_step}
+        return replace(
+            self,
+            states=self.states[first : last + 1],
+            inputs=self.inputs[rows],
+            step_data={n: x[rows] for n, x in self.step_data.items()},
+            first=steps.start,
+            **kept,
+        )
+
+    def with_states(self, states: Array) -> Trajectory:
+        """The same steps, taken: with all states (steps + 1, batch, m)."""
+        return Trajectory(self.cell, self.params, states, self.inputs, self.step_data, first=self.first)
+
+    def call(self, method: Callable[..., Any], *more: Any) -> Any:
+        """Call a method of the cell, such as `step_jacobian`, for all steps at once."""
+        return method(self.params, self.before, self.inputs, *more, **self.step_data)
+
+    def jacobian(self) -> Array:
+        """The step Jacobian J_t of each step as a full matrix, (steps, batch, m, m)."""
+        return dense_blocks(self.call(self.cell.step_jacobian))
+
+    def params_jacobian(self) -> Params:
+        """The derivative of the state after each step at a fixed one before: (steps, batch, m, *param)."""
+        steps, batch, m = self.before.shape
+        rows = np.eye(m, dtype=self.states.dtype)[:, None, None, None]
+        unit = np.broadcast_to(rows, (m, steps, batch, 1, m))
+
+        def alone(x: Array) -> Array:
+            return np.broadcast_to(x[:, :, None], (m, steps, batch, 1, *x.shape[2:]))
+
+        # Each batch element is a batch of its own here, or contributions would be summed over it.
+        data = {n: alone(x) for n, x in self.step_data.items()}
+        found = self.cell.params_vjp(self.params, alone(self.before), alone(self.inputs), unit, **data)
+        return {n: np.moveaxis(g, 0, 2) for n, g in found.items()}
+
+    def inputs_vjp(self, adjoints: Array) -> Array:
+        """dL/dx of each step, (steps, batch, input), from the adjoints after each step."""
+        return autodiff.inputs_vjp(
+            self.cell.step, self.params, self.before, self.inputs, adjoints, self.step_data
+        )
 
     def pull(self, incoming: Array, direct: Array) -> Pulled:
         """Carry adjoints back: a_{t-1} = a_t J_t + q_{t-1}.
@@ -68,38 +152,37 @@ class Unrolled:
             np.add(self.pull_one(t, adjoints[t + 1]), direct[t], out=adjoints[t])
         return PulledByVjp(self, adjoints)
 
-    def part(self, first: int, last: int) -> Unrolled:
-        """Steps first..last-1 of these, counted from 0, as views."""
-        data = {n: x[first:last] for n, x in self.step_data.items()}
-        states = self.states[first : last + 1]
-        return replace(self, states=states, inputs=self.inputs[first:last], step_data=data)
+    def pull_one(self, row: int, adjoint: Array) -> Array:
+        """`adjoint` (batch, m) of `states[row + 1]` times the step Jacobian."""
+        here = {n: x[row] for n, x in self.step_data.items()}
+        return self.cell.state_vjp(self.params, self.states[row], self.inputs[row], adjoint, **here)
 
-    def pull_one(self, t: int, adjoint: Array) -> Array:
-        """`adjoint` (batch, m) of `states[t + 1]` times the step Jacobian."""
-        here = {n: x[t] for n, x in self.step_data.items()}
-        return self.cell.state_vjp(self.params, self.states[t], self.inputs[t], adjoint, **here)
+    def contributions(self, adjoints: Array) -> Params:
+        """What enters dL/dparams at each step, (steps, *param), from the adjoints after each step."""
+        found: Params = self.call(self.cell.params_vjp, adjoints)
+        return found
+
+    def gradient(self, adjoints: Array) -> Params:
+        """The sum of the contributions, with time and batch as one axis."""
+
+        def flat(x: Array) -> Array:
+            return x.reshape(-1, *x.shape[2:])
+
+        data = {n: flat(x) for n, x in self.step_data.items()}
+        return self.cell.params_vjp(self.params, flat(self.before), flat(self.inputs), flat(adjoints), **data)
 
 
 @dataclass(frozen=True, eq=False)
 class PulledByVjp:
     """Contributions and gradient from the cell's `params_vjp`."""
 
-    steps: Unrolled
+    trajectory: Trajectory
     adjoints: Array
 
     def contributions(self) -> Params:
         """One call for all steps."""
-        s = self.steps
-        return s.cell.params_vjp(s.params, s.states[:-1], s.inputs, self.adjoints[1:], **s.step_data)
+        return self.trajectory.contributions(self.adjoints[1:])
 
     def gradient(self) -> Params:
         """One call, with time and batch as one axis."""
-        s = self.steps
-
-        def flat(x: Array) -> Array:
-            return x.reshape(-1, *x.shape[2:])
-
-        data = {n: flat(x) for n, x in s.step_data.items()}
-        return s.cell.params_vjp(
-            s.params, flat(s.states[:-1]), flat(s.inputs), flat(self.adjoints[1:]), **data
-        )
+        return self.trajectory.gradient(self.adjoints[1:])

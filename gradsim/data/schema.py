@@ -84,7 +84,9 @@ def coordinates(problem: Problem, dims: Iterable[str]) -> Coordinates:
         "param": np.array(list(problem.param_shapes)),
     }
     sizes = problem.sizes()
-    found = {}
+    found: Coordinates = {}
+    for dim in sorted(set(dims) & set(problem.own_dims)):
+        found[dim] = (dim, problem.own_dims[dim], {})
     for dim in sorted(set(dims) & set(sizes) & set(DIMS)):
         found[dim] = (dim, values.get(dim, np.arange(sizes[dim])), {"long_name": DIMS[dim]})
     blocks = np.array([name for name, size in problem.cell.blocks.items() for _ in range(size)])
@@ -104,6 +106,7 @@ def provenance(
     *,
     task: Task | None,
     mitigations: Sequence[Mitigation],
+    phases: Mapping[str, Sequence[str]],
     given_cell: Cell,
     record: Sequence[str],
     seed: object,
@@ -116,6 +119,7 @@ def provenance(
         "blocks": dict(cell.blocks),
         "task": {"name": task.name, **task.parameters} if task else None,
         "mitigations": [{"name": m.name, **m.parameters} for m in mitigations],
+        "phases": {phase: list(names) for phase, names in phases.items()},
         "record": list(record),
         "pairs": vars(problem.pairs),
         "steps": problem.steps,
@@ -163,11 +167,11 @@ def dataset_attributes(
     record: Mapping[str, Any], loss: float, penalty: float
 ) -> dict[str, str | int | float]:
     """The attributes of a dataset: strings and numbers only, provenance as JSON."""
-    names = [m["name"] for m in record["mitigations"]]
+    phases = [f"{phase}: {' > '.join(names)}" for phase, names in record["phases"].items()]
     return {
         "title": f"gradsim: {record['cell']['name']}",
         "cell": record["cell"]["name"],
-        "mitigations": " > ".join(names) or "none",
+        "mitigations": "; ".join(phases) or "none",
         "loss": loss,
         "penalty": penalty,
         "gradsim_format": FORMAT,

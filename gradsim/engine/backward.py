@@ -7,44 +7,47 @@ a_{t-1} = a_t J_t + q_{t-1}, with q_t = dL_t/ds_t the direct derivative of the l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import cast
 
 import numpy as np
 
-from gradsim.contracts.trajectory import Unrolled
-from gradsim.engine.stretch import Stretch
+from gradsim.contracts.trajectory import Trajectory
+from gradsim.engine.carried import Carried
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.scaled import KEEP, ROOM, Scaled, add, ratio
 from gradsim.types import Array
 
-Change = Callable[[int, Array], Array]
-"""What mitigations do to the adjoint (batch, m) at one time."""
+Change = Callable[[Trajectory, int, Array], Array]
+"""What mitigations do to the adjoint (batch, m) at one time, which lies on the trajectory."""
 
 _SHORT = 8
 """Steps that are not worth trying in one go again once that has failed."""
 
 
 @dataclass(frozen=True, eq=False)
-class ThroughJacobians(Unrolled):
+class ThroughJacobians(Trajectory):
     """Steps whose adjoints are carried by given blocks (steps, batch, g, k, k)."""
+
+    by_step = ("blocks",)
 
     blocks: Array
 
-    def part(self, first: int, last: int) -> ThroughJacobians:
-        """See `Unrolled.part`."""
-        here = cast(ThroughJacobians, super().part(first, last))
-        return replace(here, blocks=self.blocks[first:last])
+    @classmethod
+    def of(cls, trajectory: Trajectory, blocks: Array) -> ThroughJacobians:
+        """The same steps, with these blocks on the way back."""
+        t = trajectory
+        return cls(t.cell, t.params, t.states, t.inputs, t.step_data, blocks, first=t.first)
 
-    def pull_one(self, t: int, adjoint: Array) -> Array:
-        """`adjoint` (batch, m) of `states[t + 1]` times the step Jacobian."""
+    def pull_one(self, row: int, adjoint: Array) -> Array:
+        """`adjoint` (batch, m) of `states[row + 1]` times the step Jacobian."""
         _, batch, groups, k, _ = self.blocks.shape
         rows = adjoint.reshape(batch, k, groups).swapaxes(1, 2)[..., None, :]
-        return np.asarray(np.matmul(rows, self.blocks[t])[..., 0, :].swapaxes(1, 2).reshape(batch, -1))
+        return np.asarray(np.matmul(rows, self.blocks[row])[..., 0, :].swapaxes(1, 2).reshape(batch, -1))
 
 
-class Return:
+class Backward:
     """The adjoints on their way from the last time back.
 
     Losses that reach differently far travel in windows of their own. `change` is applied to the
@@ -56,55 +59,53 @@ class Return:
         self._none = Scaled(np.zeros((batch, size), dtype=dtype), np.zeros((batch, 1), dtype=np.int32))
         self._windows: dict[int, Scaled] = {}
 
-    def through(
-        self, steps: range, taken: Unrolled, direct: Array, reach: Array | None = None
-    ) -> Iterator[Stretch]:
-        """Carry the adjoints back through some steps, in as few stretches as their range allows.
+    def through(self, trajectory: Trajectory, direct: Array, reach: Array | None = None) -> Iterator[Carried]:
+        """Carry the adjoints back through some steps, in as few goes as their range allows.
 
         Parameters
         ----------
         direct
-            q, shape (step + 1, batch, m), at the times of `taken.states`. The first row is zero: that
+            q, shape (step + 1, batch, m), at the times of `trajectory.states`. The first row is zero: that
             time belongs to the steps before.
         reach
             Shape (step,): the earliest state that the loss at each step reaches; None is all the way.
         """
-        whole = reach is None or not reach.any()
+        steps, whole = trajectory.steps, reach is None or not reach.any()
         if self.change is not None:
-            yield self._step_by_step(steps, taken, direct, reach)
+            yield self._step_by_step(trajectory, direct, reach)
         elif not whole or self._windows.keys() - {0}:
             everywhere = np.zeros(len(steps), dtype=np.int64)
-            yield from self._by_reach(steps, taken, direct, everywhere if reach is None else reach)
-        elif (stretch := self._in_one_go(steps, taken, direct)) is not None:
-            yield stretch
+            yield from self._by_reach(trajectory, direct, everywhere if reach is None else reach)
+        elif (carried := self._in_one_go(trajectory, direct)) is not None:
+            yield carried
         elif len(steps) <= _SHORT:
-            yield self._step_by_step(steps, taken, direct, None)
+            yield self._step_by_step(trajectory, direct, None)
         else:
             half = len(steps) // 2
             for rows in (slice(half, len(steps)), slice(0, half)):
-                here = taken.part(rows.start, rows.stop)
-                yield from self.through(steps[rows], here, after(direct, rows))
+                yield from self.through(trajectory[steps[rows]], after(direct, rows))
 
-    def _by_reach(self, steps: range, taken: Unrolled, direct: Array, reach: Array) -> Iterator[Stretch]:
+    def _by_reach(self, trajectory: Trajectory, direct: Array, reach: Array) -> Iterator[Carried]:
         """Cut where the reach changes or ends; in one go where only one window is on its way."""
+        steps = trajectory.steps
         changes = np.concatenate(([True], np.diff(reach) != 0))
         cuts = np.flatnonzero(changes | np.isin(np.array(steps), reach)).tolist()
         if len(cuts) * _SHORT > len(steps):
-            yield self._step_by_step(steps, taken, direct, reach)
+            yield self._step_by_step(trajectory, direct, reach)
             return
         for first, last in reversed(list(pairwise([*cuts, len(steps)]))):
             rows = slice(first, last)
             here, window = steps[rows], int(reach[first])
-            part, there = taken.part(first, last), after(direct, rows)
+            part, there = trajectory[here], after(direct, rows)
             alone = window <= here[0] and {r for r in self._windows if r <= here[-1]} <= {window}
-            stretch = self._in_one_go(here, part, there, window) if alone else None
-            yield stretch or self._step_by_step(here, part, there, reach[rows])
+            carried = self._in_one_go(part, there, window) if alone else None
+            yield carried or self._step_by_step(part, there, reach[rows])
 
-    def start(self, direct: Array) -> tuple[Scaled, Array]:
-        """The adjoint (batch, m) of the state at time 0, and the factor (batch,) of the mitigations."""
-        return self._arrive(0, direct, 0)
+    def start(self, trajectory: Trajectory, direct: Array) -> tuple[Scaled, Array]:
+        """The adjoint (batch, m) of the state at time 0, where the trajectory begins, and its factor."""
+        return self._arrive(trajectory, 0, direct, 0)
 
-    def _in_one_go(self, steps: range, taken: Unrolled, direct: Array, window: int = 0) -> Stretch | None:
+    def _in_one_go(self, trajectory: Trajectory, direct: Array, window: int = 0) -> Carried | None:
         """The fast way of one window, for what moves little enough; None if it does not."""
         last = _plus(self._windows.get(window), direct[-1])
         alive = np.asarray(last.mantissa.any(axis=-1, keepdims=True))
@@ -115,13 +116,13 @@ class Return:
             exponent = 0
         with np.errstate(all="ignore"):
             incoming = last.over(exponent)
-            pulled = taken.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
+            pulled = trajectory.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
         if not self._in_range(pulled.adjoints, direct):
             return None
-        exponents = np.full((len(steps), len(incoming), 1), exponent, dtype=np.int32)
+        exponents = np.full((len(trajectory.steps), len(incoming), 1), exponent, dtype=np.int32)
         self._windows = {window: Scaled(pulled.adjoints[0], exponents[0]).settled()}
         adjoint = Scaled(pulled.adjoints[1:], exponents)
-        return Stretch(steps, taken, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
+        return Carried(trajectory, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
 
     @staticmethod
     def _in_range(adjoints: Array, direct: Array) -> bool:
@@ -140,22 +141,23 @@ class Return:
         present = np.asarray(np.logical_or.accumulate(entered[::-1]))[::-1]
         return bool(seen[present].all())
 
-    def _step_by_step(self, steps: range, taken: Unrolled, direct: Array, reach: Array | None) -> Stretch:
+    def _step_by_step(self, trajectory: Trajectory, direct: Array, reach: Array | None) -> Carried:
+        steps = trajectory.steps
         reach = np.zeros(len(steps)) if reach is None else reach
         adjoint = np.empty_like(direct[1:])
         exponent = np.empty((*adjoint.shape[:2], 1), dtype=np.int32)
         factor = np.empty(adjoint.shape[:2])
         with np.errstate(all="ignore"):
             for i in range(len(steps) - 1, -1, -1):
-                total, factor[i] = self._arrive(steps[i], direct[i + 1], int(reach[i]))
+                total, factor[i] = self._arrive(trajectory, steps[i], direct[i + 1], int(reach[i]))
                 adjoint[i], exponent[i] = total.mantissa, total.exponent
                 self._windows = {
-                    r: Scaled(taken.pull_one(i, w.mantissa), w.exponent).settled()
+                    r: Scaled(trajectory.pull_one(i, w.mantissa), w.exponent).settled()
                     for r, w in self._windows.items()
                 }
-        return Stretch(steps, taken, Scaled(adjoint, exponent), factor)
+        return Carried(trajectory, Scaled(adjoint, exponent), factor)
 
-    def _arrive(self, time: int, direct: Array, reach: int) -> tuple[Scaled, Array]:
+    def _arrive(self, trajectory: Trajectory, time: int, direct: Array, reach: int) -> tuple[Scaled, Array]:
         """Add the loss of this time, let the mitigations act; the adjoint, and their factor (batch,)."""
         windows = {r: w for r, w in self._windows.items() if r <= time}
         if reach <= time and direct.any():
@@ -164,7 +166,8 @@ class Return:
         if self.change is not None:
             windows = windows or {reach: self._none}
             before = self._sum(windows.values())
-            windows = {r: _changed(self.change, time, w) for r, w in windows.items()}
+            change = partial(self.change, trajectory, time)
+            windows = {r: _changed(change, time, w) for r, w in windows.items()}
             factor = ratio(self._sum(windows.values()), before)
         self._windows = windows
         return self._sum(windows.values()), factor
@@ -177,7 +180,7 @@ class Return:
 
 
 def after(direct: Array, rows: slice) -> Array:
-    """Of q at the times of some states, that of the states of some of the steps; see `Return.through`."""
+    """Of q at the times of some states, that of the states of some of the steps; see `Backward.through`."""
     here = direct[rows.start : rows.stop + 1]
     return here if not rows.start else np.concatenate((np.zeros_like(here[:1]), here[1:]))
 
@@ -194,11 +197,11 @@ def _largest(x: Array, axis: int | None) -> Array:
     return np.asarray(np.maximum(x.max(axis=axis), -x.min(axis=axis)))
 
 
-def _changed(change: Change, t: int, window: Scaled) -> Scaled:
+def _changed(change: Callable[[Array], Array], t: int, window: Scaled) -> Scaled:
     value = window.over(0)
     if not np.isfinite(value).all():
         raise NonFiniteError(
             f"the adjoint left the range of {value.dtype} at time {t}, before the mitigations of the "
             "backward step; clip harder, truncate, or use dtype='float64'"
         )
-    return Scaled(change(t, value), np.zeros_like(window.exponent)).settled()
+    return Scaled(change(value), np.zeros_like(window.exponent)).settled()

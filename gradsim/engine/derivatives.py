@@ -6,13 +6,15 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 
-from gradsim.contracts.cell import Cell, dense_blocks
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import DerivativeError, PluginError
-from gradsim.types import Array, Params, StepData
+from gradsim.numerics.blocks import dense_blocks
+from gradsim.types import Array, Params
 
 METHODS = ("step_jacobian", "state_vjp", "params_vjp")
 TOLERANCE = 1e-5
@@ -20,88 +22,84 @@ _STEP = 1e-5
 _KINK = 1e-3
 
 
-@dataclass(frozen=True)
-class Point:
-    """Where derivatives are checked: positions (n, ...) of a run, in float64."""
+def picked(trajectory: Trajectory, rows: Array, batch: Array) -> Trajectory:
+    """Some positions of a trajectory in float64, side by side as the batch of one step; integers stay."""
 
-    params: Params
-    state: Array
-    inputs: Array
-    step_data: dict[str, Array]
+    def wide(x: Array) -> Array:
+        return x.astype(np.float64) if x.dtype.kind == "f" else x
 
-    @classmethod
-    def of(cls, params: Params, state: Array, inputs: Array, step_data: StepData) -> Point:
-        """The same in float64; integer data stay as they are."""
-        widened = {n: x.astype(np.float64) if x.dtype.kind == "f" else x for n, x in step_data.items()}
-        return cls(
-            {n: p.astype(np.float64) for n, p in params.items()},
-            state.astype(np.float64),
-            inputs.astype(np.float64),
-            widened,
-        )
+    t = trajectory
+    return Trajectory(
+        t.cell,
+        {n: wide(p) for n, p in t.params.items()},
+        wide(t.states[rows, batch])[None],
+        wide(t.inputs[rows, batch])[None],
+        {n: wide(x[rows, batch])[None] for n, x in t.step_data.items()},
+    )
 
 
-def errors(
-    cell: Cell, point: Point, rng: np.random.Generator, methods: Iterable[str] = METHODS
-) -> dict[str, float]:
-    """The relative error of each derivative along random directions.
+def errors(at: Trajectory, rng: np.random.Generator, methods: Iterable[str] = METHODS) -> dict[str, float]:
+    """The relative error of each derivative along random directions, at positions as `picked` gives them.
 
     Directions across a kink, where central differences of two widths disagree, do not count; NaN
     is the answer when no direction counted.
     """
-    v, u = rng.standard_normal((2, *point.state.shape))
-    along_state = _difference(cell, point, v)
+    v, u = rng.standard_normal((2, *at.before.shape))
+    along_state = _difference(at, v)
     found: dict[str, float] = {}
     if "step_jacobian" in methods:
-        found["step_jacobian"] = _jacobian_error(cell, point, v, along_state)
+        found["step_jacobian"] = _jacobian_error(at, v, along_state)
     if "state_vjp" in methods:
-        found["state_vjp"] = _state_error(cell, point, u, v, along_state)
+        found["state_vjp"] = _state_error(at, u, v, along_state)
     if "params_vjp" in methods:
-        found.update(_params_errors(cell, point, u, rng))
+        found.update(_params_errors(at, u, rng))
     return found
 
 
-def _jacobian_error(cell: Cell, point: Point, v: Array, along: tuple[Array, Array]) -> float:
-    g = cell.jacobian_groups
-    k = cell.state_size // g
-    blocks = cell.step_jacobian(point.params, point.state, point.inputs, **point.step_data)
-    _same_shape("step_jacobian", blocks, (len(v), g, k, k))
-    return _relative(np.einsum("nij,nj->ni", dense_blocks(blocks), v), *along)
+def _jacobian_error(at: Trajectory, v: Array, along: tuple[Array, Array]) -> float:
+    g = at.cell.jacobian_groups
+    k = at.cell.state_size // g
+    blocks = at.call(at.cell.step_jacobian)
+    _same_shape("step_jacobian", blocks, (*v.shape[:-1], g, k, k))
+    return _relative(np.einsum("...ij,...j->...i", dense_blocks(blocks), v), *along)
 
 
-def _state_error(cell: Cell, point: Point, u: Array, v: Array, along: tuple[Array, Array]) -> float:
-    pulled = cell.state_vjp(point.params, point.state, point.inputs, u, **point.step_data)
+def _state_error(at: Trajectory, u: Array, v: Array, along: tuple[Array, Array]) -> float:
+    pulled = at.call(at.cell.state_vjp, u)
     _same_shape("state_vjp", pulled, v.shape)
     inner = (np.sum(u * d, axis=-1, keepdims=True) for d in along)
     return _relative(np.sum(pulled * v, axis=-1, keepdims=True), *inner)
 
 
-def _params_errors(cell: Cell, point: Point, u: Array, rng: np.random.Generator) -> dict[str, float]:
-    pulled = cell.params_vjp(
-        point.params,
-        point.state[:, None],
-        point.inputs[:, None],
-        u[:, None],
-        **{n: x[:, None] for n, x in point.step_data.items()},
+def _params_errors(at: Trajectory, u: Array, rng: np.random.Generator) -> dict[str, float]:
+    # A contribution is summed over the batch: each position is a step of its own here.
+    alone = Trajectory(
+        at.cell,
+        at.params,
+        at.before.swapaxes(0, 1),
+        at.inputs.swapaxes(0, 1),
+        {n: x.swapaxes(0, 1) for n, x in at.step_data.items()},
     )
-    if set(pulled) != set(point.params):
+    pulled = alone.call(at.cell.params_vjp, u.swapaxes(0, 1))
+    if set(pulled) != set(at.params):
         raise DerivativeError(
-            f"{cell!r}: params_vjp() gives {sorted(pulled)} for parameters {sorted(point.params)}"
+            f"{at.cell!r}: params_vjp() gives {sorted(pulled)} for parameters {sorted(at.params)}"
         )
     found = {}
-    for name, param in point.params.items():
-        _same_shape(f"params_vjp()[{name!r}]", pulled[name], (len(u), *param.shape))
+    for name, param in at.params.items():
+        _same_shape(f"params_vjp()[{name!r}]", pulled[name], (u.shape[1], *param.shape))
         d = rng.standard_normal(param.shape)
-        inner = (np.sum(u * x, axis=-1, keepdims=True) for x in _difference(cell, point, {name: d}))
+        inner = (np.sum(u * x, axis=-1).T for x in _difference(at, {name: d}))
         axes = tuple(range(1, param.ndim + 1))
         found[f"params_vjp[{name!r}]"] = _relative(np.sum(pulled[name] * d, axis=axes)[:, None], *inner)
     return found
 
 
-def check(cell: Cell, point: Point, rng: np.random.Generator, methods: Iterable[str] = METHODS) -> None:
-    """Raise DerivativeError if a derivative is wrong, and say where to look."""
+def check(at: Trajectory, rng: np.random.Generator, methods: Iterable[str] = METHODS) -> None:
+    """Raise DerivativeError if a derivative is wrong at `picked` positions, and say where to look."""
+    cell = at.cell
     try:
-        found = errors(cell, point, rng, methods)
+        found = errors(at, rng, methods)
     except PluginError as error:
         raise type(error)(f"{cell!r}: {error}{_outside(cell)}") from error
     for method, size in found.items():
@@ -112,16 +110,16 @@ def check(cell: Cell, point: Point, rng: np.random.Generator, methods: Iterable[
             )
 
 
-def _difference(cell: Cell, point: Point, direction: Array | Params) -> tuple[Array, Array]:
+def _difference(at: Trajectory, direction: Array | Params) -> tuple[Array, Array]:
     """Central differences of step along a direction in state or parameters, at two widths."""
 
     def moved(h: float) -> Array:
-        params, state = point.params, point.state
+        params, state = at.params, at.before
         if isinstance(direction, dict):
             params = {n: p + h * direction[n] if n in direction else p for n, p in params.items()}
         else:
             state = state + h * direction
-        return np.asarray(cell.step(params, state, point.inputs, np, **point.step_data))
+        return np.asarray(at.cell.step(params, state, at.inputs, np, **at.step_data))
 
     def width(h: float) -> Array:
         return (moved(h) - moved(-h)) / (2 * h)

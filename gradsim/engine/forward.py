@@ -1,106 +1,102 @@
-"""The forward pass, granule by granule, and the way back over them."""
+"""The forward pass, segment by segment, and the way back over them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.trajectory import Parallel, Unrolled
+from gradsim.contracts.trajectory import Parallel, Trajectory, step_rows
 from gradsim.engine.revolve import Schedule
 from gradsim.errors import NonFiniteError, PluginError
-from gradsim.types import Array, Params, StepData
+from gradsim.types import Array
 
 
-@dataclass(frozen=True)
-class Start:
-    """What decides a trajectory: `inputs` and `step_data` (steps, batch, ...), `state` (batch, m)."""
+def take(start: Trajectory, steps: range, state: Array, parallel: Parallel) -> Trajectory:
+    """The given steps of a trajectory that has not been taken, from the state before the first of them.
 
-    cell: Cell
-    params: Params
-    state: Array
-    inputs: Array
-    step_data: StepData
-
-    def take(self, steps: range, state: Array, parallel: Parallel) -> Unrolled:
-        """The given steps, from the state before the first of them.
-
-        Raises
-        ------
-        NonFiniteError
-            A state is NaN or infinite; names the first time and batch element.
-        """
-        rows = slice(steps.start - 1, steps.stop - 1)
-        data = {n: x[rows] for n, x in self.step_data.items()}
-        with np.errstate(all="ignore"):
-            taken = self.cell.unroll(self.params, state, self.inputs[rows], data, parallel)
-        _refuse_non_finite(self.cell, taken.states, steps)
-        taken.states.flags.writeable = False
-        return taken
+    Raises
+    ------
+    NonFiniteError
+        A state is NaN or infinite; names the first time and batch element.
+    """
+    rows = step_rows(steps)
+    data = {n: x[rows] for n, x in start.step_data.items()}
+    with np.errstate(all="ignore"):
+        taken = start.cell.unroll(start.params, state, start.inputs[rows], data, parallel)
+    _refuse_non_finite(start.cell, taken.states, steps)
+    taken.states.flags.writeable = False
+    return replace(taken, first=steps.start)
 
 
 class Tape:
-    """The granules of a run, each as it was taken; what is not kept is taken again.
+    """The segments of a run, each as it was taken; what is not kept is taken again.
 
     `recomputed` counts the steps that were.
     """
 
-    def __init__(self, start: Start, granules: list[range], schedule: Schedule, parallel: Parallel) -> None:
-        self.start, self.granules, self.schedule, self.parallel = start, granules, schedule, parallel
-        for array in (start.state, start.inputs, *start.step_data.values()):
+    def __init__(
+        self, start: Trajectory, segments: list[range], schedule: Schedule, parallel: Parallel
+    ) -> None:
+        self.start, self.segments, self.schedule, self.parallel = start, segments, schedule, parallel
+        for array in (start.states, start.inputs, *start.step_data.values()):
             array.flags.writeable = False
         self.recomputed = 0
-        # Snapshots, the last one on top: number of a granule and the state before it.
+        # Snapshots, the last one on top: number of a segment and the state before it.
         self._snapshots: list[tuple[int, Array]] = []
-        self._kept: dict[int, Unrolled] = {}
+        self._kept: dict[int, Trajectory] = {}
 
-    def forward(self) -> Iterator[tuple[range, Unrolled]]:
+    def forward(self) -> Iterator[Trajectory]:
         """Take all steps, and keep what the way back will need."""
-        if len(self._kept) == len(self.granules):
-            yield from ((steps, self._kept[i]) for i, steps in enumerate(self.granules))
+        if len(self._kept) == len(self.segments):
+            yield from (self._kept[i] for i in range(len(self.segments)))
             return
-        self._snapshots, self._kept = [(0, self.start.state)], {}
-        yield from self._taken(len(self.granules))
+        self._snapshots, self._kept = [(0, self.start.states[0])], {}
+        yield from self._taken(len(self.segments))
 
-    def backward(self) -> Iterator[tuple[range, Unrolled]]:
-        """The granules from the last back. The first time right after `forward`, later from anew."""
-        everything = self.schedule.ahead(len(self.granules), 0) == 0
+    def untaken(self) -> Iterator[Trajectory]:
+        """The segments without their states."""
+        yield from (self.start[steps] for steps in self.segments)
+
+    def backward(self) -> Iterator[Trajectory]:
+        """The segments from the last back. The first time right after `forward`, later from anew."""
+        everything = self.schedule.ahead(len(self.segments), 0) == 0
         if not self._snapshots:
-            self._snapshots = [(0, self.start.state)]
-        end = len(self.granules)
+            self._snapshots = [(0, self.start.states[0])]
+        end = len(self.segments)
         while self._snapshots:
             first, _ = self._snapshots[-1]
             if first not in self._kept:
-                for steps, _ in self._taken(end):
-                    self.recomputed += len(steps)
+                for taken in self._taken(end):
+                    self.recomputed += len(taken.steps)
                 first, _ = self._snapshots[-1]
             for i in range(end - 1, first - 1, -1):
-                yield self.granules[i], self._kept[i] if everything else self._kept.pop(i)
+                yield self._kept[i] if everything else self._kept.pop(i)
             end = first
             if everything:
                 return
             self._snapshots.pop()
 
-    def _taken(self, end: int) -> Iterator[tuple[range, Unrolled]]:
-        """From the last snapshot to granule `end`, leaving more snapshots and the last stretch whole."""
+    def _taken(self, end: int) -> Iterator[Trajectory]:
+        """From the last snapshot to segment `end`, leaving more snapshots and the last steps whole."""
         first, state = self._snapshots[-1]
         while first < end:
             ahead = self.schedule.ahead(end - first, len(self._snapshots) - 1)
             for i in range(first, first + (ahead or end - first)):
-                taken = self.start.take(self.granules[i], state, self.parallel)
+                taken = take(self.start, self.segments[i], state, self.parallel)
                 state = taken.states[-1]
                 if not ahead:
                     self._kept[i] = taken
-                yield self.granules[i], taken
+                yield taken
             if not ahead:
                 return
             first += ahead
             self._snapshots.append((first, state.copy()))
 
 
-def probe(start: Start) -> None:
+def probe(start: Trajectory) -> None:
     """Take one step, to see that the cell keeps its contract.
 
     Raises
@@ -108,7 +104,7 @@ def probe(start: Start) -> None:
     PluginError
         `step` changes its arguments or returns a wrong shape or dtype.
     """
-    cell, params, state, inputs = start.cell, start.params, start.state.copy(), start.inputs[0].copy()
+    cell, params, state, inputs = start.cell, start.params, start.states[0].copy(), start.inputs[0].copy()
     given = {"state": state, "inputs": inputs, **{f"params[{n!r}]": p for n, p in params.items()}}
     before = {name: value.copy() for name, value in given.items()}
     with np.errstate(all="ignore"):

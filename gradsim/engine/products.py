@@ -69,7 +69,7 @@ def walk_products(
             here = sources[low:high]
             chosen = _chosen(problem, t - here)
             region = _place(problem, rows[t], t - here, tile, low, chosen)
-            kept = None if reach is None or t == 0 else here[chosen] >= reach[t - 1]
+            kept = None if reach is None else here[chosen] >= reach[t]
             if len(here[chosen]):
                 _record(stack, low, high, chosen, region, kept, norms, emit)
 
@@ -133,7 +133,7 @@ def walk_rows(
         if source in wanted and active.start < active.stop:
             piece = rows[:, :, active]
             if reach is not None:
-                beyond = np.concatenate([[0], reach])[times[active]] > source
+                beyond = reach[times[active]] > source
                 piece = Scaled(piece.mantissa * ~beyond[:, None], piece.exponent)
             emit(_loss_rows(piece, problem, times[active] - source, active, wanted[source], batch))
         moving = slice(int(np.searchsorted(times, source)), active.stop)

@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.trajectory import Unrolled
 
 _STATE_BYTES = 4 * 2**20
 _CONTRIBUTION_BYTES = 16 * 2**20
@@ -38,11 +37,6 @@ def jacobian_length(problem: Problem) -> int:
 def parts(granule: range, problem: Problem) -> list[range]:
     """A granule, cut into steps whose Jacobians are made in one call."""
     return _cut(granule, jacobian_length(problem))
-
-
-def within(taken: Unrolled, granule: range, steps: range) -> Unrolled:
-    """These steps of a granule that has been taken."""
-    return taken.part(steps.start - granule.start, steps.stop - granule.start)
 
 
 def _cut(steps: range, length: int) -> list[range]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.recorder import (
     Adjoints,
     Contributions,
     Exponents,
     Forward,
     Gradient,
-    Jacobians,
     LossRows,
     LossTerms,
     ProductNorms,

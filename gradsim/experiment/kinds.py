@@ -107,11 +107,11 @@ def default_record(mitigations: Sequence[Mitigation]) -> list[str]:
     """What an experiment records unless it says otherwise: raw, and effective where that may differ."""
     used = RunHooks(mitigations).used
     found = list(RECORD)
-    if used & {"gradsim_backward_jacobian", "gradsim_backward_step", "gradsim_penalty", "gradsim_backward"}:
+    if used & {"gradsim_jacobians", "gradsim_adjoint", "gradsim_penalty", "gradsim_gradient"}:
         found += [f"effective_{n}" for n in ("adjoint", "adjoint_norm", "gradient_norm")]
-    if "gradsim_backward_step" in used:
+    if "gradsim_adjoint" in used:
         found.append("effective_adjoint_factor")
-    elif "gradsim_backward_jacobian" in used:
+    elif "gradsim_jacobians" in used:
         found.append("effective_product_norm")
     return found
 

@@ -13,6 +13,10 @@ Advance = Callable[[str, float], None]
 """advance(stage, flops): this much work of a stage is done. Called from any thread."""
 
 
+def unseen(stage: str, flops: float) -> None:
+    """Advance without being seen."""
+
+
 @contextmanager
 def progress(total: float, show: bool | None, note: Callable[[float], None]) -> Iterator[Advance]:
     """Show progress while the block runs.

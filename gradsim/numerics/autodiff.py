@@ -84,6 +84,14 @@ def _step_of_params(step: Step, state: Array, inputs: Array, data: StepData, par
     return step(params, state, inputs, anp, **data)
 
 
+def inputs_vjp(
+    step: Step, params: Params, state: Array, inputs: Array, cotangent: Array, data: StepData
+) -> Array:
+    """The cotangent of the inputs, shape (..., input)."""
+    pull = _trace(lambda x: step(params, state, x, anp, **data), inputs)
+    return np.asarray(pull(cotangent), dtype=inputs.dtype)
+
+
 def bilinear_vjp(
     step: Step, params: Params, state: Array, inputs: Array, left: Array, right: Array, data: StepData
 ) -> tuple[Params, Array]:
@@ -103,6 +111,14 @@ def bilinear_vjp(
 
     pull = _trace(scalar, (params, state))
     return pull(np.ones((), dtype=state.dtype))  # type: ignore[no-any-return]
+
+
+def value_and_gradient(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+    """A number that a function makes of some arguments and `xp`, and its derivatives for all of them."""
+    pull, value = _pull_and_value(lambda given: function(*given, anp), arguments)
+    if np.shape(value) != ():
+        raise PluginError(f"the function should return one number, not an array of shape {np.shape(value)}")
+    return value, pull(np.ones_like(value))
 
 
 def gradient(function: Callable[[Any], Any], argument: Any) -> tuple[Any, Array]:

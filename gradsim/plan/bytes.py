@@ -48,7 +48,7 @@ def kept(plan: Plan) -> dict[str, int]:
     found = {
         "inputs": p.steps * p.batch * (p.cell.input_size * item + 16),
         "states": whole * plan.needs_states,
-        "losses by state": whole * plan.asks(LossRows),
+        "losses by state": whole * plan.needs_direct,
         "adjoints": whole * plan.penalty_needs_adjoint,
         "step Jacobians": matrices and jacobian_bytes(plan, 0) * matrices,
         "open chunks": 2 * sum(chunks) * (not plan.in_memory),
@@ -62,7 +62,7 @@ def at_work(plan: Plan) -> dict[str, int]:
     length, item = granule_length(p), p.dtype.itemsize
     state, saved = (p.batch * size * item for size in (p.cell.state_size, p.cell.saved_size))
     params = sum(math.prod(s) for s in p.param_shapes.values()) * item
-    matrices = 3 * jacobian_length(p) * state * p.block
+    matrices = 2 * jacobian_length(p) * state * p.block
     traced = 0 if p.cell.analytic("step_jacobian") else _TRACE_BYTES
     back = length * (8 * state + 2 * saved + 3 * params * plan.asks(Contributions))
     return {

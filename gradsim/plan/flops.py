@@ -70,17 +70,17 @@ def work(plan: Plan, memory: float | None) -> dict[str, float]:
 
 
 def taken_again(plan: Plan, memory: float | None) -> int:
-    """Granules that are taken again: for more step Jacobians, and for the raw and the effective way back."""
+    """Segments that are taken again: for more step Jacobians, and on the way back."""
     schedule = plan.schedule(memory)
     if schedule.ahead(schedule.count, 0) == 0:
         return 0
     first, second = _sweeps(plan, memory)
-    changed = second - (second > 0 and first == 1 and plan.keeps_jacobians(effective=False))
-    raw = plan.asks(*BACKWARD, effective=False) or plan.penalty_needs_adjoint
-    again = schedule.count * (max(0, first - 1) + changed) + schedule.recomputed() * raw
-    if plan.asks(*BACKWARD, effective=True):
-        again += schedule.recomputed() + schedule.count * (raw and not changed)
-    return again
+    kept = first == 1 and plan.keeps_jacobians(effective=False) and not plan.shows_states
+    changed = second - (second > 0 and kept)
+    again = schedule.count * (max(0, first - 1) + changed)
+    if plan.penalty_needs_adjoint:  # a raw way back of its own, before the one of everything
+        again += schedule.recomputed() + schedule.count * (not changed)
+    return again + schedule.recomputed() * plan.asks(*BACKWARD)
 
 
 def _sweeps(plan: Plan, memory: float | None) -> list[int]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import psutil
 
-from gradsim.contracts.hooks import RUN_HOOKS, RunHooks
+from gradsim.contracts import registry
+from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import LossRows, ProductNorms, Products, Recorder, Variable
+from gradsim.contracts.recorder import Gradient, LossRows, ProductNorms, Products, Recorder, Variable
 from gradsim.engine import layout
 from gradsim.engine.revolve import Schedule
 from gradsim.engine.segments import granule_length, granules
@@ -50,13 +52,14 @@ class Plan:
 
     @cached_property
     def _asked(self) -> set[tuple[type, bool]]:
-        return {(r.stream, r.effective) for r in self.recorders}
+        return {(r.stream, way) for r in self.recorders for way in r.flows}
 
     @cached_property
     def _memory(self) -> dict[str, int]:
         work = parts.at_work(self)
         stage = max(work, key=lambda name: work[name])
         found = parts.kept(self) | {f"{stage} at work": work[stage], "work": WORK_BYTES}
+        found |= {f"required by {m.name}": plan.memory_bytes for m, plan in self.measuring.items()}
         return {name: size for name, size in found.items() if size}
 
     @cached_property
@@ -87,12 +90,12 @@ class Plan:
     @property
     def penalty_needs_jacobians(self) -> bool:
         """Whether a penalty that will be asked for reads all raw step Jacobians."""
-        return self.asks(*BACKWARD, effective=True) and self.hooks.uses("gradsim_penalty", "jacobian")
+        return self.asks(*BACKWARD, effective=True) and self.hooks.uses("gradsim_penalty", "jacobians")
 
     @property
     def differentiates_jacobians(self) -> bool:
         """Whether there is a penalty on Jacobians or on what they do to adjoints."""
-        read = any(self.hooks.uses("gradsim_penalty", name) for name in ("adjoint", "jacobian"))
+        read = any(self.hooks.uses("gradsim_penalty", name) for name in ("adjoint", "jacobians"))
         return read and self.asks(*BACKWARD, effective=True)
 
     @property
@@ -103,15 +106,42 @@ class Plan:
 
     @property
     def needs_states(self) -> bool:
-        """Whether a mitigation may read all states."""
-        return self.asks(*BACKWARD, *FROM_JACOBIANS, effective=True) and any(
-            self.hooks.uses(hook, "run") for hook in RUN_HOOKS
-        )
+        """Whether a mitigation may read all states at one time."""
+        whole = ("gradsim_penalty", "gradsim_rule", "gradsim_gradient")
+        asked = self.asks(*BACKWARD, effective=True)
+        return asked and any(self.hooks.uses(hook, "trajectory") for hook in whole)
+
+    @property
+    def shows_states(self) -> bool:
+        """Whether a mitigation reads states where it changes Jacobians."""
+        return self.hooks.uses("gradsim_jacobians", "trajectory")
+
+    @property
+    def needs_direct(self) -> bool:
+        """Whether the derivatives of all losses are needed at one time."""
+        rule = self.hooks.uses("gradsim_rule") and self.asks(Gradient, effective=True)
+        return self.asks(LossRows) or rule
+
+    @property
+    def together(self) -> set[type]:
+        """The streams of which somebody wants the raw and the effective piece at one time."""
+        return {r.stream for r in self.recorders if r.both}
+
+    @cached_property
+    def measuring(self) -> dict[Mitigation, Plan]:
+        """What is measured for mitigations, of the raw run and on pairs of their own."""
+        if not self.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
+            return {}
+        return {m: self._measuring(m) for m in self.hooks.mitigations if m.requires}
+
+    def _measuring(self, mitigation: Mitigation) -> Plan:
+        problem = replace(self.problem, pairs=mitigation.required_pairs, own_dims={})
+        return Plan(problem, [registry.recorder(name) for name in mitigation.requires], RunHooks(()), True)
 
     @property
     def changes_jacobians(self) -> bool:
         """Whether a mitigation changes the Jacobians of the backward pass."""
-        return self.hooks.uses("gradsim_backward_jacobian")
+        return self.hooks.uses("gradsim_jacobians")
 
     @property
     def data_bytes(self) -> int:

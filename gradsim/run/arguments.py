@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike
 from gradsim.contracts import registry
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
-from gradsim.contracts.recorder import Recorder
+from gradsim.contracts.plugin import call_with
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Gradient, Recorder
 from gradsim.contracts.task import Episode, Task
 from gradsim.engine.loss import READOUT, init_readout
 from gradsim.engine.streams import FROM_JACOBIANS
@@ -103,9 +106,9 @@ def prepared_cell(cell: Cell, hooks: RunHooks) -> Cell:
     if not isinstance(cell, Cell):
         call = "; call the class" if isinstance(cell, type) else ""
         raise InputError(f"cell should be a Cell object, got {cell!r}{call}")
-    prepared = hooks("gradsim_prepare_cell", cell=cell)
+    prepared = hooks("gradsim_cell", cell=cell)
     if not isinstance(prepared, Cell):
-        raise PluginError(f"gradsim_prepare_cell should return a Cell, not {prepared!r}")
+        raise PluginError(f"gradsim_cell should return a Cell, not {prepared!r}")
     return prepared
 
 
@@ -171,12 +174,12 @@ def checked_params(
 ) -> tuple[Params, Params]:
     """The parameters of the cell and of the readout, given or drawn."""
     try:
-        own: Params = hooks("gradsim_init_params", cell=cell, rng=streams.generator("params"))
+        own: Params = hooks("gradsim_params", cell=cell, rng=streams.generator("params"))
     except MemoryError as error:
         raise BudgetError(
             f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
         ) from None
-    if hooks.uses("gradsim_init_params"):
+    if hooks.uses("gradsim_params"):
         _same_params(cell, own)
     readout = init_readout(cell, task, streams.generator("readout")) if task else {}
     if clash := set(own) & set(READOUT):
@@ -202,7 +205,7 @@ def _same_params(cell: Cell, changed: Params) -> None:
     expected = {n: np.shape(p) for n, p in cell.init_params(np.random.default_rng(0)).items()}
     found = {n: np.shape(p) for n, p in changed.items()}
     if found != expected:
-        raise PluginError(f"gradsim_init_params returned parameters {found} where {cell!r} has {expected}")
+        raise PluginError(f"gradsim_params returned parameters {found} where {cell!r} has {expected}")
 
 
 def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dtype) -> Array:
@@ -214,21 +217,33 @@ def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dty
     return np.broadcast_to(state, (batch, m)).copy()
 
 
-def checked_step_data(
-    cell: Cell, episode: Episode | None, rng: np.random.Generator, steps: int, batch: int, dtype: np.dtype
+def known_step_data(
+    cell: Cell, episode: Episode | None, rng: np.random.Generator, offered: Mapping[str, Any]
+) -> dict[str, Array]:
+    """What a cell may ask for by name: the step, what the task gives, what the cell draws itself.
+
+    `offered` are the arguments that its `draw` may name.
+    """
+    steps, batch = offered["steps"], offered["batch"]
+    index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch)).copy()
+    given: dict[str, Array] = {}
+    if episode is not None:
+        given = {"targets": episode.targets, "weights": episode.weights, **episode.step_data}
+    return {"step_index": index, **given, **call_with(cell.draw, rng=rng, **offered)}
+
+
+def wanted_step_data(
+    cell: Cell, known: Mapping[str, Array], lead: tuple[int, int], dtype: np.dtype
 ) -> StepData:
     """The step data that the cell asks for, (steps, batch, ...)."""
-    index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch)).copy()
-    known = {"step_index": index, **(episode.step_data if episode else {}), **cell.draw(rng, steps, batch)}
     found = {}
     for name in cell.step_data:
         if name not in known:
             raise unknown(f"step data that {cell.name} asks for", name, known)
         value = np.asarray(known[name])
-        if value.shape[:2] != (steps, batch):
+        if value.shape[:2] != lead:
             raise PluginError(
-                f"{cell!r}: step data {name!r} has shape {value.shape}; its leading axes should be "
-                f"{(steps, batch)}"
+                f"{cell!r}: step data {name!r} has shape {value.shape}; its leading axes should be {lead}"
             )
         found[name] = value
     return as_dtype(found, dtype)
@@ -240,22 +255,61 @@ def as_dtype(data: StepData, dtype: np.dtype) -> StepData:
     return {n: x.astype(dtype) if x.dtype.kind == "f" else x for n, x in arrays.items()}
 
 
-def chosen_recorders(
-    record: Sequence[str | Recorder], measured: Sequence[str], hooks: RunHooks
-) -> list[Recorder]:
-    """The recorders that were asked for, and those whose results the mitigations read."""
+def chosen_recorders(record: Sequence[str | Recorder], hooks: RunHooks) -> list[Recorder]:
+    """The recorders that were asked for.
+
+    Raises
+    ------
+    InputError
+        There is none, or what one asks for does not exist with these mitigations.
+    """
     if isinstance(record, str) or not record:
         raise InputError(f"record should be a list of recorder names, at least one (got {record!r})")
-    chosen = [registry.recorder(r) if isinstance(r, str) else r for r in (*record, *measured)]
-    by_name = {r.full_name: r for r in chosen}
-    for name, r in by_name.items():
+    chosen = [registry.recorder(r) if isinstance(r, str) else r for r in record]
+    by_name: dict[str, Recorder] = {}
+    for r in chosen:
         if not isinstance(r, Recorder):
             raise InputError(f"record should hold names and Recorder objects, got {r!r}")
-        linear = r.stream in FROM_JACOBIANS
-        if r.effective and linear and hooks.uses("gradsim_backward_step"):
-            raise InputError(
-                f"{name} does not exist with a mitigation that changes the adjoint itself, which is not "
-                "linear; "
-                "record effective_adjoint_norm and effective_adjoint_factor instead"
-            )
+        by_name[r.full_name] = r
+        if True in r.flows:
+            _refuse_impossible(r, hooks)
     return list(by_name.values())
+
+
+def _refuse_impossible(recorder: Recorder, hooks: RunHooks) -> None:
+    """Refuse what does not exist of the run as the mitigations change it."""
+    name = recorder.full_name
+    if rules := hooks.phases.get("rule"):
+        if recorder.stream is not Gradient:
+            raise InputError(
+                f"{name} does not exist under the rule {rules[0]}, which makes the gradient without a "
+                "backward pass; record the effective gradient, or raw quantities"
+            )
+    elif recorder.stream in FROM_JACOBIANS and hooks.uses("gradsim_adjoint"):
+        raise InputError(
+            f"{name} does not exist with a mitigation that changes the adjoint itself, which is not linear; "
+            "record effective_adjoint_norm and effective_adjoint_factor instead"
+        )
+
+
+def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
+    """The sizes of a run, with the dims that its recorders bring along.
+
+    Raises
+    ------
+    PluginError
+        A dim is there already, or its coordinate has not one axis.
+    """
+    found: dict[str, Array] = {}
+    for recorder in recorders:
+        for dim, values in recorder.dims(problem).items():
+            coordinate = np.asarray(values)
+            if coordinate.ndim != 1:
+                raise PluginError(
+                    f"{recorder!r}: the coordinate of {dim} should have 1 axis, not {coordinate.ndim}"
+                )
+            taken = dim in problem.sizes() or not np.array_equal(found.get(dim, coordinate), coordinate)
+            if taken:
+                raise PluginError(f"{recorder!r}: the dim {dim} is there already; give it another name")
+            found[dim] = coordinate
+    return replace(problem, own_dims=found) if found else problem

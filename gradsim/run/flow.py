@@ -1,95 +1,264 @@
-"""What carries adjoints back through time: the step Jacobians, raw and as mitigations change them."""
+"""The raw and the mitigated way back: what carries adjoints through time, and what becomes of the gradient.
+
+Every stage of the raw flow is the identity, so that the backward pass need not ask which one it serves.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.cell import Cell
-from gradsim.contracts.mitigation import BackwardJacobian, UnreadJacobian
+from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.mitigation import Measured, Penalty
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import steps_region
-from gradsim.contracts.trajectory import Unrolled
-from gradsim.engine.backward import Change, Return, ThroughJacobians, after
-from gradsim.engine.segments import parts, within
-from gradsim.engine.stretch import Stretch
-from gradsim.errors import NonFiniteError
-from gradsim.run.jacobian_stages import Kept
-from gradsim.run.mitigated import Mitigated
+from gradsim.contracts.recorder import Gradient
+from gradsim.contracts.trajectory import Trajectory
+from gradsim.engine.backward import Backward, Change, ThroughJacobians, after
+from gradsim.engine.carried import Carried
+from gradsim.engine.segments import parts
+from gradsim.errors import NonFiniteError, PluginError
+from gradsim.numerics.scaled import Scaled, euclidean
+from gradsim.run.setup import Setup
 from gradsim.types import Array, Params
 
 
-class Raw:
-    """The dynamics itself, outside every hook."""
+class Flow(ABC):
+    """One way back. `change` is what happens to the adjoint at each time, if anything does."""
+
+    effective: bool
+    change: Change | None = None
+
+    @abstractmethod
+    def jacobians(self, trajectory: Trajectory) -> Jacobians:
+        """What carries adjoints back through these steps."""
+
+    @abstractmethod
+    def backward(self, back: Backward, trajectory: Trajectory, direct: Array) -> Iterator[Carried]:
+        """Carry adjoints back through these steps, the last ones first."""
+
+    def direct(self, steps: range, direct: Array) -> Array:
+        """q, the direct derivative of the loss, at the times after these steps (rows 1, 2, ... of it)."""
+        return direct
+
+    def direct_at_start(self, zeros: Array) -> Array:
+        """The same for the state at time 0, which no loss sees directly."""
+        return zeros
+
+    def contributions(self, trajectory: Trajectory, parts: dict[str, Scaled]) -> dict[str, Scaled]:
+        """What enters the gradient at each of these steps."""
+        return parts
+
+    def gradient(self, values: Params) -> Gradient:
+        """The gradient of the run."""
+        return Gradient(values, 1.0)
+
+
+class Raw(Flow):
+    """The dynamics itself, outside every hook. `kept`: all step Jacobians, once they have been made."""
 
     effective = False
-    change = None
 
-    def __init__(self, cell: Cell, params: Params) -> None:
-        self.cell, self.params = cell, params
+    def __init__(self) -> None:
+        self.kept: Jacobians | None = None
 
-    def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
+    def jacobians(self, trajectory: Trajectory) -> Jacobians:
         """The step Jacobians of the cell; all losses reach all the way."""
-        assert taken is not None
-        blocks = self.cell.step_jacobian(self.params, taken.states[:-1], taken.inputs, **taken.step_data)
-        if not np.isfinite(blocks).all():
-            t, b = (int(i) for i in np.argwhere(~np.isfinite(blocks))[0][:2])
-            where = f"step {steps.start + t}, batch {b}"
-            raise NonFiniteError(f"{self.cell!r}: the step Jacobian is not finite, first at {where}")
-        blocks.flags.writeable = False
-        return BackwardJacobian(blocks, np.zeros(len(steps), dtype=np.int64))
+        steps, kept = trajectory.steps, self.kept
+        if kept is not None:
+            rows = slice(steps.start - kept.steps.start, steps.stop - kept.steps.start)
+            return Jacobians(steps, kept.blocks[rows], own=True)
+        return Jacobians(steps, lambda: _step_jacobian(trajectory), own=True)
 
-    def backward(self, back: Return, granule: range, taken: Unrolled, direct: Array) -> Iterator[Stretch]:
-        """Through the granule as it is."""
-        return back.through(granule, taken, direct)
+    def backward(self, back: Backward, trajectory: Trajectory, direct: Array) -> Iterator[Carried]:
+        """Through the steps as they are."""
+        return back.through(trajectory, direct)
 
 
-@dataclass(frozen=True)
-class Effective:
-    """What carries adjoints back when mitigations have changed it."""
+def _step_jacobian(trajectory: Trajectory) -> Array:
+    cell = trajectory.cell
+    blocks: Array = trajectory.call(cell.step_jacobian)
+    if not np.isfinite(blocks).all():
+        t, b = (int(i) for i in np.argwhere(~np.isfinite(blocks))[0][:2])
+        where = f"step {trajectory.first + t}, batch {b}"
+        raise NonFiniteError(f"{cell!r}: the step Jacobian is not finite, first at {where}")
+    blocks.flags.writeable = False
+    return blocks
 
-    problem: Problem
-    raw: Raw
-    kept: Kept | None
-    mitigated: Mitigated | None
-    measured: Mapping[str, Array]
-    change: Change | None
+
+class Mitigated(Flow):
+    """The way back as the mitigations of a run change it. A hook that none implements is not called."""
 
     effective = True
 
-    def jacobians(self, steps: range, taken: Unrolled | None) -> BackwardJacobian:
-        """The raw step Jacobians, as the mitigations that change them do."""
-        given = UnreadJacobian(lambda: self._given(steps, taken), np.zeros(len(steps), dtype=np.int64))
-        return given if self.mitigated is None else self.mitigated.jacobians(steps, given, self.measured)
+    def __init__(
+        self, problem: Problem, raw: Raw, setup: Setup, whole: Trajectory, measured: Measured
+    ) -> None:
+        self.problem, self.raw, self.setup, self.whole = problem, raw, setup, whole
+        self.hooks: RunHooks = setup.hooks
+        self.measured, self.penalty = measured, Penalty(0.0, {})
+        if self.hooks.uses("gradsim_adjoint"):
+            self.change = self._adjoint
 
-    def _given(self, steps: range, taken: Unrolled | None) -> Array:
-        if self.kept is not None:
-            return np.asarray(self.kept.blocks[steps_region(steps)["step"]])
-        return self.raw.jacobians(steps, taken).blocks
+    def _hook(self, name: str, **arguments: Any) -> Any:
+        return self.hooks(name, draws=self.setup.draws, moment=self.setup.moment, **arguments)
 
-    def backward(self, back: Return, granule: range, taken: Unrolled, direct: Array) -> Iterator[Stretch]:
-        """Through the granule, in parts that have changed Jacobians; or as it is."""
-        if self.mitigated is None:
-            yield from back.through(granule, taken, direct)
+    def jacobians(self, trajectory: Trajectory) -> Jacobians:
+        """The raw ones, as the mitigations that change them do."""
+        given = self.raw.jacobians(trajectory)
+        if not self.hooks.uses("gradsim_jacobians"):
+            return given
+        changed = self._hook(
+            "gradsim_jacobians", trajectory=trajectory, jacobians=given, measured=self.measured
+        )
+        if not isinstance(changed, Jacobians):
+            raise PluginError(
+                f"gradsim_jacobians should return Jacobians, not {type(changed).__name__}; use `changed` or "
+                "`reaching` on what yield gave"
+            )
+        if changed.reach.shape != given.reach.shape or changed.reach.dtype.kind != "i":
+            raise PluginError(
+                f"gradsim_jacobians returned a reach of shape {changed.reach.shape}, {changed.reach.dtype}, "
+                f"where {given.reach.shape} ints are needed"
+            )
+        if changed.own:
+            return changed
+        return Jacobians(trajectory.steps, lambda: _checked(changed, given), changed.reach)
+
+    def backward(self, back: Backward, trajectory: Trajectory, direct: Array) -> Iterator[Carried]:
+        """Through the steps by changed Jacobians, a few at a time; or as it is if that will do."""
+        if not self.hooks.uses("gradsim_jacobians"):
+            yield from back.through(trajectory, direct)
             return
-        ranges = parts(granule, self.problem)
-        if _unread(self.jacobians(ranges[-1], within(taken, granule, ranges[-1]))):
-            whole = self.jacobians(granule, taken)
-            if _unread(whole):
-                yield from back.through(granule, taken, direct, whole.reach)
+        ranges = parts(trajectory.steps, self.problem)
+        if self.jacobians(trajectory[ranges[-1]]).own:
+            whole = self.jacobians(trajectory)
+            if whole.own:
+                yield from back.through(trajectory, direct, whole.reach)
                 return
         for steps in reversed(ranges):
-            here = within(taken, granule, steps)
-            made = self.jacobians(steps, here)
-            through = ThroughJacobians(
-                here.cell, here.params, here.states, here.inputs, here.step_data, made.blocks
+            here = trajectory[steps]
+            made = self.jacobians(here)
+            rows = slice(steps.start - trajectory.first, steps.stop - trajectory.first)
+            yield from back.through(ThroughJacobians.of(here, made.blocks), after(direct, rows), made.reach)
+
+    def _adjoint(self, trajectory: Trajectory, time: int, adjoint: Array) -> Array:
+        adjoint.flags.writeable = False
+        changed = self._hook("gradsim_adjoint", trajectory=trajectory, time=time, adjoint=adjoint)
+        if np.shape(changed) != adjoint.shape:
+            raise PluginError(
+                f"gradsim_adjoint returned shape {np.shape(changed)} for an adjoint of shape {adjoint.shape}"
             )
-            rows = slice(steps.start - granule.start, steps.stop - granule.start)
-            yield from back.through(steps, through, after(direct, rows), made.reach)
+        return np.asarray(changed, dtype=adjoint.dtype)
+
+    def contributions(self, trajectory: Trajectory, parts: dict[str, Scaled]) -> dict[str, Scaled]:
+        """Those of the cell and of the readout, as the mitigations change them."""
+        if not self.hooks.uses("gradsim_contributions"):
+            return parts
+        values = {n: part.rounded for n, part in parts.items()}
+        changed = self._hook("gradsim_contributions", trajectory=trajectory, contributions=_locked(values))
+        _like("gradsim_contributions", changed, values)
+        return {n: Scaled(np.asarray(changed[n]), _no_exponent(v)) for n, v in values.items()}
+
+    def find_penalty(self, adjoint: Array | None, jacobians: Jacobians | None) -> None:
+        """Ask for the terms that are added to the loss."""
+        if not self.hooks.uses("gradsim_penalty"):
+            return
+        penalty = self._hook(
+            "gradsim_penalty",
+            trajectory=self.whole,
+            params=self.setup.all_params,
+            episode=self.setup.episode,
+            adjoint=adjoint,
+            jacobians=jacobians,
+            measured=self.measured,
+        )
+        if not isinstance(penalty, Penalty):
+            raise PluginError(f"gradsim_penalty should return a Penalty, not {type(penalty).__name__}")
+        shapes = {n: p.shape for n, p in self.setup.all_params.items()}
+        for name, value in penalty.gradient.items():
+            if np.shape(value) != shapes.get(name):
+                raise PluginError(
+                    f"gradsim_penalty gives a gradient of {name!r} with shape {np.shape(value)}; "
+                    f"the parameters have the shapes {shapes}"
+                )
+        states = penalty.state_gradient
+        if states is not None and states.shape != self.whole.states.shape:
+            raise PluginError(
+                f"gradsim_penalty gives a state_gradient of shape {states.shape} "
+                f"where (time, batch, m) = {self.whole.states.shape} is needed"
+            )
+        self.penalty = penalty
+
+    def direct(self, steps: range, direct: Array) -> Array:
+        """That of the loss, and that of the penalty."""
+        if self.penalty.state_gradient is not None:
+            direct[1:] += self.penalty.state_gradient[steps.start : steps.stop].astype(direct.dtype)
+        return direct
+
+    def direct_at_start(self, zeros: Array) -> Array:
+        """That of the penalty."""
+        states = self.penalty.state_gradient
+        return zeros if states is None else states[0].astype(zeros.dtype)
+
+    def gradient(self, values: Params) -> Gradient:
+        """With the penalty, after the mitigations of the gradient."""
+        if self.penalty.gradient:
+            values = {n: g + self.penalty.gradient.get(n, 0) for n, g in values.items()}
+        if not self.hooks.uses("gradsim_gradient"):
+            return Gradient(values, 1.0)
+        changed = self._hook(
+            "gradsim_gradient",
+            gradient=_locked(values),
+            params=self.setup.all_params,
+            episode=self.setup.episode,
+            trajectory=self.whole,
+        )
+        found = _like("gradsim_gradient", changed, values)
+        before, size = _norm(values), _norm(found)
+        return Gradient(found, size / before if before else 1.0, before)
+
+    def by_rule(self, direct: Array) -> Params:
+        """The gradient of the parameters of the cell that a rule makes."""
+        direct.flags.writeable = False
+        found = self._hook("gradsim_rule", trajectory=self.whole, direct=direct)
+        return _like("gradsim_rule", found, self.setup.params)
 
 
-def _unread(made: BackwardJacobian) -> bool:
-    """Whether the step Jacobians are as they were, so that the cell's own way back will do."""
-    return isinstance(made, UnreadJacobian) and made.unread
+def _checked(changed: Jacobians, given: Jacobians) -> Array:
+    """The blocks that a mitigation made, in the dtype of the run."""
+    blocks, raw = changed.blocks, given.blocks
+    if np.shape(blocks) != raw.shape:
+        raise PluginError(
+            f"gradsim_jacobians returned blocks {np.shape(blocks)} where {raw.shape} are needed"
+        )
+    if not np.isfinite(blocks).all():
+        raise NonFiniteError("gradsim_jacobians returned Jacobians that are not finite")
+    return np.asarray(blocks, dtype=raw.dtype)
+
+
+def _like(hook: str, found: object, given: Mapping[str, Array]) -> Params:
+    """What a hook returns for every parameter, in the shapes that it was given."""
+    if not isinstance(found, Mapping):
+        raise PluginError(f"{hook} should return a dict of arrays, not {type(found).__name__}")
+    for name, value in given.items():
+        if name not in found or np.shape(found[name]) != value.shape:
+            raise PluginError(f"{hook} should return an array for {name!r} of shape {value.shape}")
+    return dict(found)
+
+
+def _locked(values: Params) -> Params:
+    for array in values.values():
+        array.flags.writeable = False
+    return values
+
+
+def _no_exponent(value: Array) -> Array:
+    return np.zeros((len(value), *(1,) * (value.ndim - 1)), dtype=np.int32)
+
+
+def _norm(gradient: Params) -> float:
+    return euclidean(np.array([euclidean(g) for g in gradient.values()]))

@@ -7,22 +7,22 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Piece, Products, Region
+from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region
 from gradsim.data.sink import Block, Bounds, Sink
 from gradsim.engine.layout import Tile, time_chunk
-from gradsim.errors import OutOfRangeWarning
+from gradsim.errors import OutOfRangeWarning, PluginError
 from gradsim.machine.workers import Workers
 from gradsim.numerics.scaled import Scaled
 from gradsim.plan.plan import Plan
 from gradsim.types import Array
 
 
-class Feed:
+class Recording:
     """Takes pieces from any thread. `with` it: what is open is written there."""
 
     def __init__(self, plan: Plan, sink: Sink, threads: int) -> None:
@@ -30,8 +30,9 @@ class Feed:
         self._out_of_range: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._rolling = Rolling(sink, plan.chunks())
+        self._carries: dict[Recorder, Any] = {}
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> Recording:
         return self
 
     def __exit__(
@@ -41,14 +42,25 @@ class Feed:
             self._rolling.finish()
             self._warn()
 
-    def stretch(self, piece: Piece, effective: bool = False) -> None:
+    def begin(self) -> None:
+        """Make the carries of a new run."""
+        self._carries = {r: r.start(self.plan.problem) for r in self.plan.recorders if r.carries}
+
+    def end(self) -> None:
+        """Take what recorders know only after their last piece."""
+        for recorder, carry in self._carries.items():
+            prefix = "effective_" if recorder.effective else ""
+            for name, values in recorder.finish(carry).items():
+                self.sink.put(prefix + name, np.asarray(self._plain(prefix + name, values)))
+
+    def along_time(self, piece: Piece, effective: bool = False) -> None:
         """Record a piece of those that come one after the other along time."""
         for name, values in self._computed(piece, effective):
             self._rolling.write(name, piece.region, values)
 
     def piece(self, piece: Piece, effective: bool = False, bounds: Bounds | None = None) -> None:
         """Record a piece that fills a block of its own."""
-        if self.plan.asks(type(piece), effective=effective):
+        if self.plan.asks(_stream(piece), effective=effective):
             with Block(self.sink, bounds or {}) as block:
                 self.into(block, piece, effective)
 
@@ -59,14 +71,19 @@ class Feed:
             block.write(name, piece.region, values)
 
     def _computed(self, piece: Piece, effective: bool) -> Iterator[tuple[str, Array]]:
-        prefix = "effective_" if effective else ""
+        prefix, stream, both = "effective_" if effective else "", _stream(piece), isinstance(piece, Both)
         for recorder in self.plan.recorders:
-            if recorder.stream is type(piece) and recorder.effective == effective:
-                for name, values in recorder.compute(piece).items():
+            if recorder.stream is stream and recorder.both == both and recorder.effective == effective:
+                for name, values in self._values(recorder, piece).items():
                     yield prefix + name, self._plain(prefix + name, values)
 
+    def _values(self, recorder: Recorder, piece: Piece) -> Mapping[str, Array | Scaled]:
+        if recorder not in self._carries:
+            return recorder.compute(piece)
+        return recorder.compute(piece, self._carries[recorder])  # type: ignore[call-arg]
+
     def settle(self) -> None:
-        """Write what stretches have left open, so that it can be read."""
+        """Write what is left open along time, so that it can be read."""
         self._rolling.finish()
 
     def _plain(self, name: str, values: Array | Scaled) -> Array:
@@ -95,6 +112,10 @@ class Feed:
             )
 
 
+def _stream(piece: Piece) -> type:
+    return type(piece.raw if isinstance(piece, Both) else piece)
+
+
 class Rolling:
     """Blocks along time that fill up as a run passes over it, forward or back, and are written when full."""
 
@@ -103,8 +124,13 @@ class Rolling:
         self._open: dict[tuple[str, int], tuple[Block, int]] = {}
 
     def write(self, name: str, region: Region, values: Array) -> None:
-        """Take the values of a stretch of the first dim of a variable."""
-        dim = self.sink.variables[name].dims[0]
+        """Take the values of a range of the first dim of a variable."""
+        dim = next(iter(self.sink.variables[name].dims), None)
+        if dim is None or dim not in region:
+            raise PluginError(
+                f"{name} is given piece by piece along {', '.join(region)}; that should be its first dim, or "
+                "it should be given whole, in finish()"
+            )
         rows, total = cast(slice, region[dim]), self.sink.sizes[dim]
         if rows.stop - rows.start == total:
             self.sink.put(name, values)

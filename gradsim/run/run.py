@@ -6,33 +6,33 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from gradsim.contracts.mitigation import Pass, Penalty
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.mitigation import Measured
 from gradsim.contracts.recorder import (
     Adjoints,
+    Both,
     Contributions,
     Forward,
     Gradient,
-    LossRows,
     LossTerms,
-    steps_region,
-    times_region,
 )
-from gradsim.contracts.trajectory import Unrolled
-from gradsim.data.sink import Sink
+from gradsim.contracts.trajectory import Trajectory, time_rows
+from gradsim.data.schema import frame
+from gradsim.data.sink import MemorySink, Sink
 from gradsim.engine import derivatives
-from gradsim.engine.backward import Return
-from gradsim.engine.forward import Start, Tape, probe
+from gradsim.engine.backward import Backward
+from gradsim.engine.carried import Carried, GradientSum, joined
+from gradsim.engine.forward import Tape, probe, take
 from gradsim.engine.loss import Loss
 from gradsim.engine.segments import granules
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
-from gradsim.engine.stretch import GradientSum
-from gradsim.machine.progress import Advance
+from gradsim.machine.progress import Advance, unseen
+from gradsim.numerics.scaled import Scaled
 from gradsim.plan.panels import panels
 from gradsim.plan.plan import Plan
-from gradsim.run.flow import Effective, Raw
-from gradsim.run.jacobian_stages import JacobianStages, Kept
-from gradsim.run.mitigated import Mitigated
-from gradsim.run.recording import Feed
+from gradsim.run.flow import Flow, Mitigated, Raw
+from gradsim.run.jacobian_stages import JacobianStages
+from gradsim.run.recording import Recording
 from gradsim.run.setup import Setup
 from gradsim.types import Array
 
@@ -46,22 +46,29 @@ class Run:
     """
 
     def __init__(
-        self, setup: Setup, plan: Plan, feed: Feed, sink: Sink, advance: Advance, memory: float | None
+        self,
+        setup: Setup,
+        plan: Plan,
+        recording: Recording,
+        sink: Sink,
+        advance: Advance,
+        memory: float | None,
+        tape: Tape | None = None,
     ) -> None:
         s = self.setup = setup
-        self.plan, self.sink, self.feed, self.advance = plan, sink, feed, advance
+        self.plan, self.sink, self.recording, self.advance = plan, sink, recording, advance
+        self.memory = memory
         p = self.problem = plan.problem
         self.flops = plan.flops()
-        self.stages = JacobianStages(plan, sink, feed, advance)
-        start = Start(s.cell, s.params, s.initial_state, s.inputs, s.step_data)
-        self.tape = Tape(start, granules(p), plan.schedule(memory), feed.workers.run)
+        self.stages = JacobianStages(plan, sink, recording, advance)
+        self.tape = tape or Tape(s.start, granules(p), plan.schedule(memory), recording.workers.run)
         self.panels = panels(plan, memory)
         self.losses = Loss(s.cell, s.task, s.episode, s.readout, p.steps)
         self.penalty = 0.0
         self.last_state = s.initial_state
         vectors = p.steps + 1, p.batch, p.cell.state_size
         self._states: Array | None = None
-        self._direct = np.zeros(vectors, dtype=p.dtype) if plan.asks(LossRows) else None
+        self._direct = np.zeros(vectors, dtype=p.dtype) if plan.needs_direct else None
 
     @property
     def loss(self) -> float:
@@ -76,40 +83,41 @@ class Run:
     def execute(self) -> None:
         """Do the stages that some recorder asked for."""
         self.advance("start", 0.0)
-        raw = Raw(self.setup.cell, self.setup.params)
-        kept = self._products(raw, self._forward())
-        adjoint = None
-        if self.plan.asks(*BACKWARD, effective=False) or self.plan.penalty_needs_adjoint:
-            adjoint = self._backward(raw)
-        if self.plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
-            self._effective(raw, kept, adjoint)
+        self.recording.begin()
+        raw, plan = Raw(), self.plan
+        raw.kept = self._products(raw, self._forward())
+        wants_raw = plan.asks(*BACKWARD, effective=False)
+        if plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
+            self._effective(raw, wants_raw)
+        elif wants_raw:
+            self._backward([raw])
+        self.recording.end()
 
-    def _products(self, flow: Raw | Effective, sweep: Iterable[tuple[range, Unrolled | None]]) -> Kept | None:
-        """Record what starts from step Jacobians, panel by panel; those of the run if one panel has all."""
+    def _products(self, flow: Flow, sweep: Iterable[Trajectory]) -> Jacobians | None:
+        """Record what starts from step Jacobians, panel by panel; all Jacobians, if one panel has them."""
         kept = None
         for i, panel in enumerate(self.panels):
             kept = self.stages.record(flow, sweep, panel, first=i == 0)
             if kept is None:
                 return None
-            self.stages.products(kept, flow.effective, self._direct)
+            self.stages.products(kept, panel, flow.effective, self._direct)
             sweep = self.tape.forward()
         whole = len(self.panels) == 1 and len(self.panels[0].steps) == self.problem.steps
         return kept if whole else None
 
-    def _forward(self) -> Iterator[tuple[range, Unrolled]]:
-        """Take all granules, and record what is of the forward pass."""
-        for steps, taken in self.tape.forward():
-            after = taken.states[1:]
-            times = times_region(steps)
-            states = taken.states if steps.start == 1 else after
-            self.feed.stretch(Forward(states, times))
-            self.feed.stretch(LossTerms(self.losses.terms(steps, after), steps_region(steps)))
-            self._keep(times["time"], states)
-            self.last_state = states[-1]
+    def _forward(self) -> Iterator[Trajectory]:
+        """Take all segments, and record what is of the forward pass."""
+        for taken in self.tape.forward():
+            steps = taken.steps
+            forward = Forward(taken)
+            self.recording.along_time(forward)
+            self.recording.along_time(LossTerms(taken, self.losses.terms(steps, taken.after)))
+            self._keep(time_rows(steps), forward.states)
+            self.last_state = taken.states[-1]
             if self._direct is not None:
-                self._direct[steps.start : steps.stop] = self.losses.direct(steps, after)[1:]
+                self._direct[steps.start : steps.stop] = self.losses.direct(steps, taken.after)[1:]
             self.advance("forward", self.flops["forward"] * len(steps) / self.problem.steps)
-            yield steps, taken
+            yield taken
 
     def _keep(self, times: slice, states: Array) -> None:
         if self.plan.needs_states:
@@ -126,79 +134,147 @@ class Run:
         if not methods:
             return
         near = range(1, granules(p)[0].stop)
-        taken = self.tape.start.take(near, s.initial_state, self.feed.workers.run)
+        taken = take(self.tape.start, near, s.initial_state, self.recording.workers.run)
         rng = s.streams.generator("check")
         t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))
         b = rng.integers(p.batch, size=_CHECKED_POSITIONS)
-        here = {n: x[t, b] for n, x in taken.step_data.items()}
-        point = derivatives.Point.of(s.params, taken.states[t, b], taken.inputs[t, b], here)
-        derivatives.check(s.cell, point, rng, methods)
+        derivatives.check(derivatives.picked(taken, t, b), rng, methods)
 
-    def _backward(
-        self,
-        flow: Raw | Effective,
-        mitigated: Mitigated | None = None,
-        penalty: Penalty | None = None,
-    ) -> Array | None:
-        """Walk back and record; the whole adjoint if a penalty needs it."""
-        p, asks = self.problem, self.plan.asks
-        state_gradient = None if penalty is None else penalty.state_gradient
-        back = Return(p.batch, p.cell.state_size, p.dtype, flow.change)
-        total = GradientSum()
-        keep = mitigated is None and self.plan.penalty_needs_adjoint
+    # Backward.
+
+    def _backward(self, flows: list[Flow], keep: bool = False, silent: bool = False) -> Array | None:
+        """Walk back once, all flows side by side, and record; the whole adjoint of the first, if asked."""
+        p = self.problem
+        walks = [_Walk(self, flow, silent) for flow in flows]
         whole = np.empty((p.steps + 1, p.batch, p.cell.state_size), dtype=p.dtype) if keep else None
-        for granule, taken in self.tape.backward():
-            direct = self.losses.direct(granule, taken.states[1:])
-            if state_gradient is not None:
-                direct[1:] += state_gradient[granule.start : granule.stop].astype(p.dtype)
-            for stretch in flow.backward(back, granule, taken, direct):
-                steps, states = stretch.steps, stretch.taken.states[1:]
-                adjoint, factor = stretch.adjoint, stretch.factor
-                if steps.start == 1:
-                    first = direct[0] if state_gradient is None else state_gradient[0]
-                    adjoint, factor = stretch.after(*back.start(first.astype(p.dtype)))
-                times = times_region(steps)
-                self.feed.stretch(Adjoints(adjoint, factor, times), flow.effective)
-                if whole is not None:
-                    whole[times["time"]] = adjoint.value
-                if asks(Contributions, effective=flow.effective):
-                    parts = stretch.contributions() | self.losses.readout_contributions(steps, states)
-                    self.feed.stretch(Contributions(steps, parts), flow.effective)
-                if asks(Gradient, effective=flow.effective):
-                    total.add(stretch.gradient() | self.losses.readout_gradient(steps, states))
-                share = len(steps) / p.steps / self.plan.runs_of(*BACKWARD)
-                self.advance("backward", self.flops["backward"] * share)
-        if asks(Gradient, effective=flow.effective):
-            values = total.values()
-            if mitigated and penalty:
-                values = {n: g + penalty.gradient.get(n, 0) for n, g in values.items()}
-            gradient = mitigated.gradient(values) if mitigated else Gradient(values, 1.0)
-            self.feed.piece(gradient, flow.effective)
+        both = len(walks) == 2
+        together = self.plan.together if both else set()
+        for taken in self.tape.backward():
+            direct = self.losses.direct(taken.steps, taken.after)
+            for i, walk in enumerate(walks):
+                last = i == len(walks) - 1
+                for adjoints in walk.through(taken, direct if last else direct.copy()):
+                    if whole is not None and i == 0:
+                        whole[adjoints.region["time"]] = adjoints.adjoint.value
+            for stream in together.intersection(*(walk.pieces for walk in walks)):
+                self.recording.along_time(Both(*(walk.pieces[stream] for walk in walks)))
+            share = len(taken.steps) / p.steps / self.plan.runs_of(*BACKWARD)
+            self.advance("backward", self.flops["backward"] * share * len(flows))
+        gradients = [walk.gradient() for walk in walks if walk.wants_gradient]
+        if both and len(gradients) == 2:
+            self.recording.piece(Both(*gradients))
         return whole
 
     # Effective: as changed by the mitigations.
 
-    def _effective(self, raw: Raw, kept: Kept | None, adjoint: Array | None) -> None:
-        s, t = self.setup, self.tape.start
-        states = t.state[None] if self._states is None else self._states  # if no hook asks for them
-        mitigated = Mitigated(s.hooks, Pass(s.cell, s.params, states, t.inputs, t.step_data), s.draws)
+    def _effective(self, raw: Raw, wants_raw: bool) -> None:
+        s, plan = self.setup, self.plan
+        whole = s.start if self._states is None else s.start.with_states(self._states)
         measured = self._measured()
-        change = mitigated.adjoint if s.hooks.uses("gradsim_backward_step") else None
-        changed = self.plan.changes_jacobians
-        flow = Effective(self.problem, raw, kept, mitigated if changed else None, measured, change)
-        if self.plan.asks(*FROM_JACOBIANS, effective=True):
-            self._products(
-                flow, self.tape.forward() if kept is None else ((g, None) for g in self.tape.granules)
-            )
-        if self.plan.asks(*BACKWARD, effective=True):
-            penalty = mitigated.penalty(adjoint, None if kept is None else kept.blocks, measured)
-            self.penalty = float(penalty.value)
-            self._backward(flow, mitigated, penalty)
+        flow = Mitigated(self.problem, raw, s, whole, measured)
+        adjoint = None
+        if plan.penalty_needs_adjoint:
+            # The penalty decides what the effective pass starts from, so the raw one comes first.
+            adjoint = self._backward([raw], keep=True, silent=wants_raw and bool(plan.together))
+            wants_raw = wants_raw and bool(plan.together)
+        if plan.asks(*FROM_JACOBIANS, effective=True):
+            # Where the raw Jacobians are there and no hook looks at states, nothing need be taken again.
+            again = self.tape.forward() if raw.kept is None or plan.shows_states else self.tape.untaken()
+            self._products(flow, again)
+        if plan.asks(*BACKWARD, effective=True):
+            flow.find_penalty(adjoint, raw.kept)
+            self.penalty = float(flow.penalty.value)
+        if s.hooks.uses("gradsim_rule"):
+            if wants_raw:
+                self._backward([raw])
+            self._by_rule(flow)
+        elif plan.asks(*BACKWARD, effective=True):
+            self._backward([raw, flow] if wants_raw else [flow])
+        elif wants_raw:
+            self._backward([raw])
 
-    def _measured(self) -> dict[str, Array]:
-        self.feed.settle()
-        return {
-            variable.name: self.sink.read(variable.name)
-            for recorder, variable in self.plan.variables()
-            if recorder.full_name in self.setup.measured
-        }
+    def _by_rule(self, flow: Mitigated) -> None:
+        """Let a rule make the gradient of the cell; that of the readout needs no way back through time."""
+        assert self._direct is not None
+        direct = self._direct.copy()
+        direct = flow.direct(range(1, self.problem.steps + 1), direct)
+        direct[0] = flow.direct_at_start(direct[0])
+        total = GradientSum()
+        for taken in self.tape.forward():
+            total.add(self.losses.readout_gradient(taken.steps, taken.after))
+        values = flow.by_rule(direct) | total.values()
+        self.recording.piece(flow.gradient(values), effective=True)
+
+    def _measured(self) -> Measured:
+        """What mitigations require, each measured on its own pairs of the raw run."""
+        found = {}
+        for mitigation, plan in self.plan.measuring.items():
+            sink = MemorySink(frame(plan.problem), [v for _, v in plan.variables()])
+            with Recording(plan, sink, self.recording.workers.threads) as recording:
+                Run(self.setup, plan, recording, sink, unseen, self.memory, self.tape).execute()
+            found[mitigation] = {name: sink.read(name) for name in sink.variables}
+        return found
+
+
+class _Walk:
+    """One flow on its way back, with what is recorded of it."""
+
+    def __init__(self, run: Run, flow: Flow, silent: bool) -> None:
+        p, plan = run.problem, run.plan
+        self.run, self.flow, self.effective, self.silent = run, flow, flow.effective, silent
+        self.back = Backward(p.batch, p.cell.state_size, p.dtype, flow.change)
+        self.total = GradientSum()
+        self.pieces: dict[type, Adjoints | Contributions] = {}
+        self._wants_contributions = not silent and plan.asks(Contributions, effective=flow.effective)
+        self.wants_gradient = not silent and plan.asks(Gradient, effective=flow.effective)
+        self._sums_contributions = flow.effective and run.setup.hooks.uses("gradsim_contributions")
+
+    def through(self, taken: Trajectory, direct: Array) -> Iterator[Adjoints]:
+        """Go through a segment and record; the adjoints of its steps, the last ones first."""
+        flow, recording = self.flow, self.run.recording
+        direct = flow.direct(taken.steps, direct)
+        made: list[Adjoints] = []
+        parts: list[Contributions] = []
+        for carried in flow.backward(self.back, taken, direct):
+            adjoint, factor = carried.adjoint, carried.factor
+            if carried.trajectory.first == 1:
+                first = self.back.start(carried.trajectory, flow.direct_at_start(direct[0]))
+                adjoint, factor = carried.after(*first)
+            adjoints = Adjoints(carried.trajectory, adjoint, factor)
+            if not self.silent:
+                recording.along_time(adjoints, flow.effective)
+            contributions = self._contributions(carried)
+            if contributions is not None:
+                recording.along_time(contributions, flow.effective)
+                parts.append(contributions)
+            made.append(adjoints)
+            yield adjoints
+        if self.run.plan.together:
+            self.pieces = {Adjoints: joined(made, taken)}
+            if parts:
+                self.pieces[Contributions] = joined(parts, taken)
+
+    def _contributions(self, carried: Carried) -> Contributions | None:
+        """What these steps add to the gradient, by step if somebody asks for that."""
+        losses, here = self.run.losses, carried.trajectory
+        by_step = None
+        if self._wants_contributions or (self.wants_gradient and self._sums_contributions):
+            given = carried.contributions() | losses.readout_contributions(here.steps, here.after)
+            by_step = self.flow.contributions(here, given)
+        if self.wants_gradient:
+            if by_step is not None and self._sums_contributions:
+                self.total.add({n: _summed(part) for n, part in by_step.items()})
+            else:
+                self.total.add(carried.gradient() | losses.readout_gradient(here.steps, here.after))
+        return Contributions(here, by_step) if self._wants_contributions and by_step is not None else None
+
+    def gradient(self) -> Gradient:
+        """The gradient of the run, recorded."""
+        gradient = self.flow.gradient(self.total.values())
+        self.run.recording.piece(gradient, self.effective)
+        return gradient
+
+
+def _summed(part: Scaled) -> Scaled:
+    """Over steps, of contributions without exponents."""
+    return Scaled(part.mantissa.sum(axis=0), np.zeros((), dtype=np.int32))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Draws, Mitigation
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import call_with
 from gradsim.contracts.task import Episode, Task
-from gradsim.run.arguments import Streams, as_dtype, checked_step_data
+from gradsim.contracts.trajectory import Trajectory
+from gradsim.run.arguments import Streams, as_dtype, known_step_data, wanted_step_data
 from gradsim.types import Array, Params, StepData
 
 
@@ -30,12 +34,22 @@ class Setup:
     episode: Episode | None
     hooks: RunHooks
     draws: Draws
-    measured: Sequence[str]
+    moment: Moment
     streams: Streams
+
+    @cached_property
+    def all_params(self) -> Params:
+        """Those of the cell and of the readout."""
+        return {**self.params, **self.readout}
+
+    @cached_property
+    def start(self) -> Trajectory:
+        """The steps of the run, none of which has been taken."""
+        return Trajectory(self.cell, self.params, self.initial_state[None], self.inputs, self.step_data)
 
 
 @dataclass(frozen=True)
-class Dynamics:
+class Model:
     """What runs, as its mitigations have prepared it: the same for every batch."""
 
     cell: Cell
@@ -43,11 +57,6 @@ class Dynamics:
     mitigations: Sequence[Mitigation]
     hooks: RunHooks
     dtype: np.dtype
-
-    @cached_property
-    def measured(self) -> list[str]:
-        """The recorders whose results the mitigations read."""
-        return [name for m in self.mitigations for name in m.requires]
 
     @cached_property
     def _asks(self) -> bool:
@@ -62,16 +71,27 @@ class Dynamics:
         inputs: Array,
         episode: Episode | None,
         state: Array,
+        moment: Moment,
     ) -> Setup:
         """A run over checked inputs (time, batch, input) from a state (batch, m)."""
         steps, batch = inputs.shape[:2]
+        offered: dict[str, Any] = {"steps": steps, "batch": batch, "inputs": inputs, "moment": moment}
+        shapes = {n: p.shape for n, p in {**params, **readout}.items()}
+        draws = {m: self._drawn(m, i, streams, offered, shapes) for i, m in enumerate(self.mitigations)}
         data: StepData = {}
         if self._asks:
-            data = checked_step_data(self.cell, episode, streams.generator("cell"), steps, batch, self.dtype)
-        draws = {
-            m: as_dtype(m.draw(streams.generator("mitigation", i), steps, batch), self.dtype)
-            for i, m in enumerate(self.mitigations)
-        }
+            known = known_step_data(self.cell, episode, streams.generator("cell"), offered)
+            if self.hooks.uses("gradsim_step_data"):
+                known = self.hooks(
+                    "gradsim_step_data",
+                    cell=self.cell,
+                    step_data=known,
+                    inputs=inputs,
+                    episode=episode,
+                    draws=draws,
+                    moment=moment,
+                )
+            data = wanted_step_data(self.cell, known, (steps, batch), self.dtype)
         return Setup(
             self.cell,
             params,
@@ -83,6 +103,17 @@ class Dynamics:
             episode,
             self.hooks,
             draws,
-            self.measured,
+            moment,
             streams,
         )
+
+    def _drawn(
+        self,
+        mitigation: Mitigation,
+        i: int,
+        streams: Streams,
+        offered: Mapping[str, Any],
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> StepData:
+        rng = streams.generator("mitigation", i)
+        return as_dtype(call_with(mitigation.draw, rng=rng, shapes=shapes, **offered), self.dtype)

@@ -10,10 +10,11 @@ from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradsim.contracts.plugin import call_with
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.task import Episode
 from gradsim.run.arguments import as_dtype
@@ -85,14 +86,16 @@ def shortened(simulation: Simulation, steps: int, batch: int) -> Simulation:
 
     whole, episode = plan.problem, setup.episode
     problem = replace(whole, steps=steps, batch=batch, pairs=_fitting(whole.pairs, whole.steps, steps))
-    rng = np.random.default_rng(0)
+    inputs, rng = cut(setup.inputs), np.random.default_rng(0)
+    offered: dict[str, Any] = {"steps": steps, "batch": batch, "inputs": inputs, "moment": setup.moment}
+    offered["shapes"] = whole.param_shapes
     short = replace(
         setup,
-        inputs=cut(setup.inputs),
+        inputs=inputs,
         initial_state=setup.initial_state[:batch].copy(),
         step_data={n: cut(x) for n, x in setup.step_data.items()},
         episode=episode and Episode(cut(episode.inputs), cut(episode.targets), cut(episode.weights)),
-        draws={m: as_dtype(m.draw(rng, steps, batch), whole.dtype) for m in setup.draws},
+        draws={m: as_dtype(call_with(m.draw, rng=rng, **offered), whole.dtype) for m in setup.draws},
     )
     return replace(simulation, setup=short, plan=replace(plan, problem=problem, tiled=not plan.halved))
 

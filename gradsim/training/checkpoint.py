@@ -19,10 +19,10 @@ from gradsim.types import Array
 class State:
     """Where a training stands after `update` updates; random numbers follow from the seed and the update.
 
-    `vector`: all parameters; `slots`: what the optimizer remembers; `carried` (batch, m): the state that
-    a stateful training carries to the next batch; `loss` and `penalty`: of the last update. `best_...`: of
-    the validation with the lowest loss, `worse` validations ago. `ended`: why the training is over; empty
-    while it is not.
+    `vector`: all parameters; `slots`: what the optimizer remembers; `memory`: what the mitigations do;
+    `carried` (batch, m): the state that a stateful training carries to the next batch; `loss` and `penalty`:
+    of the last update. `best_...`: of the validation with the lowest loss, `worse` validations ago. `ended`:
+    why the training is over; empty while it is not.
     """
 
     vector: Array
@@ -36,11 +36,12 @@ class State:
     best_update: int = 0
     worse: int = 0
     ended: str = ""
+    memory: dict[str, Array] = field(default_factory=dict)
     rows: dict[str, Array] = field(default_factory=dict)
     """Values on their way into the dataset; see `History`."""
 
 
-_TABLES = ("slots", "rows")
+_TABLES = ("slots", "memory", "rows")
 
 
 def save(folder: Path, state: State) -> None:

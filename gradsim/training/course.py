@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
+from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.moment import Moment, Purpose
 from gradsim.contracts.optimizer import Optimizer
 from gradsim.contracts.problem import Problem, axis_dim
 from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.data import schema
 from gradsim.plan.plan import Plan
-from gradsim.run.arguments import Streams, fitting_inputs
-from gradsim.run.setup import Dynamics, Setup
+from gradsim.run.arguments import Streams, fitting_inputs, with_own_dims
+from gradsim.run.setup import Model, Setup
 from gradsim.training.batches import Batches
 from gradsim.training.flat import Flat
 from gradsim.training.gradients import spread_lags
@@ -33,7 +36,7 @@ PART = "validation"
 class Course:
     """Everything that decides the numbers of a training."""
 
-    dynamics: Dynamics
+    model: Model
     task: Task
     optimizer: Optimizer
     updates: int
@@ -56,7 +59,7 @@ class Course:
     @cached_property
     def start(self) -> Array:
         """The parameters before the first update, as one vector."""
-        return self.flat.joined({**self.params, **self.readout}, self.dynamics.dtype)
+        return self.flat.joined({**self.params, **self.readout}, self.model.dtype)
 
     def apart(self, vector: Array) -> tuple[Params, Params]:
         """The parameters of the cell and of the readout, read-only."""
@@ -66,22 +69,45 @@ class Course:
 
     # One batch.
 
-    def setup(self, update: int, params: Params, readout: Params, state: Array) -> Setup:
+    def setup(self, params: Params, readout: Params, state: Array, moment: Moment) -> Setup:
         """The run of an update, from the states (batch, m) that it starts with."""
-        episode = self.batches.episode(update)
-        return self._setup(episode, self.streams.within("update", update), params, readout, state)
+        episode = self.batches.episode(moment.update)
+        streams = self.streams.within("update", moment.update)
+        return self._setup(episode, streams, params, readout, state, moment)
 
     def _setup(
-        self, episode: Episode, streams: Streams, params: Params, readout: Params, state: Array
+        self,
+        episode: Episode,
+        streams: Streams,
+        params: Params,
+        readout: Params,
+        state: Array,
+        moment: Moment,
     ) -> Setup:
-        d = self.dynamics
+        d = self.model
         x = fitting_inputs(d.cell, self.task, episode.inputs, episode, d.dtype)
-        return d.setup(streams, params, readout, x, episode, state)
+        return d.setup(streams, params, readout, x, episode, state, moment)
+
+    def moment(self, update: int, purpose: Purpose, memory: Mapping[str, Array]) -> Moment:
+        """Where a pass lies; `memory` as a checkpoint has it, see `remembered`."""
+        memories: dict[Mitigation, dict[str, Array]] = {}
+        for key, value in memory.items():
+            index, _, name = key.partition("/")
+            memories.setdefault(self.model.mitigations[int(index)], {})[name] = value
+        return Moment(update, self.updates, purpose, memories)
+
+    def remembered(self, moment: Moment) -> dict[str, Array]:
+        """What mitigations keep from this pass on, named "<position of the mitigation>/<name>"."""
+        return {
+            f"{i}/{name}": value
+            for i, mitigation in enumerate(self.model.mitigations)
+            for name, value in moment.noted.get(mitigation, {}).items()
+        }
 
     def initial_state(self, batch: int) -> Array:
         """(batch, m)."""
-        cell = self.dynamics.cell
-        return np.tile(cell.initial_state().astype(self.dynamics.dtype), (batch, 1))
+        cell = self.model.cell
+        return np.tile(cell.initial_state().astype(self.model.dtype), (batch, 1))
 
     @cached_property
     def problem(self) -> Problem:
@@ -90,7 +116,7 @@ class Course:
 
     def _problem(self, episode: Episode, **more: Any) -> Problem:
         steps, batch = np.shape(episode.inputs)[:2]
-        return Problem(self.dynamics.cell, steps, batch, self.dynamics.dtype, self.flat.shapes, **more)
+        return Problem(self.model.cell, steps, batch, self.model.dtype, self.flat.shapes, **more)
 
     # Probes.
 
@@ -110,13 +136,14 @@ class Course:
         if self.probe is None:
             return None
         problem = self._problem(self.probe_episode, pairs=self.probe.pairs)
-        return Plan(problem, self.probe_recorders, self.dynamics.hooks, in_memory=True)
+        problem = with_own_dims(problem, self.probe_recorders)
+        return Plan(problem, self.probe_recorders, self.model.hooks, in_memory=True)
 
-    def probe_setup(self, params: Params, readout: Params) -> Setup:
+    def probe_setup(self, params: Params, readout: Params, moment: Moment) -> Setup:
         """The run of a probe."""
         assert self.probe is not None
         state = self.initial_state(self.probe.batch)
-        return self._setup(self.probe_episode, self.streams.within("probe"), params, readout, state)
+        return self._setup(self.probe_episode, self.streams.within("probe"), params, readout, state, moment)
 
     # The dataset.
 
@@ -140,7 +167,7 @@ class Course:
         """What is noted of every update."""
         if not self.watched:
             return None
-        penalised = self.dynamics.hooks.uses("gradsim_penalty")
+        penalised = self.model.hooks.uses("gradsim_penalty")
         return Watch(self.problem, spread_lags(self.problem.steps), penalised)
 
     def variables(self) -> list[Variable]:

@@ -20,7 +20,7 @@ def overflow(setup: Setup, backpropagation: Backpropagation, norms: Array) -> st
     index = int(np.flatnonzero(~np.isfinite(norms))[0])
     problem = backpropagation.plan.problem
     recorder = registry.recorder("effective_contribution_norm")
-    plan = Plan(problem, [recorder, *backpropagation.measured], setup.hooks, True)
+    plan = Plan(problem, [recorder], setup.hooks, True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)  # that is why we are here
         sink = recorded(setup, plan, backpropagation.threads, backpropagation.memory)

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.task import Episode, FiniteTask, Task
-from gradsim.contracts.trajectory import Parallel
-from gradsim.engine.forward import Start
+from gradsim.contracts.trajectory import Parallel, step_rows
+from gradsim.engine.forward import take
 from gradsim.engine.loss import Loss
 from gradsim.engine.segments import granules
 from gradsim.run.arguments import Streams, fitting_inputs
-from gradsim.run.setup import Dynamics
+from gradsim.run.setup import Model
 from gradsim.types import Array, Params
 
 _DRAWN = 1000
@@ -29,7 +30,7 @@ class Evaluation:
 
     def __init__(
         self,
-        dynamics: Dynamics,
+        model: Model,
         task: Task,
         streams: Streams,
         parallel: Parallel,
@@ -39,7 +40,7 @@ class Evaluation:
         sequences: int | None,
         stateful: bool,
     ) -> None:
-        self.dynamics, self.task, self.part = dynamics, task, part
+        self.model, self.task, self.part = model, task, part
         self.streams, self.parallel, self.stateful = streams.within("validation"), parallel, stateful
         self.batches = self._cut(batch, sequences)
 
@@ -62,7 +63,7 @@ class Evaluation:
             return self.task.take(self.part, chosen)
         return self.task.sample(self.streams.generator("task", i), len(chosen))
 
-    def __call__(self, params: Params, readout: Params) -> tuple[float, float]:
+    def __call__(self, params: Params, readout: Params, moment: Moment) -> tuple[float, float]:
         """(loss, score); the score is NaN for a task without a metric.
 
         Raises
@@ -74,11 +75,11 @@ class Evaluation:
         state = None
         for i, chosen in enumerate(self.batches):
             episode = self._episode(i)
-            part = Loss(self.dynamics.cell, self.task, episode, readout, len(episode.inputs))
-            for steps, states in self._states(i, episode, params, state):
+            part = Loss(self.model.cell, self.task, episode, readout, len(episode.inputs))
+            for steps, states in self._states(i, episode, params, state, moment):
                 part.terms(steps, states)
                 if self.task.metric is not None:
-                    rows = slice(steps.start - 1, steps.stop - 1)
+                    rows = step_rows(steps)
                     score = self.task.score(part.outputs(states), episode.targets[rows])
                     good += float((score * episode.weights[rows]).sum())
                 state = states[-1] if self.stateful else None
@@ -88,18 +89,18 @@ class Evaluation:
         return loss / sum(map(len, self.batches)), mean
 
     def _states(
-        self, i: int, episode: Episode, params: Params, state: Array | None
+        self, i: int, episode: Episode, params: Params, state: Array | None, moment: Moment
     ) -> Iterator[tuple[range, Array]]:
         """The states (step, batch, m) after some steps at a time."""
-        d = self.dynamics
+        d = self.model
         x = fitting_inputs(d.cell, self.task, episode.inputs, episode, d.dtype)
         shape = x.shape[1], d.cell.state_size
         first = np.broadcast_to(d.cell.initial_state() if state is None else state, shape)
-        setup = d.setup(self.streams.within("update", i), params, {}, x, episode, first.astype(d.dtype))
-        start = Start(d.cell, params, setup.initial_state, x, setup.step_data)
+        streams = self.streams.within("update", i)
+        start = d.setup(streams, params, {}, x, episode, first.astype(d.dtype), moment).start
         problem = Problem(d.cell, len(x), len(first), d.dtype, {n: p.shape for n, p in params.items()})
-        state = start.state
+        state = start.states[0]
         for steps in granules(problem):
-            taken = start.take(steps, state, self.parallel)
+            taken = take(start, steps, state, self.parallel)
             state = taken.states[-1]
-            yield steps, taken.states[1:]
+            yield steps, taken.after

@@ -8,16 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 
-from gradsim.contracts import registry
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Adjoints, Gradient, Piece, Recorder, Variable
 from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink
+from gradsim.machine.progress import unseen
 from gradsim.numerics.scaled import Scaled, combine, norm
 from gradsim.plan.plan import Plan
-from gradsim.run.recording import Feed
+from gradsim.run.recording import Recording
 from gradsim.run.run import Run
-from gradsim.run.setup import Dynamics, Setup
+from gradsim.run.setup import Model, Setup
 from gradsim.types import Array
 
 
@@ -92,7 +92,7 @@ class Backpropagation:
     """The backward pass of every update of a training. All batches have the sizes of the first one."""
 
     def __init__(
-        self, dynamics: Dynamics, problem: Problem, threads: int, memory: float | None, watched: bool
+        self, model: Model, problem: Problem, threads: int, memory: float | None, watched: bool
     ) -> None:
         self.threads, self.memory = threads, memory
         self.lags = spread_lags(problem.steps)
@@ -100,12 +100,13 @@ class Backpropagation:
         shape = len(self.lags), problem.batch
         norms = Scaled(np.zeros(shape), np.zeros(shape, dtype=np.int64))
         self._adjoint = _AdjointTaker(effective=True, times=np.zeros(shape, dtype=int), norms=norms)
-        self.measured = [registry.recorder(name) for name in dynamics.measured]
-        watching = [self._adjoint] if watched else []
-        self.plan = Plan(problem, [self._gradient, *watching, *self.measured], dynamics.hooks, True)
+        watching = [self._adjoint]
+        if model.hooks.uses("gradsim_rule") or not watched:  # under a rule there is no adjoint
+            watching, norms.mantissa[:] = [], np.nan
+        self.plan = Plan(problem, [self._gradient, *watching], model.hooks, True)
         self.plan.refuse_beyond(memory, None)
         self._sink = MemorySink(frame(problem), [v for _, v in self.plan.variables()])
-        self._feed = Feed(self.plan, self._sink, threads)
+        self._recording = Recording(self.plan, self._sink, threads)
 
     def __call__(self, setup: Setup, check: bool = False) -> Passed:
         """Go through one batch.
@@ -116,7 +117,7 @@ class Backpropagation:
             A state, a loss or a Jacobian is NaN or infinite; names the first place.
         """
         self._adjoint.times[:] = _last_losses(setup) - self.lags[:, None]
-        run = Run(setup, self.plan, self._feed, self._sink, _unseen, self.memory)
+        run = Run(setup, self.plan, self._recording, self._sink, unseen, self.memory)
         if check:
             run.check()
         run.execute()
@@ -127,8 +128,8 @@ class Backpropagation:
 def recorded(setup: Setup, plan: Plan, threads: int, memory: float | None) -> MemorySink:
     """What the recorders of a plan make of one run."""
     sink = MemorySink(frame(plan.problem), [v for _, v in plan.variables()])
-    with Feed(plan, sink, threads) as feed:
-        Run(setup, plan, feed, sink, _unseen, memory).execute()
+    with Recording(plan, sink, threads) as recording:
+        Run(setup, plan, recording, sink, unseen, memory).execute()
     return sink
 
 
@@ -137,7 +138,3 @@ def _last_losses(setup: Setup) -> Array:
     assert setup.episode is not None
     counts = setup.episode.weights != 0
     return np.asarray(len(counts) - np.argmax(counts[::-1], axis=0))
-
-
-def _unseen(stage: str, flops: float) -> None:
-    """No progress within a batch."""

@@ -15,10 +15,11 @@ import xarray as xr
 from gradsim.contracts.task import FiniteTask
 from gradsim.data.sink import MemorySink, Sink
 from gradsim.data.store import CHECKPOINT, open_run
-from gradsim.errors import DivergedError, NonFiniteError
+from gradsim.errors import DivergedError, NonFiniteError, PluginError
 from gradsim.machine.progress import Advance
 from gradsim.machine.workers import Workers
 from gradsim.numerics.scaled import euclidean
+from gradsim.run.setup import Setup
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.course import PART, Course
@@ -65,7 +66,7 @@ class Training:
     def _evaluation(self, part: str) -> Evaluation:
         c = self.course
         return Evaluation(
-            c.dynamics,
+            c.model,
             c.task,
             c.streams,
             Workers(self.threads).run,
@@ -121,14 +122,17 @@ class Training:
         params, readout = c.apart(state.vector)
         with self._diverging(f"update {update}", state):
             first = c.initial_state(c.batches.batch) if c.batches.starts(update) else state.carried
-            setup = c.setup(update, params, readout, first)
+            moment = c.moment(update, "learn", state.memory)
+            setup = c.setup(params, readout, first, moment)
             passed = self.backpropagation(setup, check=update == 1)
-            gradient = c.flat.joined(passed.gradient.values, c.dynamics.dtype)
+            gradient = c.flat.joined(passed.gradient.values, c.model.dtype)
             norms = c.flat.norms(gradient)
             if not np.isfinite(norms).all():
                 raise NonFiniteError(overflow(setup, self.backpropagation, norms))
             rate = c.optimizer.rate(update, c.updates)
             vector, slots = self._changed(state, gradient, rate)
+            vector = self._mitigated(setup, vector, dict(passed.gradient.values))
+        state.memory = state.memory | c.remembered(moment)
         state.vector, state.slots, state.update = vector, slots, update
         state.loss, state.penalty = passed.loss, passed.penalty
         if c.batches.stateful:
@@ -156,10 +160,33 @@ class Training:
                 f"{error} in {optimizer.name} or the parameters it makes; clip the gradient, use a smaller "
                 "learning rate or dtype='float64'"
             ) from error
+        self._refuse_non_finite(vector, optimizer.name)
+        return vector, slots
+
+    def _mitigated(self, setup: Setup, vector: Array, gradient: Params) -> Array:
+        """The parameters after the mitigations of the update."""
+        if not setup.hooks.uses("gradsim_update"):
+            return vector
+        flat = self.course.flat
+        changed = setup.hooks(
+            "gradsim_update",
+            params=dict(flat.views(vector)),
+            before=setup.all_params,
+            gradient=gradient,
+            draws=setup.draws,
+            moment=setup.moment,
+        )
+        for name, shape in flat.shapes.items():
+            if name not in changed or np.shape(changed[name]) != shape:
+                raise PluginError(f"gradsim_update should return the parameter {name!r} of shape {shape}")
+        vector = flat.joined({n: np.asarray(changed[n]) for n in flat.shapes}, vector.dtype)
+        self._refuse_non_finite(vector, "gradsim_update")
+        return vector
+
+    def _refuse_non_finite(self, vector: Array, who: str) -> None:
         for name, values in self.course.flat.views(vector).items():
             if not np.isfinite(values).all():
-                raise NonFiniteError(f"{optimizer.name} makes the parameter {name} NaN or infinite")
-        return vector, slots
+                raise NonFiniteError(f"{who} makes the parameter {name} NaN or infinite")
 
     # NaN and infinity.
 
@@ -186,18 +213,21 @@ class Training:
         params, readout = c.apart(state.vector)
         with self._diverging(f"after update {state.update}"):
             if c.probe and state.update % c.probe.every == 0:
-                self._probe(state.update, state.update // c.probe.every, params, readout)
+                self._probe(state, state.update // c.probe.every, params, readout)
             if self.validation and c.validates(state.update):
-                self._validate(state, *self.validation(params, readout))
+                moment = c.moment(state.update, "validate", state.memory)
+                self._validate(state, *self.validation(params, readout, moment))
         if not state.ended and state.update == c.updates:
             state.ended = "after all updates"
 
-    def _probe(self, update: int, index: int, params: Params, readout: Params) -> None:
+    def _probe(self, state: State, index: int, params: Params, readout: Params) -> None:
         plan = self.course.probe_plan
         assert plan is not None
-        sink = recorded(self.course.probe_setup(params, readout), plan, self.threads, self.memory)
+        moment = self.course.moment(state.update, "measure", state.memory)
+        setup = self.course.probe_setup(params, readout, moment)
+        sink = recorded(setup, plan, self.threads, self.memory)
         self.history.probe(index, {name: sink.read(name) for name in sink.variables})
-        self.report({"event": "probe", "update": update})
+        self.report({"event": "probe", "update": state.update})
 
     def _validate(self, state: State, loss: float, score: float) -> None:
         row = {"validation_loss": loss, "validation_score": score}
@@ -240,9 +270,11 @@ class Training:
         if state.update < c.updates:
             self.sink.shorten(c.lengths(state.update))
         found = c.attributes(state.loss, state.penalty, state.ended)
-        found["trained_update"] = state.best_update if best else state.update
+        update = found["trained_update"] = state.best_update if best else state.update
         if self.validation and isinstance(c.task, FiniteTask) and TEST in c.task.sequences:
-            found["test_loss"], score = self._evaluation(TEST)(*c.apart(trained))
+            found["test_loss"], score = self._evaluation(TEST)(
+                *c.apart(trained), c.moment(update, "validate", state.memory)
+            )
             found |= {} if c.task.metric is None else {"test_score": score}
         return found
 

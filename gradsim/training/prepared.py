@@ -54,7 +54,7 @@ class PreparedTraining:
         if c.probe_plan:
             c.probe_plan.refuse_beyond(memory, None)
         how = {
-            "backpropagation": Backpropagation(c.dynamics, c.problem, threads, memory, c.watched),
+            "backpropagation": Backpropagation(c.model, c.problem, threads, memory, c.watched),
             "threads": threads,
             "memory": memory,
             "report": report or _silent,

@@ -21,7 +21,7 @@ from gradsim.data import schema
 from gradsim.data.code import fingerprints
 from gradsim.errors import InputError
 from gradsim.run.arguments import Seed, Streams, checked_params, chosen_recorders, float_dtype, prepared_cell
-from gradsim.run.setup import Dynamics
+from gradsim.run.setup import Model
 from gradsim.training.batches import Batches
 from gradsim.training.course import PART, Course
 from gradsim.training.loop import Report
@@ -176,8 +176,8 @@ def prepare_training(
     stopping = setting(Stopping, stop) or Stopping()
     _check_stopping(task, validation, stopping)
     own, readout = checked_params(prepared, task, params, hooks, streams, kind)
-    dynamics = Dynamics(prepared, task, mitigations, hooks, kind)
-    recorders = chosen_recorders(probe.recorders, dynamics.measured, hooks) if probe else []
+    model = Model(prepared, task, mitigations, hooks, kind)
+    recorders = chosen_recorders(probe.recorders, hooks) if probe else []
     settings = {
         "updates": updates,
         "epochs": epochs,
@@ -191,7 +191,7 @@ def prepare_training(
         "given_params": _digest(params),
     }
     course = Course(
-        dynamics,
+        model,
         task,
         optimizer,
         _update_count(updates, epochs, batches),
@@ -210,6 +210,7 @@ def prepare_training(
         course.problem,
         task=task,
         mitigations=mitigations,
+        phases=hooks.phases,
         given_cell=cell,
         record=[r.full_name for r in recorders],
         seed=streams.description,

@@ -10,14 +10,14 @@ Threads take some rows of the batch each, through all steps, in compiled kernels
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradsim.contracts.trajectory import Parallel, Unrolled
+from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.machine.accelerator import kernels
 from gradsim.types import Array, Params
 from gradsim_cells.weights import Term, Weights, add_term, slices, weights_of
@@ -34,8 +34,10 @@ _CONTRIBUTION_STEPS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class DenseSteps(Unrolled):
+class DenseSteps(Trajectory):
     """Steps that have been taken; `saved` (steps, batch, saved_size) is what `activate` left."""
+
+    by_step = ("saved",)
 
     cell: Dense
     saved: Array
@@ -60,12 +62,8 @@ class DenseSteps(Unrolled):
             weight = np.ascontiguousarray(self.weights.state.T)
             self._split(self._numpy_rows, partial(self._take_rows, weight))
 
-    def part(self, first: int, last: int) -> DenseSteps:
-        """See `Unrolled.part`."""
-        return replace(super().part(first, last), saved=self.saved[first:last])
-
     def pull(self, incoming: Array, direct: Array) -> PulledDense:
-        """See `Unrolled.pull`."""
+        """See `Trajectory.pull`."""
         w, adjoints = self.weights, np.empty_like(self.states)
         adjoints[-1] = incoming
         d = np.empty((*self.inputs.shape[:2], len(w.bias)), dtype=self.states.dtype)

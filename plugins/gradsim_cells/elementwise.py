@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim.contracts.trajectory import PulledByVjp, Unrolled
+from gradsim.contracts.trajectory import PulledByVjp, Trajectory
 from gradsim.types import Array
 
 
@@ -32,20 +32,18 @@ def parted(state: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class ElementwiseSteps(Unrolled):
+class ElementwiseSteps(Trajectory):
     """`factor` (steps, batch or 1, n): by what each step multiplies the state.
 
     Complex for a state of two blocks, real and imaginary part.
     """
 
+    by_step = ("factor",)
+
     factor: Array
 
-    def part(self, first: int, last: int) -> ElementwiseSteps:
-        """See `Unrolled.part`."""
-        return replace(super().part(first, last), factor=self.factor[first:last])
-
     def pull(self, incoming: Array, direct: Array) -> PulledByVjp:
-        """See `Unrolled.pull`."""
+        """See `Trajectory.pull`."""
         back = self.factor[::-1].conj()
         if np.iscomplexobj(back):
             adjoints = parted(recurrence(back, joined(incoming), joined(direct[::-1])))

@@ -26,7 +26,7 @@ class ClipAdjoint(Mitigation):
     max_norm: PositiveFloat = 1.0
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self):
+    def gradsim_adjoint(self):
         adjoint = yield
         norm = np.linalg.norm(adjoint, axis=-1, keepdims=True)
         return np.where(

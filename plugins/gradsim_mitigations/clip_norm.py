@@ -26,7 +26,7 @@ class ClipNorm(Mitigation):
     max_norm: PositiveFloat = 1.0
 
     @hookimpl(wrapper=True)
-    def gradsim_backward(self):
+    def gradsim_gradient(self):
         gradient = yield
         norm = euclidean(np.array([euclidean(g) for g in gradient.values()]))
         if norm <= self.max_norm:

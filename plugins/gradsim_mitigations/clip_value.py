@@ -22,6 +22,6 @@ class ClipValue(Mitigation):
     limit: PositiveFloat = 1.0
 
     @hookimpl(wrapper=True)
-    def gradsim_backward(self):
+    def gradsim_gradient(self):
         gradient = yield
         return {n: np.clip(g, -self.limit, self.limit) for n, g in gradient.items()}

@@ -68,6 +68,6 @@ class Gate(Mitigation):
     bias: float = 1.0
 
     @hookimpl(wrapper=True)
-    def gradsim_prepare_cell(self):
+    def gradsim_cell(self):
         cell = yield
         return Gated(cell, self.bias)

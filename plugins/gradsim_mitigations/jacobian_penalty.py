@@ -36,11 +36,10 @@ class JacobianPenalty(Mitigation):
     form: Literal["ratio", "squared_ratio"] = "ratio"
 
     @hookimpl(wrapper=True)
-    def gradsim_penalty(self, run, adjoint):
+    def gradsim_penalty(self, trajectory, adjoint):
         penalty = yield
-        cell, a = run.cell, adjoint[1:]
-        given = (run.params, run.states[:-1], run.inputs)
-        carried = cell.state_vjp(*given, a, **run.step_data)
+        cell, a = trajectory.cell, adjoint[1:]
+        carried = trajectory.call(cell.state_vjp, a)
         square = _square(a)
         counts = square >= _SMALLEST_SQUARE
         ratio = np.sqrt(np.divide(_square(carried), square, out=np.ones_like(square), where=counts))
@@ -51,7 +50,7 @@ class JacobianPenalty(Mitigation):
         # d rho = (a dJ) . (a J) / (||a||^2 rho), so dOmega/dJ = outer(a, pull) with
         moving = counts & (ratio > 0)
         pull = carried * np.divide(slope, square * ratio, out=np.zeros_like(ratio), where=moving)
-        gradient, _ = cell.bilinear_vjp(*given, a[None], pull[None], **run.step_data)
+        gradient, _ = trajectory.call(cell.bilinear_vjp, a[None], pull[None])
         scale = self.weight / adjoint.shape[1]
         return penalty + Penalty(float(scale * terms.sum()), {n: scale * g for n, g in gradient.items()})
 

@@ -55,6 +55,6 @@ class Leak(Mitigation):
     rate: Rate = 0.1
 
     @hookimpl(wrapper=True)
-    def gradsim_prepare_cell(self):
+    def gradsim_cell(self):
         cell = yield
         return Leaky(cell, self.rate)

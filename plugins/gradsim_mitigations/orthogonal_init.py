@@ -29,7 +29,7 @@ class OrthogonalInit(Mitigation):
     names: tuple[str, ...] | None = None
 
     @hookimpl(wrapper=True)
-    def gradsim_init_params(self, cell, rng):
+    def gradsim_params(self, cell, rng):
         params = yield
         names = cell.recurrent_weights if self.names is None else self.names
         if not names:

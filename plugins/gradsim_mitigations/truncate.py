@@ -35,11 +35,11 @@ class Truncate(Mitigation):
                 f"Truncate: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, k2={self.k2})"
             )
 
-    def draw(self, rng, steps, batch):
+    def draw(self, rng, steps):
         return {"last": np.array(steps)}  # from here, so that no run has to keep all states for it
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_jacobian(self, steps, draws):
-        flow = yield
-        ends = np.minimum(-(-np.array(steps) // self.k1) * self.k1, draws[self]["last"])
-        return flow.reaching(ends - self.k2 + 1)
+    def gradsim_jacobians(self, draws):
+        jacobians = yield
+        ends = np.minimum(-(-np.array(jacobians.steps) // self.k1) * self.k1, draws[self]["last"])
+        return jacobians.reaching(ends - self.k2 + 1)

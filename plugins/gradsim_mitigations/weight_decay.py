@@ -15,8 +15,8 @@ from gradsim.types import NonNegativeFloat
 class WeightDecay(Mitigation):
     """Add (l2 / 2) sum w^2 + l1 sum |w| to the loss.
 
-    `names` says which parameters of the cell; by default all with two or more axes, which leaves
-    biases alone. The derivative of |w| at 0 is taken as 0.
+    `names` says which parameters; by default all with two or more axes, the readout's included, which
+    leaves biases alone. The derivative of |w| at 0 is taken as 0.
 
     Krogh & Hertz (1991), A simple weight decay can improve generalization (l2).
     """
@@ -28,9 +28,9 @@ class WeightDecay(Mitigation):
     names: tuple[str, ...] | None = None
 
     @hookimpl(wrapper=True)
-    def gradsim_penalty(self, run):
+    def gradsim_penalty(self, params):
         penalty = yield
-        weights = {n: run.params[n] for n in self._chosen(run.params)}
+        weights = {n: params[n] for n in self._chosen(params)}
         value = sum(0.5 * self.l2 * np.sum(w * w) + self.l1 * np.sum(np.abs(w)) for w in weights.values())
         gradient = {n: self.l2 * w + self.l1 * np.sign(w) for n, w in weights.items()}
         return penalty + Penalty(float(value), gradient)

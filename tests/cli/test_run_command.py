@@ -103,7 +103,7 @@ def test_another_cell_leaves_out_the_comparison_of_the_default_experiment(gradsi
     assert result.exit_code == 0
     assert [p.name for p in Path("runs").iterdir()] == ["sunspots-min_gru"]
     ds = gradsim.open_run("runs/sunspots-min_gru")
-    assert ds.attrs["mitigations"] == "clip_norm"
+    assert ds.attrs["mitigations"] == "gradient: clip_norm"
     assert "effective_gradient_norm" in ds
 
 

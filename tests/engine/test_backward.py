@@ -7,8 +7,8 @@ import pytest
 from helpers import loss_of, numerical_gradient
 
 import gradsim
-from gradsim.contracts.cell import dense_blocks
 from gradsim.errors import NonFiniteError, OutOfRangeWarning
+from gradsim.numerics.blocks import dense_blocks
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import ClipAdjoint, Truncate
 from gradsim_tasks import Adding, Sunspots, TemporalOrder

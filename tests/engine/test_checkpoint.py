@@ -7,10 +7,10 @@ import pytest
 
 import gradsim
 from gradsim import Pairs
-from gradsim.contracts.trajectory import one_by_one
+from gradsim.contracts.trajectory import Trajectory, one_by_one
 from gradsim.engine import layout
 from gradsim.engine import segments as cuts
-from gradsim.engine.forward import Start, Tape
+from gradsim.engine.forward import Tape
 from gradsim.engine.revolve import Schedule, fewest_recomputed
 from gradsim.errors import BudgetError
 from gradsim.machine.disk import human
@@ -73,14 +73,15 @@ def test_the_tape_gives_every_granule_in_turn_and_keeps_to_its_room(count, cost,
     inputs = rng.standard_normal((cost * count, 2, 2))
     granules = [range(1 + cost * i, 1 + cost * (i + 1)) for i in range(count)]
     schedule = Schedule(count, cost, room)
-    start = Start(cell, cell.init_params(rng), np.zeros((2, 3)), inputs, {})
+    start = Trajectory(cell, cell.init_params(rng), np.zeros((1, 2, 3)), inputs, {})
     tape = Tape(start, granules, schedule, one_by_one)
     taken.clear()
-    ahead = {steps: here.states.copy() for steps, here in tape.forward()}
+    ahead = {here.steps: here.states.copy() for here in tape.forward()}
     assert list(ahead) == granules
     for _ in range(2):  # the second time nothing is kept from the way there
         seen = []
-        for steps, here in tape.backward():
+        for here in tape.backward():
+            steps = here.steps
             np.testing.assert_array_equal(here.states, ahead[steps])
             seen.append(steps)
             others = [i for i in tape._kept if granules[i] != steps]

@@ -9,7 +9,7 @@ import pytest
 
 import gradsim
 from gradsim import Mitigation, hookimpl
-from gradsim.run.flow import Raw
+from gradsim.run import flow
 from gradsim_cells import LSTM, Linear, MinGRU
 from gradsim_mitigations import Truncate
 from gradsim_tasks import FlipFlop
@@ -23,10 +23,11 @@ class ReadingTruncate(Truncate):
     name = "reading_truncate"
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_jacobian(self, steps, jacobian, draws):
-        flow = yield
+    def gradsim_jacobians(self, jacobians, draws):
+        result = yield
+        steps = jacobians.steps
         ends = np.minimum(-(-np.array(steps) // self.k1) * self.k1, draws[self]["last"])
-        return gradsim.BackwardJacobian(jacobian, np.maximum(flow.reach, ends - self.k2 + 1))
+        return gradsim.Jacobians(steps, jacobians.blocks, np.maximum(result.reach, ends - self.k2 + 1))
 
 
 @pytest.mark.parametrize("cell", [LSTM(3, 4), MinGRU(3, 5)], ids=lambda c: c.name)
@@ -43,10 +44,10 @@ def test_windows_are_those_of_step_jacobians(cell, truncation):
 
 
 def test_truncation_alone_makes_no_step_jacobian(monkeypatch):
-    def refuse(self, steps, taken):
+    def refuse(trajectory):
         raise AssertionError("a step Jacobian was made")
 
-    monkeypatch.setattr(Raw, "jacobians", refuse)
+    monkeypatch.setattr(flow, "_step_jacobian", refuse)
     setting = dict(task=FlipFlop(length=100), batch=2, record=RECORD)
     gradsim.simulate(LSTM(3, 4), mitigations=[Truncate(20, 20)], **setting)
     with pytest.raises(AssertionError, match="was made"):
@@ -59,9 +60,9 @@ def test_a_mitigation_may_read_what_truncation_left():
         name = "halved"
 
         @hookimpl(wrapper=True)
-        def gradsim_backward_jacobian(self):
-            flow = yield
-            return gradsim.BackwardJacobian(flow.blocks / 2, flow.reach)
+        def gradsim_jacobians(self):
+            jacobians = yield
+            return jacobians.changed(lambda blocks: blocks / 2)
 
     setting = dict(task=FlipFlop(length=60), batch=2, record=["effective_product_norm"])
     ds = gradsim.simulate(MinGRU(3, 4), mitigations=[Truncate(10, 10), Halved()], **setting)
@@ -79,10 +80,10 @@ def test_changed_step_jacobians_beyond_the_range_are_those_of_their_steps():
         name = "scaled"
 
         @hookimpl(wrapper=True)
-        def gradsim_backward_jacobian(self, steps):
-            flow = yield
-            scale = 2.0 ** (np.array(steps) % 7)
-            return gradsim.BackwardJacobian(scale[:, None, None, None, None] * flow.blocks, flow.reach)
+        def gradsim_jacobians(self):
+            jacobians = yield
+            scale = 2.0 ** (np.array(jacobians.steps) % 7)
+            return jacobians.changed(lambda blocks: scale[:, None, None, None, None] * blocks)
 
     steps = 200
     ds = gradsim.simulate(

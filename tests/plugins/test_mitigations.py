@@ -9,11 +9,13 @@ import pytest
 from helpers import numerical_gradient
 
 import gradsim
-from gradsim.contracts.cell import dense_blocks
 from gradsim.contracts.hooks import RunHooks
-from gradsim.contracts.mitigation import Pass, Penalty
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.mitigation import Penalty
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import InputError, UnknownNameError
-from gradsim.run.mitigated import Mitigated
+from gradsim.numerics.blocks import dense_blocks
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import (
     ClipAdjoint,
@@ -107,7 +109,7 @@ def test_mitigations_apply_in_the_order_written():
     by_value = np.clip(gradient, -0.02, 0.02)
     expected = by_value * min(1, 0.1 / np.linalg.norm(by_value))
     np.testing.assert_allclose(flat(second), expected, rtol=1e-13)
-    assert first.attrs["mitigations"] == "clip_norm > clip_value"
+    assert first.attrs["mitigations"] == "gradient: clip_norm > clip_value"
     written = json.loads(second.attrs["provenance"])["mitigations"]
     assert written == [{"name": "clip_value", "limit": 0.02}, {"name": "clip_norm", "max_norm": 0.1}]
 
@@ -123,11 +125,13 @@ def test_cells_are_wrapped_in_the_order_written(inputs):
 
 
 def test_weight_decay_value_and_gradient():
-    params = Elman(1, 3).init_params(np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    readout = {"readout_W": rng.standard_normal((1, 3)), "readout_b": np.ones(1)}
+    params = Elman(1, 3).init_params(rng) | readout
     setting = {"task": Sunspots(length=20), "params": params, "record": ["gradient", "effective_gradient"]}
     ds = gradsim.simulate(Elman(1, 3), mitigations=[WeightDecay(l2=0.3, l1=0.2)], **setting)
-    w, u = params["W"], params["U"]
-    penalty = 0.15 * (np.sum(w**2) + np.sum(u**2)) + 0.2 * (np.abs(w).sum() + np.abs(u).sum())
+    w, weights = params["W"], [params[n] for n in ("W", "U", "readout_W")]
+    penalty = sum(0.15 * np.sum(x**2) + 0.2 * np.abs(x).sum() for x in weights)
     assert ds.attrs["penalty"] == pytest.approx(penalty, rel=1e-14)
     np.testing.assert_allclose(
         ds.effective_gradient_W, ds.gradient_W + 0.3 * w + 0.2 * np.sign(w), rtol=1e-13
@@ -141,10 +145,11 @@ def test_weight_decay_value_and_gradient():
 
 def omega(cell, params, ds, x, adjoint, mitigation):
     """Omega at these parameters, with states and adjoints held fixed."""
-    run = Pass(cell, params, ds.state.values, x, {})
-    jacobian = cell.step_jacobian(params, ds.state.values[:-1], x)
-    given = {"run": run, "adjoint": adjoint, "jacobian": jacobian, "measured": {}, "draws": {}}
-    return RunHooks([mitigation])("gradsim_penalty", **given)
+    trajectory = Trajectory(cell, params, ds.state.values, x, {})
+    jacobians = Jacobians(trajectory.steps, trajectory.call(cell.step_jacobian))
+    given = {"trajectory": trajectory, "params": params, "adjoint": adjoint, "jacobians": jacobians}
+    nothing = {"episode": None, "measured": {}, "draws": {}, "moment": Moment()}
+    return RunHooks([mitigation])("gradsim_penalty", **given, **nothing)
 
 
 @pytest.mark.parametrize("cell", [Elman(2, 4), GRU(2, 3), LSTM(2, 3), LRU(2, 3)], ids=lambda c: c.name)
@@ -205,9 +210,7 @@ def test_a_linear_mitigation_has_a_product_and_a_clipped_adjoint_has_none(inputs
 
 @pytest.mark.parametrize("cell", [Elman(2, 5), LSTM(2, 5), GRU(2, 5)], ids=lambda c: c.name)
 def test_orthogonal_init_makes_each_block_orthogonal(cell):
-    params = RunHooks([OrthogonalInit(gain=1.5)])(
-        "gradsim_init_params", cell=cell, rng=np.random.default_rng(0)
-    )
+    params = RunHooks([OrthogonalInit(gain=1.5)])("gradsim_params", cell=cell, rng=np.random.default_rng(0))
     (name,) = cell.recurrent_weights
     for block in params[name].reshape(-1, 5, 5):
         np.testing.assert_allclose(block.T @ block, 2.25 * np.eye(5), atol=1e-13)
@@ -259,9 +262,8 @@ def test_penalties_add_up():
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
 def test_a_gradient_whose_squares_leave_the_range_is_clipped_as_others_are(size):
     direction = {"W": np.array([[3.0, 0.0]]), "b": np.array([4.0])}
-    hooks = RunHooks([ClipNorm(max_norm=size)])
-    run = Pass(Linear(1, 1), {}, *[np.zeros((2, 1, 1))] * 2, {})
-    clipped = Mitigated(hooks, run, {}).gradient({n: size * g for n, g in direction.items()})
-    assert clipped.before == pytest.approx(5 * size)
-    assert clipped.factor == pytest.approx(1 / 5)
-    np.testing.assert_allclose(clipped.values["b"], 0.8 * size, rtol=1e-12)
+    nothing = {"params": {}, "episode": None, "trajectory": None, "draws": {}, "moment": Moment()}
+    gradient = {n: size * g for n, g in direction.items()}
+    clipped = RunHooks([ClipNorm(max_norm=size)])("gradsim_gradient", gradient=gradient, **nothing)
+    np.testing.assert_allclose(clipped["W"], [[0.6 * size, 0]], rtol=1e-12)
+    np.testing.assert_allclose(clipped["b"], 0.8 * size, rtol=1e-12)

@@ -141,7 +141,7 @@ class Scale(Mitigation):
     factor: float = 0.5
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self):
+    def gradsim_adjoint(self):
         adjoint = yield
         return self.factor * adjoint
 
@@ -177,7 +177,7 @@ class MakesSlow(Mitigation):
     forgets: bool = False
 
     @hookimpl(wrapper=True)
-    def gradsim_prepare_cell(self):
+    def gradsim_cell(self):
         cell = yield
         if self.once and isinstance(cell, Slow):
             raise InputError("once is enough")

@@ -97,7 +97,9 @@ def test_attributes_are_strings_and_numbers(everything):
     }
     assert everything.attrs["baseline_loss"] == np.log(2)
     assert everything.attrs["baseline_score"] == 0.5
-    assert everything.attrs["mitigations"] == "weight_decay > truncate > clip_norm"
+    assert (
+        everything.attrs["mitigations"] == "jacobians: truncate; penalty: weight_decay; gradient: clip_norm"
+    )
     assert everything.attrs["loss"] == everything.train_loss[-1]
     provenance = json.loads(everything.attrs["provenance"])
     assert provenance["training"]["optimizer"]["learning_rate"] == 0.01

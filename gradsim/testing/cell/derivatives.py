@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.cell import dense_blocks
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import Products
 from gradsim.numerics import autodiff
+from gradsim.numerics.blocks import dense_blocks
 from gradsim.testing import differences
 from gradsim.testing.cell.bench import CellBench, Place
 from gradsim.testing.kit import Checks

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.trajectory import Parallel, Pulled, Unrolled, one_by_one
+from gradsim.contracts.trajectory import Parallel, Pulled, Trajectory, one_by_one
 from gradsim.testing.cell.bench import CellBench, Place
 from gradsim.testing.kit import Checks, same
 from gradsim.testing.specimen import STEPS
@@ -62,13 +62,13 @@ def unroll_gradient(bench: CellBench) -> None:
 
 
 @CHECKS("unroll_gradient", applies=_has_own)
-def unroll_part(bench: CellBench) -> None:
+def unroll_shorter(bench: CellBench) -> None:
     """A part of a block is those steps, and goes back through them alone."""
     taken = _taken(bench, _place(bench, _BATCHES[-1], "float64"))
-    plain = Unrolled(bench.cell, taken.params, taken.states, taken.inputs, taken.step_data)
+    plain = Trajectory(bench.cell, taken.params, taken.states, taken.inputs, taken.step_data)
     first, last = 2, STEPS - 1
-    parts = [x.part(first, last) for x in (taken, plain)]
-    about = f"unroll().part({first}, {last})"
+    parts = [x[range(1 + first, 1 + last)] for x in (taken, plain)]
+    about = f"unroll()[{first + 1}:{last + 1}]"
     _expect_close(
         bench, parts[0].states, taken.states[first : last + 1], 0.0, f"{about}: states", "the whole"
     )
@@ -108,17 +108,17 @@ def _place(bench: CellBench, batch: int, dtype: str) -> Place:
     return Place(bench.params, start, inputs, bench.draw(STEPS, batch)).copy(dtype)
 
 
-def _taken(bench: CellBench, place: Place, unroll: Any = None, parallel: Parallel = one_by_one) -> Unrolled:
+def _taken(bench: CellBench, place: Place, unroll: Any = None, parallel: Parallel = one_by_one) -> Trajectory:
     """The cell's own block, or that of another `unroll`, on arguments that cannot be written to."""
     given = place.copy(str(place.state.dtype))
     for array in (given.state, given.inputs, *given.params.values(), *given.data.values()):
         array.flags.writeable = False
     own = unroll or type(bench.cell).unroll
-    taken: Unrolled = own(bench.cell, given.params, given.state, given.inputs, given.data, parallel)
+    taken: Trajectory = own(bench.cell, given.params, given.state, given.inputs, given.data, parallel)
     return taken
 
 
-def _cotangents(bench: CellBench, taken: Unrolled) -> tuple[Array, Array]:
+def _cotangents(bench: CellBench, taken: Trajectory) -> tuple[Array, Array]:
     """(incoming, direct)."""
     drawn = bench.rng("unroll cotangents").standard_normal(taken.states.shape).astype(taken.states.dtype)
     return drawn[-1], drawn[:-1]
@@ -130,7 +130,7 @@ def _pulled(bench: CellBench) -> list[tuple[Pulled, Pulled, float, str]]:
     for batch in _BATCHES:
         for dtype, close in _CLOSE.items():
             taken = _taken(bench, _place(bench, batch, dtype))
-            plain = Unrolled(bench.cell, taken.params, taken.states, taken.inputs, taken.step_data)
+            plain = Trajectory(bench.cell, taken.params, taken.states, taken.inputs, taken.step_data)
             ours, theirs = (x.pull(*_cotangents(bench, taken)) for x in (taken, plain))
             found.append((ours, theirs, close, f"unroll().pull() of {STEPS} steps, batch {batch}, {dtype}"))
     return found

@@ -13,19 +13,23 @@ import numpy as np
 from gradsim.contracts import hookspecs
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
-from gradsim.contracts.mitigation import Mitigation, Pass
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import call_with
 from gradsim.contracts.recorder import (
     Adjoints,
     Contributions,
     Forward,
     Gradient,
-    Jacobians,
     LossRows,
     Products,
 )
 from gradsim.contracts.task import Task
+from gradsim.contracts.trajectory import Trajectory
+from gradsim.run.arguments import as_dtype
 from gradsim.simulation import prepare
-from gradsim.testing.cell.bench import CellBench, Place
+from gradsim.testing.cell.bench import CellBench
 from gradsim.testing.kit import Bench, copied
 from gradsim.testing.specimen import BATCH, STEPS, Plain, generic, stage, step_data, witness
 from gradsim.types import Array
@@ -60,12 +64,14 @@ class MitigationBench(Bench):
     def run(self, *mitigations: Mitigation) -> Seen:
         """A run of the cell with these mitigations: everything raw, and everything effective there is."""
         hooks = RunHooks(mitigations)
-        cell = hooks("gradsim_prepare_cell", cell=self.cell)
+        cell = hooks("gradsim_cell", cell=self.cell)
         params = generic(cell.init_params(self.rng("params")), self.rng("params near"))
         inputs = self.rng("inputs").standard_normal((STEPS, BATCH, cell.input_size))
         data = step_data(cell, self.rng("data"), STEPS, BATCH, self.task)
         given = {n: x for n, x in data.items() if n != "step_index"}
-        twins = _BACKWARD if hooks.uses("gradsim_backward_step") else RAW[1:]
+        twins: tuple[type, ...] = _BACKWARD if hooks.uses("gradsim_adjoint") else RAW[1:]
+        if hooks.uses("gradsim_rule"):
+            twins = (Gradient,)
         seen = [*(witness(s) for s in RAW), *(witness(s, effective=True) for s in twins)]
         prepare(
             self.cell,
@@ -84,7 +90,7 @@ class MitigationBench(Bench):
         return self.run(*self._makers())
 
     def _makers(self) -> list[Mitigation]:
-        return [_OnlyStart(self.mitigation)] if self.has("prepare_cell") else []
+        return [_OnlyStart(self.mitigation)] if self.has("cell") else []
 
     def twin(self) -> Mitigation:
         """Another object with the same parameters."""
@@ -95,20 +101,20 @@ class MitigationBench(Bench):
     @functools.cached_property
     def prepared(self) -> Cell:
         """The cell that hooks see."""
-        return RunHooks([self.mitigation])("gradsim_prepare_cell", cell=self.cell)  # type: ignore[no-any-return]
+        return RunHooks([self.mitigation])("gradsim_cell", cell=self.cell)  # type: ignore[no-any-return]
 
     @functools.cached_property
-    def _pass(self) -> Pass:
+    def _trajectory(self) -> Trajectory:
         bench = CellBench(self.prepared, self.task)
         run = bench.run
         states = np.concatenate([run.state, bench.step(run[STEPS - 1])[None]])
-        return Pass(self.prepared, bench.params, states, run.inputs, run.data)
+        return Trajectory(self.prepared, bench.params, states, run.inputs, run.data)
 
     @functools.cached_property
     def _measured(self) -> dict[str, Array]:
         if not self.mitigation.requires:
             return {}
-        p = self._pass
+        p = self._trajectory
         given = {n: x for n, x in p.step_data.items() if n != "step_index"}
         dataset = prepare(
             p.cell,
@@ -117,14 +123,15 @@ class MitigationBench(Bench):
             params=p.params,
             initial_state=p.states[0],
             record=list(self.mitigation.requires),
+            pairs=self.mitigation.required_pairs,
         ).run(threads=1, progress=False)
         return {str(n): dataset[n].values for n in dataset.data_vars}
 
     def arguments(self, hook: str, dtype: str = "float64") -> dict[str, Any]:
-        """What a run would hand to a hook of the backward pass: copies, those of `run` read-only."""
-        p = self._pass
+        """What a run would hand to a hook: copies, those of the trajectory read-only."""
+        p = self._trajectory
         rng = self.rng("arguments")
-        run = Pass(
+        run = Trajectory(
             p.cell,
             {n: _locked(x, dtype) for n, x in p.params.items()},
             _locked(p.states, dtype),
@@ -132,21 +139,48 @@ class MitigationBench(Bench):
             {n: _locked(x, dtype) for n, x in p.step_data.items()},
         )
         adjoint = rng.standard_normal(p.states.shape).astype(dtype)
-        draws = self.mitigation.draw(self.rng("draws"), STEPS, BATCH)
         gradient = {n: rng.standard_normal(x.shape).astype(dtype) for n, x in p.params.items()}
         readout = {"readout_W": (2, p.cell.state_size), "readout_b": (2,)}
         gradient |= {n: rng.standard_normal(shape).astype(dtype) for n, shape in readout.items()}
+        params = {**p.params, **{n: rng.standard_normal(shape) for n, shape in readout.items()}}
+        params = {n: _locked(x, dtype) for n, x in params.items()}
+        by_step = {n: rng.standard_normal((STEPS, *g.shape)).astype(dtype) for n, g in gradient.items()}
+        episode = stage(p.inputs, {}, self.rng("stage")).sample(rng, BATCH)
         known = {
-            "run": run,
-            "steps": range(1, STEPS + 1),
+            "trajectory": run,
+            "cell": p.cell,
+            "inputs": run.inputs,
+            "step_data": dict(run.step_data),
+            "episode": episode,
             "time": STEPS - 1,
-            "jacobian": step_jacobian(run),
-            "adjoint": adjoint[STEPS - 1] if hook == "gradsim_backward_step" else adjoint,
+            "jacobians": Jacobians(run.steps, step_jacobian(run)),
+            "adjoint": adjoint[STEPS - 1] if hook == "gradsim_adjoint" else adjoint,
+            "direct": adjoint,
+            "contributions": by_step,
             "gradient": gradient,
-            "measured": copied(self._measured),
-            "draws": {self.mitigation: copied(draws)},
+            "params": params,
+            "before": params,
+            "measured": {self.mitigation: copied(self._measured)},
+            "draws": {self.mitigation: as_dtype(copied(self.drawn()), np.dtype(dtype))},
+            "moment": Moment(3, 10, "learn"),
         }
         return {n: known[n] for n in ARGUMENTS[hook]}
+
+    def drawn(self) -> dict[str, Array]:
+        """What it draws, from the same seed every time."""
+        p = self._trajectory
+        shapes = {n: x.shape for n, x in p.params.items()}
+        shapes |= {"readout_W": (2, p.cell.state_size), "readout_b": (2,)}
+        found: dict[str, Array] = call_with(
+            self.mitigation.draw,
+            rng=self.rng("draws"),
+            steps=STEPS,
+            batch=BATCH,
+            inputs=p.inputs,
+            shapes=shapes,
+            moment=Moment(),
+        )
+        return found
 
     def call(self, hook: str, arguments: Mapping[str, Any]) -> Any:
         """What the core gives, as the mitigation changes it."""
@@ -160,7 +194,7 @@ class MitigationBench(Bench):
 ARGUMENTS = {
     hook: tuple(inspect.signature(getattr(hookspecs, hook)).parameters)
     for hook in RUN_HOOKS
-    if hook not in ("gradsim_prepare_cell", "gradsim_init_params")
+    if hook not in ("gradsim_cell", "gradsim_params")
 }
 """The hooks of the backward pass and their arguments."""
 
@@ -171,14 +205,17 @@ def _locked(x: Array, dtype: str) -> Array:
     return found
 
 
-def step_jacobian(run: Pass) -> Array:
+def step_jacobian(run: Trajectory) -> Array:
     """The step Jacobians at the states of a run, (step, batch, g, k, k)."""
-    place = Place(dict(run.params), run.states[:-1], run.inputs, dict(run.step_data))
-    return np.array(place.call(run.cell.step_jacobian))
+    return np.array(run.call(run.cell.step_jacobian))
 
 
 def numbers(value: Any) -> Any:
     """A piece of a run as dicts and arrays."""
+    if isinstance(value, Trajectory):
+        return {"first": value.first, "states": value.states}
+    if isinstance(value, Jacobians):
+        return {"blocks": value.blocks, "reach": value.reach}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: numbers(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -197,9 +234,9 @@ class _OnlyStart(Mitigation):
     other: Mitigation
 
     @hookimpl(wrapper=True)
-    def gradsim_prepare_cell(self):  # type: ignore[no-untyped-def]
+    def gradsim_cell(self):  # type: ignore[no-untyped-def]
         cell = yield
-        return RunHooks([self.other])("gradsim_prepare_cell", cell=cell)
+        return RunHooks([self.other])("gradsim_cell", cell=cell)
 
 
 def finite(value: Any) -> bool:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.cell import dense_blocks
 from gradsim.contracts.hooks import hookimpl
-from gradsim.contracts.mitigation import Mitigation, Pass
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.trajectory import Trajectory
+from gradsim.numerics.blocks import dense_blocks
 from gradsim.testing import differences
 from gradsim.testing.kit import Checks, no_global_randomness, same
 from gradsim.testing.mitigation.bench import RAW, MitigationBench, Seen, finite, step_jacobian
@@ -49,8 +51,11 @@ def inactive_unless_chosen(bench: MitigationBench) -> None:
 def composes(bench: MitigationBench) -> None:
     """Twice in a row, and before and after another mitigation, it runs and everything is finite."""
     mine = bench.mitigation
-
-    for chosen in ((mine, bench.twin()), (mine, _Damp()), (_Damp(), mine)):
+    if bench.has("rule"):  # which stands alone in place of the backward pass
+        pairs = [(mine, _Halve()), (_Halve(), mine)]
+    else:
+        pairs = [(mine, bench.twin()), (mine, _Damp()), (_Damp(), mine)]
+    for chosen in pairs:
         seen = bench.run(*chosen)
         bench.expect(
             finite({n: v for n, v in seen.items() if n.startswith("effective ")}),
@@ -59,31 +64,38 @@ def composes(bench: MitigationBench) -> None:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Damp(Mitigation):
-    """Something else in the backward pass, to compose with."""
+class _Halve(Mitigation):
+    """Something else after the backward pass, to compose with."""
+
+    name = "halve"
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self):  # type: ignore[no-untyped-def]
+        gradient = yield
+        return {n: 0.5 * g for n, g in gradient.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Damp(_Halve):
+    """Something else in the backward pass, too."""
 
     name = "damp"
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_jacobian(self):  # type: ignore[no-untyped-def]
-        flow = yield
-        return dataclasses.replace(flow, blocks=0.9 * flow.blocks)
+    def gradsim_jacobians(self):  # type: ignore[no-untyped-def]
+        jacobians = yield
+        return jacobians.changed(lambda blocks: 0.9 * blocks)
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self):  # type: ignore[no-untyped-def]
+    def gradsim_adjoint(self):  # type: ignore[no-untyped-def]
         adjoint = yield
         return 0.5 * adjoint
-
-    @hookimpl(wrapper=True)
-    def gradsim_backward(self):  # type: ignore[no-untyped-def]
-        gradient = yield
-        return {n: 0.5 * g for n, g in gradient.items()}
 
 
 @CHECKS(
     "is_pure",
     "leaves_trajectory_and_jacobians",
-    applies=lambda bench: bench.has("backward_jacobian") and not bench.has("backward_step"),
+    applies=lambda bench: bench.has("jacobians") and not bench.has("adjoint"),
 )
 def effective_products(bench: MitigationBench) -> None:
     """The effective adjoint is the sum over losses of q_s P~(s, k), with the effective products P~."""
@@ -138,7 +150,7 @@ def penalty_gradient(bench: MitigationBench) -> None:
     arguments = bench.arguments("gradsim_penalty")
     penalty = bench.call("gradsim_penalty", arguments)
     rng = bench.rng("directions")
-    for name, value in arguments["run"].params.items():
+    for name, value in arguments["trajectory"].params.items():
         for _ in range(3):
             d = rng.standard_normal(value.shape)
             gradient = penalty.gradient.get(name, np.zeros_like(value))
@@ -157,14 +169,17 @@ def _penalty_slope(
     field: str,
     name: str | None = None,
 ) -> None:
-    run: Pass = arguments["run"]
+    run: Trajectory = arguments["trajectory"]
 
     def value(h: float) -> Array:
         if name is None:
             moved = dataclasses.replace(run, states=run.states + h * direction)
         else:
             moved = dataclasses.replace(run, params={**run.params, name: run.params[name] + h * direction})
-        penalty = bench.call("gradsim_penalty", {**arguments, "run": moved, "jacobian": step_jacobian(moved)})
+        params = {**arguments["params"], **moved.params}
+        jacobians = Jacobians(moved.steps, step_jacobian(moved))
+        given = {**arguments, "trajectory": moved, "jacobians": jacobians, "params": params}
+        penalty = bench.call("gradsim_penalty", given)
         return np.array(penalty.value)
 
     slope, smooth = differences.slopes(value)

@@ -11,7 +11,8 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
-from gradsim.contracts.mitigation import BackwardJacobian, Mitigation, Penalty
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.errors import GradsimError, PluginError
 from gradsim.testing.cell import suite as cells
 from gradsim.testing.kit import Checks, label, names, no_global_randomness, same
@@ -43,7 +44,7 @@ def wraps_only(bench: MitigationBench) -> None:
 def draws_from_rng(bench: MitigationBench) -> None:
     """What is random comes from the rng that `draw` is given."""
     with no_global_randomness(bench, "draw()"):
-        one, again = (bench.mitigation.draw(bench.rng("draw"), STEPS, BATCH) for _ in range(2))
+        one, again = (bench.drawn() for _ in range(2))
     bench.expect(isinstance(one, dict), f"draw() returns {type(one).__name__}; it should be a dict of arrays")
     bench.expect(
         same(one, again),
@@ -51,7 +52,7 @@ def draws_from_rng(bench: MitigationBench) -> None:
     )
 
 
-@CHECKS("wraps_only", applies=lambda bench: bench.has("prepare_cell"))
+@CHECKS("wraps_only", applies=lambda bench: bench.has("cell"))
 def prepared_cell(bench: MitigationBench) -> None:
     """The cell that it makes passes the checks of a cell: of a dense one, a diagonal one, one with step "
     "data.
@@ -59,13 +60,13 @@ def prepared_cell(bench: MitigationBench) -> None:
     hooks = RunHooks([bench.mitigation])
     for inner in (bench.cell, Elementwise(), Clocked()):
         try:
-            cell = hooks("gradsim_prepare_cell", cell=inner)
+            cell = hooks("gradsim_cell", cell=inner)
         except GradsimError as error:
             bench.expect(inner is not bench.cell and not isinstance(error, PluginError), str(error))
             continue
         bench.expect(
             isinstance(cell, Cell),
-            f"gradsim_prepare_cell returns {label(cell)}, a {type(cell).__name__}; not a Cell",
+            f"gradsim_cell returns {label(cell)}, a {type(cell).__name__}; not a Cell",
         )
         for name, call in cells.suite(cell, bench.task).calls():
             try:
@@ -78,29 +79,29 @@ def prepared_cell(bench: MitigationBench) -> None:
                 ) from error
 
 
-@CHECKS("prepared_cell", applies=lambda bench: bench.has("init_params"))
+@CHECKS("prepared_cell", applies=lambda bench: bench.has("params"))
 def initial_params(bench: MitigationBench) -> None:
     """The parameters that it starts from have the names and shapes of the cell, and come from the rng."""
     cell = bench.prepared
     given = RunHooks([bench.mitigation])
-    with no_global_randomness(bench, "gradsim_init_params"):
-        one, again = (given("gradsim_init_params", cell=cell, rng=bench.rng("same")) for _ in range(2))
+    with no_global_randomness(bench, "gradsim_params"):
+        one, again = (given("gradsim_params", cell=cell, rng=bench.rng("same")) for _ in range(2))
     before = cell.init_params(bench.rng("same"))
     bench.expect(
         isinstance(one, dict) and one.keys() == before.keys(),
-        f"gradsim_init_params gives the parameters {names(one)} where {names(before)} are needed",
+        f"gradsim_params gives the parameters {names(one)} where {names(before)} are needed",
     )
     for name, value in one.items():
         found, needed = np.asarray(value), before[name]
         bench.expect(
             found.shape == needed.shape and found.dtype == np.float64,
-            f"gradsim_init_params gives {name!r} of shape {found.shape}, {found.dtype}, where "
+            f"gradsim_params gives {name!r} of shape {found.shape}, {found.dtype}, where "
             f"{needed.shape}, float64, is needed",
         )
-        bench.expect(np.isfinite(found).all(), f"gradsim_init_params gives {name!r} with NaN or infinity")
+        bench.expect(np.isfinite(found).all(), f"gradsim_params gives {name!r} with NaN or infinity")
     bench.expect(
         same(one, again),
-        "gradsim_init_params draws other numbers from the same rng; take all randomness from the rng that "
+        "gradsim_params draws other numbers from the same rng; take all randomness from the rng that "
         "it is given",
     )
 
@@ -121,12 +122,12 @@ def returns_result(bench: MitigationBench) -> None:
 
 
 def _returns_flow(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
-    hook = "gradsim_backward_jacobian"
+    hook = "gradsim_jacobians"
     bench.expect(
-        isinstance(result, BackwardJacobian),
-        f"{hook} returns {_kind(result)}, not a BackwardJacobian; use dataclasses.replace on what yield gave",
+        isinstance(result, Jacobians),
+        f"{hook} returns {_kind(result)}, not Jacobians; use changed() or reaching() on what yield gave",
     )
-    _like(bench, f"{hook}: blocks", result.blocks, arguments["jacobian"])
+    _like(bench, f"{hook}: blocks", result.blocks, arguments["jacobians"].blocks)
     reach = np.asarray(result.reach)
     bench.expect(
         reach.shape == (STEPS,) and reach.dtype.kind == "i" and (reach >= 0).all(),
@@ -136,11 +137,43 @@ def _returns_flow(bench: MitigationBench, result: Any, arguments: Mapping[str, A
 
 
 def _returns_adjoint(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
-    _like(bench, "gradsim_backward_step: the adjoint", result, arguments["adjoint"])
+    _like(bench, "gradsim_adjoint: the adjoint", result, arguments["adjoint"])
 
 
 def _returns_gradient(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
-    hook, given = "gradsim_backward", arguments["gradient"]
+    _returns_all(bench, "gradsim_gradient", "gradient", result, arguments["gradient"])
+
+
+def _returns_params(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    _returns_all(bench, "gradsim_update", "parameter", result, arguments["params"])
+
+
+def _returns_contributions(
+    bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str
+) -> None:
+    _returns_all(bench, "gradsim_contributions", "contribution", result, arguments["contributions"])
+
+
+def _returns_rule(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    _returns_all(bench, "gradsim_rule", "gradient", result, arguments["trajectory"].params)
+
+
+def _returns_step_data(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+    given = arguments["step_data"]
+    bench.expect(
+        isinstance(result, Mapping) and set(given) <= set(result),
+        f"gradsim_step_data returns {_kind(result)} without {names(given)}; keep what yield gave",
+    )
+    for name, value in result.items():
+        bench.expect(
+            np.shape(value)[:2] == (STEPS, BATCH),
+            f"gradsim_step_data: {name} has shape {np.shape(value)}; it should begin with (steps, batch)",
+        )
+
+
+def _returns_all(
+    bench: MitigationBench, hook: str, what: str, result: Any, given: Mapping[str, Array]
+) -> None:
     bench.expect(
         isinstance(result, dict) and result.keys() == given.keys(),
         f"{hook} returns {_kind(result)} of {names(result) if isinstance(result, dict) else 'nothing'}; it "
@@ -148,11 +181,11 @@ def _returns_gradient(bench: MitigationBench, result: Any, arguments: Mapping[st
         f"dict of {names(given)}",
     )
     for name, value in given.items():
-        _like(bench, f"{hook}: the gradient of {name!r}", result[name], value)
+        _like(bench, f"{hook}: the {what} of {name!r}", result[name], value)
 
 
 def _returns_penalty(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
-    hook, params = "gradsim_penalty", arguments["run"].params
+    hook, params = "gradsim_penalty", arguments["params"]
     bench.expect(isinstance(result, Penalty), f"{hook} returns {_kind(result)}, not a Penalty")
     bench.expect(
         np.shape(result.value) == () and np.isfinite(result.value),
@@ -165,14 +198,18 @@ def _returns_penalty(bench: MitigationBench, result: Any, arguments: Mapping[str
     for name, value in result.gradient.items():
         _like(bench, f"{hook}: the gradient of {name!r}", value, params[name])
     if result.state_gradient is not None:
-        _like(bench, f"{hook}: state_gradient", result.state_gradient, arguments["run"].states)
+        _like(bench, f"{hook}: state_gradient", result.state_gradient, arguments["trajectory"].states)
 
 
 _RETURNS: dict[str, Callable[[MitigationBench, Any, Mapping[str, Any], str], None]] = {
-    "gradsim_backward_jacobian": _returns_flow,
-    "gradsim_backward_step": _returns_adjoint,
-    "gradsim_backward": _returns_gradient,
+    "gradsim_jacobians": _returns_flow,
+    "gradsim_adjoint": _returns_adjoint,
+    "gradsim_gradient": _returns_gradient,
     "gradsim_penalty": _returns_penalty,
+    "gradsim_step_data": _returns_step_data,
+    "gradsim_contributions": _returns_contributions,
+    "gradsim_rule": _returns_rule,
+    "gradsim_update": _returns_params,
 }
 
 
@@ -205,7 +242,7 @@ def is_pure(bench: MitigationBench) -> None:
                 )
                 raise
             for name in before:
-                if name != "run":
+                if name not in ("trajectory", "moment", "cell", "episode"):
                     bench.expect(
                         same(numbers(given[name]), numbers(before[name])),
                         f"{hook} changes its argument {name}; compute a new array instead",
@@ -222,7 +259,7 @@ def zero_adjoint(bench: MitigationBench) -> None:
     """Zeros in, finite numbers out: a loss that reaches nothing must not become NaN."""
     for hook in bench.passing():
         given = bench.arguments(hook)
-        for name in ("adjoint", "gradient", "jacobian"):
+        for name in ("adjoint", "direct", "gradient", "contributions", "jacobians"):
             if name in given:
                 given[name] = _zeros(given[name])
         bench.expect(
@@ -232,6 +269,8 @@ def zero_adjoint(bench: MitigationBench) -> None:
 
 
 def _zeros(value: Any) -> Any:
+    if isinstance(value, Jacobians):
+        return Jacobians(value.steps, np.zeros_like(value.blocks))
     return (
         {n: np.zeros_like(x) for n, x in value.items()} if isinstance(value, dict) else np.zeros_like(value)
     )
@@ -241,10 +280,10 @@ class _Passing(Exception):
     """What the kit raises inside a pass."""
 
 
-@CHECKS("wraps_only")
+@CHECKS("wraps_only", applies=lambda bench: bench.hooks != {"gradsim_rule"})
 def errors_pass_through(bench: MitigationBench) -> None:
     """An exception raised inside a hook comes out as it is."""
-    for hook in sorted(bench.hooks):
+    for hook in sorted(bench.hooks - {"gradsim_rule"}):  # of which there can be only one
         error = _Passing(f"raised inside {hook}")
         try:
             RunHooks([_raising(hook, error), bench.mitigation])(hook, **_anything(bench, hook))
@@ -261,7 +300,7 @@ def errors_pass_through(bench: MitigationBench) -> None:
 def _anything(bench: MitigationBench, hook: str) -> dict[str, Any]:
     if hook in ARGUMENTS:
         return bench.arguments(hook)
-    return {"cell": bench.cell, **({"rng": bench.rng("params")} if hook == "gradsim_init_params" else {})}
+    return {"cell": bench.cell, **({"rng": bench.rng("params")} if hook == "gradsim_params" else {})}
 
 
 def _raising(hook: str, error: Exception) -> Mitigation:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import partial
 
 from examples import Tanh
 from proofs import WRONG, failures, proven
 
-from gradsim.contracts.trajectory import Unrolled
+from gradsim.contracts.trajectory import Trajectory
 from gradsim.testing import check_cell
 from gradsim.testing.cell.unrolls import CHECKS
 
@@ -28,14 +28,21 @@ class TakesBlocks(Tanh):
         return TakenBlock(self, params, taken.states, inputs, step_data)
 
 
-class TakenBlock(Unrolled):
-    def part(self, first, last):
-        part = super().part(first, last)
-        wrong = self.cell.wrong == "part"
-        return replace(part, params={n: WRONG * p for n, p in part.params.items()}) if wrong else part
+class TakenBlock(Trajectory):
+    def __getitem__(self, steps):
+        shorter = super().__getitem__(steps)
+        if self.cell.wrong != "shorter":
+            return shorter
+        given = {f.name: getattr(shorter, f.name) for f in fields(shorter)}
+        return WrongWhenShorter(**given)
 
     def pull(self, incoming, direct):
         return PulledBlock(super().pull(incoming, direct), self.cell.wrong)
+
+
+class WrongWhenShorter(TakenBlock):
+    def pull_one(self, row, adjoint):
+        return WRONG * super().pull_one(row, adjoint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +69,7 @@ PROOFS = [
     ("unroll_adjoints", TakesBlocks(wrong="adjoints")),
     ("unroll_contributions", TakesBlocks(wrong="contributions")),
     ("unroll_gradient", TakesBlocks(wrong="gradient")),
-    ("unroll_part", TakesBlocks(wrong="part")),
+    ("unroll_shorter", TakesBlocks(wrong="shorter")),
     ("unroll_jobs", TakesBlocks(wrong="jobs")),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from examples import MakesSlow, Scale
@@ -15,17 +15,19 @@ from gradsim.testing.mitigation.effects import CHECKS
 
 class MovesStates(Scale):
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self, run, time):
+    def gradsim_adjoint(self, trajectory, time):
         adjoint = yield
         if time == 1:
-            run.states.flags.writeable = True
-            run.states[1] *= WRONG
+            states = trajectory.states
+            owner = states if states.base is None else states.base
+            owner.flags.writeable = True
+            owner[1] *= WRONG
         return adjoint
 
 
 class Seeds(Scale):
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self):
+    def gradsim_adjoint(self):
         adjoint = yield
         np.random.seed(7)  # noqa: NPY002
         return adjoint
@@ -38,9 +40,10 @@ class ChangesItsMind(Mitigation):
     penalised = []  # noqa: RUF012
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_jacobian(self):
-        flow = yield
-        return replace(flow, blocks=(0.5 * WRONG if self.penalised else 0.5) * flow.blocks)
+    def gradsim_jacobians(self):
+        jacobians = yield
+        factor = 0.5 * WRONG if self.penalised else 0.5
+        return jacobians.changed(lambda blocks: factor * blocks)
 
     @hookimpl(wrapper=True)
     def gradsim_penalty(self):
@@ -49,7 +52,7 @@ class ChangesItsMind(Mitigation):
         return penalty
 
     @hookimpl(wrapper=True)
-    def gradsim_backward(self):
+    def gradsim_gradient(self):
         gradient = yield
         self.penalised.clear()
         return gradient
@@ -65,11 +68,12 @@ class Decay(Mitigation):
     of_states: float = 1.0
 
     @hookimpl(wrapper=True)
-    def gradsim_penalty(self, run):
+    def gradsim_penalty(self, trajectory):
         penalty = yield
-        value = 0.5 * sum(np.sum(p * p) for p in run.params.values()) + 0.5 * np.sum(run.states**2)
-        gradient = {n: self.of_params * p for n, p in run.params.items()}
-        return penalty + Penalty(float(value), gradient, self.of_states * run.states)
+        params, states = trajectory.params, trajectory.states
+        value = 0.5 * sum(np.sum(p * p) for p in params.values()) + 0.5 * np.sum(states**2)
+        gradient = {n: self.of_params * p for n, p in params.items()}
+        return penalty + Penalty(float(value), gradient, self.of_states * states)
 
 
 PROOFS = [

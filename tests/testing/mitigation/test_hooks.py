@@ -17,13 +17,13 @@ class Replaces(Mitigation):
     name = "proof_replaces"
 
     @hookimpl
-    def gradsim_backward_step(self, adjoint):
+    def gradsim_adjoint(self, adjoint):
         return adjoint
 
 
 @dataclass(frozen=True, eq=False)
 class Unmarked(Scale):
-    def gradsim_backward(self, gradient):
+    def gradsim_gradient(self, gradient):
         return gradient
 
 
@@ -37,7 +37,7 @@ class StartsAnyhow(Mitigation):
     name = "proof_starts_anyhow"
 
     @hookimpl(wrapper=True)
-    def gradsim_init_params(self):
+    def gradsim_params(self):
         params = yield
         return params | {"b": np.random.default_rng().standard_normal(params["b"].shape)}
 
@@ -47,27 +47,27 @@ class StartsWithMore(Mitigation):
     name = "proof_starts_with_more"
 
     @hookimpl(wrapper=True)
-    def gradsim_init_params(self):
+    def gradsim_params(self):
         params = yield
         return params | {"more": np.zeros(2)}
 
 
 class ScalesToFloat64(Scale):
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self):
+    def gradsim_adjoint(self):
         adjoint = yield
         return np.float64(0.5) * adjoint
 
 
 class Nothing(Scale):
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self):
+    def gradsim_adjoint(self):
         yield
 
 
 class InPlace(Scale):
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self, adjoint):
+    def gradsim_adjoint(self, adjoint):
         yield
         adjoint *= 0.999
         return adjoint
@@ -77,7 +77,7 @@ class Alternates(Scale):
     calls = []  # noqa: RUF012
 
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self):
+    def gradsim_adjoint(self):
         adjoint = yield
         self.calls.append(1)
         return adjoint * (1 + 0.001 * (len(self.calls) % 2))
@@ -85,14 +85,14 @@ class Alternates(Scale):
 
 class Normalises(Scale):
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self):
+    def gradsim_adjoint(self):
         adjoint = yield
         return adjoint / np.linalg.norm(adjoint, axis=-1, keepdims=True)
 
 
 class Swallows(Scale):
     @hookimpl(wrapper=True)
-    def gradsim_backward_step(self, adjoint):
+    def gradsim_adjoint(self, adjoint):
         try:
             return (yield)
         except Exception:

@@ -1,26 +1,27 @@
-"""Stretches of the backward pass, and what they add to the gradient."""
+"""Adjoints that have been carried back through some steps, and what they add to the gradient."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.trajectory import Pulled, Unrolled
+from gradsim.contracts.recorder import Adjoints, Contributions
+from gradsim.contracts.trajectory import Pulled, Trajectory
 from gradsim.numerics.scaled import Scaled, add
 from gradsim.types import Array, Params
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Adjoints (n, batch, m) at the times after some steps, and their way into the gradient.
+class Carried:
+    """Adjoints (steps, batch, m) at the times after the steps of a trajectory.
 
-    `factor` (n, batch): size after the mitigations of the backward step over size before. `pulled`:
-    the same adjoints over 2**`exponent`, if the granule could be pulled back in one go.
+    `factor` (steps, batch): size after the mitigations of the adjoint over size before. `pulled`: the same
+    adjoints over 2**`exponent`, if the cell could carry them through all steps in one go.
     """
 
-    steps: range
-    taken: Unrolled
+    trajectory: Trajectory
     adjoint: Scaled
     factor: Array
     pulled: Pulled | None = None
@@ -39,21 +40,22 @@ class Stretch:
 
     @property
     def _first(self) -> Scaled:
-        """What comes out at the start, if the granule was pulled back in one go."""
+        """What comes out at the start, if the adjoints were carried in one go."""
         assert self.pulled is not None
         return Scaled(self.pulled.adjoints[0], self.adjoint.exponent[0])
 
     def contributions(self) -> dict[str, Scaled]:
-        """What enters dL/dparams at each step: mantissas (n, *param), exponents (n, 1...)."""
+        """What enters dL/dparams at each step: mantissas (steps, *param), exponents (steps, 1...)."""
         if self.pulled is not None:
             parts = self.pulled.contributions()
             exponent = np.full(len(self.factor), self.exponent, dtype=np.int32)
         else:
             cotangent = self.adjoint.common((1, 2))
-            s, exponent = self.taken, cotangent.exponent
-            parts = s.cell.params_vjp(s.params, s.states[:-1], s.inputs, cotangent.mantissa, **s.step_data)
+            exponent = cotangent.exponent
+            parts = self.trajectory.contributions(cotangent.mantissa)
         return {
-            n: Scaled(parts[n], exponent.reshape(-1, *(1,) * (parts[n].ndim - 1))) for n in self.taken.params
+            n: Scaled(parts[n], exponent.reshape(-1, *(1,) * (parts[n].ndim - 1)))
+            for n in self.trajectory.params
         }
 
     def gradient(self) -> dict[str, Scaled]:
@@ -62,12 +64,22 @@ class Stretch:
             parts, exponent = self.pulled.gradient(), np.asarray(np.int32(self.exponent))
         else:
             cotangent = self.adjoint.common(None)
-            s, exponent = self.taken, cotangent.exponent
-            data = {n: _flat(x) for n, x in s.step_data.items()}
-            parts = s.cell.params_vjp(
-                s.params, _flat(s.states[:-1]), _flat(s.inputs), _flat(cotangent.mantissa), **data
-            )
-        return {n: Scaled(parts[n], exponent) for n in self.taken.params}
+            parts, exponent = self.trajectory.gradient(cotangent.mantissa), cotangent.exponent
+        return {n: Scaled(parts[n], exponent) for n in self.trajectory.params}
+
+
+def joined(pieces: list[Any], trajectory: Trajectory) -> Adjoints | Contributions:
+    """One piece of a whole trajectory, from those of its steps, the last ones first."""
+    order = pieces[::-1]
+    if isinstance(order[0], Adjoints):
+        factor = np.concatenate([p.factor for p in order])
+        return Adjoints(trajectory, _concatenated([p.adjoint for p in order]), factor)
+    parts = {n: _concatenated([p.parts[n] for p in order]) for n in order[0].parts}
+    return Contributions(trajectory, parts)
+
+
+def _concatenated(scaled: list[Scaled]) -> Scaled:
+    return Scaled(*(np.concatenate(fields) for fields in zip(*map(_fields, scaled), strict=True)))
 
 
 class GradientSum:
@@ -100,7 +112,3 @@ def _added(a: Scaled, b: Scaled) -> Scaled:
 
 def _fields(scaled: Scaled) -> tuple[Array, Array]:
     return scaled.mantissa, scaled.exponent
-
-
-def _flat(x: Array) -> Array:
-    return x.reshape(-1, *x.shape[2:])

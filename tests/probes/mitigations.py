@@ -1,0 +1,147 @@
+"""Mitigations written as somebody outside would, each with nothing but its mathematics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Mitigation, hookimpl
+
+
+@dataclass(frozen=True, eq=False)
+class RTRL(Mitigation):
+    """M_t = J_t M_{t-1} + df/dparams; the gradient is the sum of q_t M_t (Williams & Zipser 1989)."""
+
+    name = "rtrl"
+
+    @hookimpl(wrapper=True)
+    def gradsim_rule(self, trajectory, direct):
+        yield
+        gradient = {n: np.zeros_like(p) for n, p in trajectory.params.items()}
+        influence = {n: np.zeros(direct[0].shape + p.shape) for n, p in trajectory.params.items()}
+        for t in trajectory.steps:
+            step = trajectory[range(t, t + 1)]
+            jacobian = step.jacobian()[0]
+            for n, immediate in step.params_jacobian().items():
+                influence[n] = np.einsum("bij,bj...->bi...", jacobian, influence[n]) + immediate[0]
+                gradient[n] += np.einsum("bi,bi...->...", direct[t], influence[n])
+        return gradient
+
+
+@dataclass(frozen=True, eq=False)
+class AutoClip(Mitigation):
+    """Clip the gradient to a percentile of its norms so far (Seetharaman et al. 2020)."""
+
+    name = "auto_clip"
+
+    percentile: float = 10.0
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self, moment):
+        gradient = yield
+        norm = np.sqrt(sum(np.sum(g * g) for g in gradient.values()))
+        norms = np.append(moment.memory(self).get("norms", []), norm)
+        moment.remember(self, norms=norms)
+        scale = min(1.0, np.percentile(norms, self.percentile) / norm) if norm else 1.0
+        return {n: (scale * g).astype(g.dtype) for n, g in gradient.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralProjection(Mitigation):
+    """After each update cut the singular values of a weight to at most `limit`."""
+
+    name = "spectral_projection"
+
+    weight: str = "W"
+    limit: float = 1.0
+
+    @hookimpl(wrapper=True)
+    def gradsim_update(self):
+        params = yield
+        u, s, v = np.linalg.svd(params[self.weight], full_matrices=False)
+        return params | {self.weight: (u * np.minimum(s, self.limit)) @ v}
+
+
+@dataclass(frozen=True, eq=False)
+class StiefelStep(Mitigation):
+    """Take the step along the Stiefel manifold, by a Cayley transform (Wisdom et al. 2016, eq. 9)."""
+
+    name = "stiefel_step"
+
+    rate: float = 0.1
+
+    @hookimpl(wrapper=True)
+    def gradsim_update(self, before, gradient):
+        params = yield
+        w, g = before["W"], gradient["W"]
+        a, unit = self.rate / 2 * (g @ w.T - w @ g.T), np.eye(len(w), dtype=w.dtype)
+        return params | {"W": np.linalg.solve(unit + a, (unit - a) @ w)}
+
+
+@dataclass(frozen=True, eq=False)
+class GradientNoise(Mitigation):
+    """Add noise of variance eta / (1 + u)^gamma to the gradient of update u (Neelakantan et al. 2015)."""
+
+    name = "gradient_noise"
+
+    eta: float = 0.3
+    gamma: float = 0.55
+
+    def draw(self, rng, shapes, moment):
+        size = np.sqrt(self.eta / (1 + moment.update) ** self.gamma) if moment.learning else 0.0
+        return {n: size * rng.standard_normal(shape) for n, shape in shapes.items()}
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self, draws):
+        gradient = yield
+        return {n: g + draws[self][n] for n, g in gradient.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class AnnealedTruncation(Mitigation):
+    """Each loss reaches back `first` steps at the first update, and linearly more up to `last`."""
+
+    name = "annealed_truncation"
+
+    first: int = 1
+    last: int = 10
+
+    @hookimpl(wrapper=True)
+    def gradsim_jacobians(self, moment):
+        jacobians = yield
+        share = moment.update / max(1, moment.updates)
+        reach = round(self.first + share * (self.last - self.first))
+        return jacobians.reaching(np.array(jacobians.steps) - reach + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipContributions(Mitigation):
+    """Rescale what each step adds to the gradient of a parameter to at most `limit`."""
+
+    name = "clip_contributions"
+
+    limit: float = 0.1
+
+    @hookimpl(wrapper=True)
+    def gradsim_contributions(self):
+        contributions = yield
+        found = {}
+        for n, by_step in contributions.items():
+            size = np.sqrt(np.sum(by_step * by_step, axis=tuple(range(1, by_step.ndim)), keepdims=True))
+            scale = self.limit / np.maximum(size, self.limit)
+            found[n] = (by_step * scale).astype(by_step.dtype)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class AnnealedForcing(Mitigation):
+    """Teacher forcing that fades out: the share of the target in `force` falls from 1 to 0."""
+
+    name = "annealed_forcing"
+
+    @hookimpl(wrapper=True)
+    def gradsim_step_data(self, moment):
+        data = yield
+        share = 0.0 if moment.validating else 1 - moment.update / max(1, moment.updates)
+        return {**data, "force": np.full(data["step_index"].shape, share)}

@@ -1,0 +1,265 @@
+"""How far the hooks reach: mitigations from outside, each against its definition."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from probes.mitigations import (
+    RTRL,
+    AnnealedForcing,
+    AnnealedTruncation,
+    AutoClip,
+    ClipContributions,
+    GradientNoise,
+    SpectralProjection,
+    StiefelStep,
+)
+
+import gradsim
+from gradsim import Cell, Mitigation, hookimpl
+from gradsim.errors import InputError, PluginError
+from gradsim.testing import conformance
+from gradsim_cells import GRU, LRU, Elman
+from gradsim_mitigations import ClipNorm, Truncate, WeightDecay
+from gradsim_optimizers import SGD, Adam
+from gradsim_tasks import Adding, FlipFlop
+
+test_probes_keep_the_contract = conformance(
+    RTRL(),
+    AutoClip(),
+    SpectralProjection(limit=0.5),
+    StiefelStep(),
+    GradientNoise(),
+    AnnealedTruncation(),
+    ClipContributions(),
+)
+
+
+def training(cell, mitigations, updates=6, **more):
+    setting = {"optimizer": SGD(learning_rate=0.05), "batch": 3, "updates": updates, "rng": 1}
+    return gradsim.train(cell, Adding(length=20), mitigations=mitigations, **{**setting, **more})
+
+
+def params_of(ds):
+    return {n: ds[n].values for n in ds.data_vars if n.startswith("trained_")}
+
+
+@pytest.mark.parametrize("cell", [Elman(3, 4), GRU(3, 3), LRU(3, 2)], ids=lambda c: c.name)
+def test_rtrl_is_backpropagation(cell):
+    run = dict(task=FlipFlop(length=15), batch=3, rng=2)
+    ds = gradsim.simulate(cell, mitigations=[RTRL()], record=["gradient", "effective_gradient"], **run)
+    for name in (n for n in ds.data_vars if n.startswith("gradient_")):
+        exact = ds[name].values
+        np.testing.assert_allclose(
+            ds[f"effective_{name}"], exact, rtol=1e-12, atol=1e-12 * np.abs(exact).max(), err_msg=name
+        )
+
+
+def test_rtrl_with_a_penalty_and_clipping_is_backpropagation_with_them():
+    run = dict(task=FlipFlop(length=15), batch=3, rng=2, record=["effective_gradient"])
+    mine, theirs = (
+        gradsim.simulate(Elman(3, 4), mitigations=[*rule, WeightDecay(0.1), ClipNorm(0.01)], **run)
+        for rule in ([RTRL()], [])
+    )
+    for name in theirs.data_vars:
+        np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-10, atol=1e-14)
+
+
+def test_a_network_learns_by_rtrl_what_it_learns_by_backpropagation():
+    by_rule, by_adjoints = training(Elman(2, 4), [RTRL()]), training(Elman(2, 4), [])
+    for name, value in params_of(by_adjoints).items():
+        np.testing.assert_allclose(by_rule[name], value, rtol=1e-12, atol=1e-14)
+    assert np.isnan(by_rule.train_horizon).all()  # there is no adjoint
+
+
+def test_what_a_rule_has_not_is_refused():
+    run = dict(task=FlipFlop(length=9))
+    with pytest.raises(InputError, match="effective_adjoint does not exist under the rule rtrl"):
+        gradsim.simulate(Elman(3, 4), mitigations=[RTRL()], record=["effective_adjoint"], **run)
+    with pytest.raises(PluginError, match="rtrl and rtrl both put a rule"):
+        gradsim.simulate(Elman(3, 4), mitigations=[RTRL(), RTRL()], **run)
+    with pytest.raises(PluginError, match="rtrl puts a rule in place of the backward pass, which truncate"):
+        gradsim.simulate(Elman(3, 4), mitigations=[RTRL(), Truncate(3, 3)], **run)
+
+
+def test_auto_clip_is_a_percentile_of_all_norms_so_far():
+    ds = training(Elman(2, 4), [AutoClip(percentile=40.0)])
+    norms = ds.train_gradient_norm.values
+    limits = [np.percentile(norms[: i + 1], 40) for i in range(len(norms))]
+    expected = np.minimum(1, limits / norms)
+    np.testing.assert_allclose(ds.train_gradient_factor, expected, rtol=1e-12)
+    assert (expected < 1).any()
+
+
+def test_auto_clip_is_the_same_with_probes_and_validations():
+    watched = {"record": {"every": 2}, "validate": {"every": 3, "sequences": 5}}
+    plain, probed = (training(Elman(2, 4), [AutoClip()], **more) for more in ({}, watched))
+    for name, value in params_of(plain).items():
+        np.testing.assert_array_equal(probed[name], value)
+
+
+def test_auto_clip_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    whole = training(Elman(2, 4), [AutoClip()], updates=8)
+
+    def stop(event):
+        if event["event"] == "update" and event["update"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training(
+            Elman(2, 4), [AutoClip()], updates=8, store=tmp_path / "run", report=stop, checkpoint_seconds=0
+        )
+    resumed = training(Elman(2, 4), [AutoClip()], updates=8, store=tmp_path / "run", resume=True)
+    for name, value in params_of(whole).items():
+        np.testing.assert_array_equal(resumed[name], value)
+    np.testing.assert_array_equal(resumed.train_gradient_factor, whole.train_gradient_factor)
+
+
+def test_weights_are_projected_after_every_update():
+    free, cut = training(Elman(2, 4), []), training(Elman(2, 4), [SpectralProjection(limit=0.4)])
+    norms = [np.linalg.norm(ds.trained_W, 2) for ds in (free, cut)]
+    assert norms[0] > 0.8
+    assert norms[1] == pytest.approx(0.4, rel=1e-12)
+
+
+def test_stiefel_steps_stay_orthogonal():
+    q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))
+    cell = Elman(2, 4)
+    start = cell.init_params(np.random.default_rng(1)) | {"W": q}
+    ds = training(cell, [StiefelStep()], params=start)
+    w = ds.trained_W.values
+    np.testing.assert_allclose(w @ w.T, np.eye(4), atol=1e-13)
+    assert np.abs(w - q).max() > 1e-4
+
+
+def test_noise_follows_its_schedule():
+    """With a gradient of nothing the update is the noise."""
+    ds = training(Elman(2, 30), [Silence(), GradientNoise(eta=0.3, gamma=2.0)], updates=3)
+    expected = np.sqrt(0.3 / (1 + np.arange(1, 4)) ** 2.0) * np.sqrt(30 * 30 + 30 * 2 + 30 + 31)
+    np.testing.assert_allclose(
+        ds.train_gradient_norm_by_param.pipe(np.linalg.norm, axis=1), expected, rtol=0.1
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Silence(Mitigation):
+    name = "silence"
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self):
+        gradient = yield
+        return {n: np.zeros_like(g) for n, g in gradient.items()}
+
+
+def test_a_truncation_is_annealed_over_the_updates():
+    ds = training(Elman(2, 4), [AnnealedTruncation(first=1, last=20)], updates=4)
+    lags = ds.train_lag.values
+    reached = [lags[np.isfinite(row) & (row > -np.inf)].max() for row in ds.train_adjoint_norm_log10.values]
+    assert reached == sorted(reached)
+    assert reached[0] < reached[-1]
+
+
+def test_contributions_are_clipped_one_by_one_and_add_up():
+    names = ["contribution", "effective_contribution", "effective_gradient"]
+    run = dict(task=FlipFlop(length=15), batch=3, rng=2, record=names)
+    ds = gradsim.simulate(Elman(3, 4), mitigations=[ClipContributions(limit=1e-3)], **run)
+    for name in ("W", "U", "b", "readout_W", "readout_b"):
+        raw, cut = (ds[f"{kind}contribution_{name}"].values for kind in ("", "effective_"))
+        sizes = np.sqrt((raw**2).reshape(len(raw), -1).sum(axis=1))
+        scale = (1e-3 / np.maximum(sizes, 1e-3)).reshape(-1, *(1,) * (raw.ndim - 1))
+        np.testing.assert_allclose(cut, raw * scale, rtol=1e-12, atol=1e-18)
+        np.testing.assert_allclose(ds[f"effective_gradient_{name}"], cut.sum(axis=0), rtol=1e-10, atol=1e-16)
+
+
+@dataclass(frozen=True, eq=False)
+class Forced(Cell):
+    """h_t = (1 - force) tanh(W h + U x) + force target."""
+
+    name = "forced"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"h": 1}
+
+    def init_params(self, rng):
+        return {"W": rng.standard_normal((1, 1)), "U": rng.standard_normal((1, self.input_size))}
+
+    def draw(self, rng, steps, batch):
+        return {"force": np.zeros((steps, batch))}
+
+    def step(self, params, state, inputs, xp, *, force, targets):
+        new = xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        return (1 - force[..., None]) * new + force[..., None] * targets
+
+
+def test_forcing_fades_out_and_is_off_while_validating():
+    options = dict(record={"every": 2, "recorders": ["state"]}, validate={"every": 2, "sequences": 4})
+    ds = training(Forced(), [AnnealedForcing()], updates=4, optimizer=SGD(learning_rate=1e-300), **options)
+    free = training(Forced(), [], updates=4, optimizer=SGD(learning_rate=1e-300), **options)
+    np.testing.assert_array_equal(ds.validation_loss, free.validation_loss)
+    np.testing.assert_array_equal(ds.state.sel(probe_update=4), free.state.sel(probe_update=4))
+    forced, half = (ds.state.sel(probe_update=u).values for u in (0, 2))
+    assert (forced[:-1] == 0).all()  # the target is the sum at the last step, and zero before
+    assert forced[-1] != 0
+    assert (half[1:] != forced[1:]).all()
+
+
+@dataclass(frozen=True, eq=False)
+class Nothing(Mitigation):
+    name = "nothing"
+
+
+@dataclass(frozen=True, eq=False)
+class Unmarked(Mitigation):
+    name = "unmarked"
+
+    def gradsim_gradient(self, gradient):
+        return gradient
+
+
+def test_a_mitigation_that_would_change_nothing_is_refused(inputs):
+    with pytest.raises(PluginError, match="implements no hook of a run"):
+        gradsim.simulate(Elman(2, 3), inputs, mitigations=[Nothing()])
+    with pytest.raises(PluginError, match="gradsim_gradient is not marked"):
+        gradsim.simulate(Elman(2, 3), inputs, mitigations=[Unmarked()])
+
+
+def test_phases_and_the_order_within_them_are_stored(inputs):
+    chosen = [ClipNorm(1.0), Truncate(3, 3), WeightDecay(), AutoClip()]
+    ds = gradsim.simulate(Elman(2, 3), inputs, mitigations=chosen, record=["effective_gradient"])
+    said = "jacobians: truncate; penalty: weight_decay; gradient: clip_norm > auto_clip"
+    assert ds.attrs["mitigations"] == said
+    provenance = json.loads(ds.attrs["provenance"])
+    assert provenance["phases"]["gradient"] == ["clip_norm", "auto_clip"]
+    assert provenance["mitigations"][1] == {"name": "truncate", "k1": 3, "k2": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class SeesAll(Mitigation):
+    """Halve the gradient of what the readout says, and note what a hook is shown."""
+
+    name = "sees_all"
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self, params, episode):
+        gradient = yield
+        assert params["readout_W"].shape == gradient["readout_W"].shape
+        assert episode.targets.shape[:2] == episode.weights.shape
+        return gradient | {"readout_W": gradient["readout_W"] / 2}
+
+
+def test_hooks_see_the_readout_and_the_episode():
+    run = dict(task=FlipFlop(length=9), record=["gradient", "effective_gradient"])
+    ds = gradsim.simulate(Elman(3, 4), mitigations=[SeesAll()], **run)
+    np.testing.assert_array_equal(ds.effective_gradient_readout_W, ds.gradient_readout_W / 2)
+
+
+def test_training_with_adam_and_many_mitigations_is_reproducible():
+    chosen = [AutoClip(), GradientNoise(), SpectralProjection(), AnnealedTruncation()]
+    one, again = (training(Elman(2, 4), chosen, optimizer=Adam(learning_rate=0.01)) for _ in range(2))
+    for name, value in params_of(one).items():
+        np.testing.assert_array_equal(again[name], value)
