@@ -51,14 +51,9 @@ def local(index: slice | int | Array, start: int) -> slice | int | Array:
     return index - start
 
 
-def steps_region(steps: range) -> dict[str, slice]:
-    """Where what belongs to some steps lies."""
-    return {"step": step_rows(steps)}
-
-
-def times_region(steps: range) -> dict[str, slice]:
-    """Where what belongs to the times after some steps lies; time 0 goes with step 1."""
-    return {"time": time_rows(steps)}
+def along(steps: range) -> dict[str, slice]:
+    """Where what belongs to some steps lies, and what belongs to the times after them."""
+    return {"step": step_rows(steps), "time": time_rows(steps)}
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class Forward:
     @property
     def region(self) -> Region:
         """Where they lie."""
-        return times_region(self.trajectory.steps)
+        return along(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class LossTerms:
     @property
     def region(self) -> Region:
         """Where these steps lie."""
-        return steps_region(self.trajectory.steps)
+        return along(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ class Adjoints:
     @property
     def region(self) -> Region:
         """Where these times lie."""
-        return times_region(self.trajectory.steps)
+        return along(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,7 @@ class Contributions:
     @property
     def region(self) -> Region:
         """Where these steps lie."""
-        return steps_region(self.trajectory.steps)
+        return along(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
@@ -295,6 +290,11 @@ class Recorder(Plugin, ABC):
     def carries(self) -> bool:
         """Whether it keeps something from piece to piece."""
         return type(self).start is not Recorder.start
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether there is the same of the effective run."""
+        return self.twin and not self.both
 
     @property
     def flows(self) -> tuple[bool, ...]:

@@ -137,7 +137,7 @@ def recorders() -> dict[str, Any]:
     """Every name that `record` takes, and the recorder it stands for; recorders never change."""
     classes: dict[str, Any] = catalogue().plugins["recorders"]
     raw = {n: cls() for n, cls in classes.items() if cls.raw}
-    return raw | {f"effective_{n}": cls(effective=True) for n, cls in classes.items() if cls.twin}
+    return raw | {f"effective_{n}": cls(effective=True) for n, cls in classes.items() if cls().has_twin}
 
 
 def recorder(name: str) -> Any:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Piece, Recorder
+from gradsim.contracts.recorder import Piece, Recorder, Variable
 from gradsim.numerics.scaled import Scaled
 from gradsim.simulation import Simulation, prepare
 from gradsim.testing import common
@@ -19,6 +22,9 @@ from gradsim.testing.kit import Bench, Checks, copied, names, same
 from gradsim.testing.specimen import BATCH, STEPS, Elementwise, Plain, stage, witness
 
 CHECKS = Checks(common.CHECKS)
+
+Values = Mapping[str, Any]
+"""What a recorder computes, by the name of the variable."""
 
 
 class RecorderBench(Bench):
@@ -47,13 +53,28 @@ class RecorderBench(Bench):
 
     def pieces(self, cell: Cell) -> list[Piece]:
         """The pieces that pass by it in a short run."""
-        seen = witness(self.recorder.stream, self.recorder.effective)
+        r = self.recorder
+        seen = witness(r.stream, r.effective, r.both)
         self.simulation(cell, seen).run(threads=1, progress=False)
         return [copied(piece) for piece in seen.kept]
 
     def problem(self, cell: Cell) -> Problem:
-        """The sizes of a short run."""
-        return self.simulation(cell, witness(self.recorder.stream)).plan.problem
+        """The sizes of a short run that it records."""
+        return self.simulation(cell, self.recorder).plan.problem
+
+    def computed(self, cell: Cell, pieces: list[Piece]) -> tuple[list[Values], Values]:
+        """What it makes of these pieces, one after the other, and of all of them in the end."""
+        recorder: Any = self.recorder
+        if not recorder.carries:
+            return [recorder.compute(piece) for piece in pieces], {}
+        carry = recorder.start(self.problem(cell))
+        found = [_settled(recorder.compute(piece, carry)) for piece in pieces]
+        return found, recorder.finish(carry)
+
+
+def _settled(values: Values) -> Values:
+    """Copies, which what is carried on does not change."""
+    return {n: v if isinstance(v, Scaled) else np.array(v) for n, v in values.items()}
 
 
 @CHECKS()
@@ -93,50 +114,62 @@ def computes_what_it_declares(bench: RecorderBench) -> None:
         declared = {v.name: v for v in bench.recorder.variables(bench.problem(cell))}
         pieces = bench.pieces(cell)
         bench.expect(pieces, f"no piece of the stream {bench.recorder.stream.__name__} passed by")
-        for piece in pieces:
-            values = bench.recorder.compute(piece)
+        by_piece, in_the_end = bench.computed(cell, pieces)
+        for values in by_piece:
+            given = set(values) | set(in_the_end)
             bench.expect(
-                set(values) == set(declared),
-                f"compute() gives {names(values)} where variables() declares {names(declared)}",
+                given == set(declared),
+                f"compute() and finish() give {names(given)} where variables() declares {names(declared)}",
             )
+        for name, value in in_the_end.items():
+            _expect_axes(bench, "finish()", declared[name], value, len(declared[name].dims))
+        for piece, values in zip(pieces, by_piece, strict=True):
             for name, value in values.items():
-                given = np.shape(value.mantissa if isinstance(value, Scaled) else value)
-                collapsed = [d for d in declared[name].dims if isinstance(piece.region.get(d), int)]
-                arrays = [d for d in declared[name].dims if isinstance(piece.region.get(d), np.ndarray)]
-                wanted = len(declared[name].dims) - len(collapsed) - max(len(arrays) - 1, 0)
-                bench.expect(
-                    len(given) == wanted,
-                    f"compute() gives {name} of shape {given} where {wanted} axes of {declared[name].dims} "
-                    "are needed",
-                )
+                dims = declared[name].dims
+                collapsed = [d for d in dims if isinstance(piece.region.get(d), int)]
+                arrays = [d for d in dims if isinstance(piece.region.get(d), np.ndarray)]
+                wanted = len(dims) - len(collapsed) - max(len(arrays) - 1, 0)
+                _expect_axes(bench, "compute()", declared[name], value, wanted)
+
+
+def _expect_axes(bench: RecorderBench, who: str, variable: Variable, value: Any, wanted: int) -> None:
+    given = np.shape(value.mantissa if isinstance(value, Scaled) else value)
+    bench.expect(
+        len(given) == wanted,
+        f"{who} gives {variable.name} of shape {given} where {wanted} axes of {variable.dims} are needed",
+    )
 
 
 @CHECKS("computes_what_it_declares")
 def compute_is_pure(bench: RecorderBench) -> None:
-    """It changes no piece, and gives the same for the same piece."""
+    """It changes no piece, and gives the same for the same pieces."""
     for cell in bench.cells:
-        for piece, before in zip(bench.pieces(cell), bench.pieces(cell), strict=True):
-            one, again = (_values(bench.recorder.compute(piece)) for _ in range(2))
-            bench.expect(
-                same(_arrays(piece), _arrays(before)),
-                "compute() changes the piece that it is given; compute new arrays",
-            )
-            bench.expect(
-                same(one, again), "compute() gives two results for the same piece; keep nothing on the object"
-            )
+        pieces, before = bench.pieces(cell), bench.pieces(cell)
+        one, again = (bench.computed(cell, pieces) for _ in range(2))
+        bench.expect(
+            same(_arrays(pieces), _arrays(before)),
+            "compute() changes the piece that it is given; compute new arrays",
+        )
+        bench.expect(
+            same(*([*map(_values, by_piece), _values(end)] for by_piece, end in (one, again))),
+            "compute() gives two results for the same pieces; keep nothing on the object, but in a carry",
+        )
 
 
-def _values(found: Any) -> dict[str, Any]:
+def _values(found: Values) -> dict[str, Any]:
     return {n: [v.mantissa, v.exponent] if isinstance(v, Scaled) else np.array(v) for n, v in found.items()}
 
 
 def _arrays(value: Any) -> Any:
+    if isinstance(value, Jacobians):
+        return [value.blocks, value.reach]
+    if isinstance(value, Plugin):
+        return None
     if dataclasses.is_dataclass(value):
-        return [
-            _arrays(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if f.name not in ("region", "steps")
-        ]
+        fields = (f.name for f in dataclasses.fields(value))
+        return [_arrays(getattr(value, name)) for name in fields if name not in ("region", "steps")]
+    if isinstance(value, list):
+        return [_arrays(v) for v in value]
     return {k: _arrays(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
@@ -154,7 +187,7 @@ def fills_its_variables(bench: RecorderBench) -> None:
             )
 
 
-@CHECKS("fills_its_variables", applies=lambda bench: bench.recorder.raw and bench.recorder.twin)
+@CHECKS("fills_its_variables", applies=lambda bench: bench.recorder.raw and bench.recorder.has_twin)
 def twin_is_raw_without_mitigations(bench: RecorderBench) -> None:
     """Without mitigations, the effective twin holds the numbers of the raw one."""
     raw = dataclasses.replace(bench.recorder, effective=False)

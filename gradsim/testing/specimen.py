@@ -129,9 +129,9 @@ class Witness(Recorder):
         return {}
 
 
-def witness(stream: type, effective: bool = False) -> Witness:
+def witness(stream: type, effective: bool = False, both: bool = False) -> Witness:
     """A recorder that keeps every piece of this stream, in `kept`."""
-    members = {"name": f"witness_{stream.__name__.lower()}", "stream": stream}
+    members = {"name": f"witness_{stream.__name__.lower()}", "stream": stream, "both": both}
     cls: Any = type("Witness", (Witness,), members)
     return dataclass(frozen=True, eq=False)(cls)(effective=effective)  # type: ignore[no-any-return]
 

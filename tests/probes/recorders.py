@@ -1,0 +1,117 @@
+"""Recorders written as somebody outside would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Recorder, Variable
+from gradsim.contracts.recorder import Adjoints, Contributions, Forward, Gradient
+
+
+@dataclass(frozen=True, eq=False)
+class InputGradient(Recorder):
+    """dL/dx_t, from the adjoint and the trajectory of each step."""
+
+    name = "input_gradient"
+    stream = Adjoints
+
+    def dims(self, problem):
+        return {"feature": np.arange(problem.cell.input_size)}
+
+    def variables(self, problem):
+        return (Variable("input_gradient", ("step", "batch", "feature"), "gradient dL/dx_t"),)
+
+    def compute(self, piece):
+        steps = len(piece.trajectory.steps)
+        return {"input_gradient": piece.trajectory.inputs_vjp(piece.adjoint.value[-steps:])}
+
+
+@dataclass(frozen=True, eq=False)
+class Influence(Recorder):
+    """The norm of ds_t/dparams for each parameter: M_t = J_t M_{t-1} + df/dparams is the carry."""
+
+    name = "influence"
+    stream = Forward
+    twin = False
+
+    def variables(self, problem):
+        return (Variable("influence", ("step", "batch", "param"), "norm of ds_t/dparams"),)
+
+    def start(self, problem):
+        lead = problem.batch, problem.cell.state_size
+        return {n: np.zeros((*lead, *shape)) for n, shape in problem.param_shapes.items()}
+
+    def compute(self, piece, carry):
+        found = []
+        for t in piece.trajectory.steps:
+            step = piece.trajectory[range(t, t + 1)]
+            for n, immediate in step.params_jacobian().items():
+                carry[n] = np.einsum("bij,bj...->bi...", step.jacobian()[0], carry[n]) + immediate[0]
+            found.append([np.sqrt((m**2).reshape(len(m), -1).sum(-1)) for m in carry.values()])
+        return {"influence": np.moveaxis(np.array(found), 1, 2)}
+
+
+@dataclass(frozen=True, eq=False)
+class RunningCosine(Recorder):
+    """The cosine of the raw and the effective gradient as far as they have been added up, going back."""
+
+    name = "running_cosine"
+    stream = Contributions
+    both = True
+
+    def variables(self, problem):
+        return (Variable("running_cosine", ("step",), "cosine of raw and effective gradient so far"),)
+
+    def start(self, problem):
+        return [0.0, 0.0]
+
+    def compute(self, piece, carry):
+        found = np.empty(len(piece.raw.trajectory.steps))
+        flat = [
+            np.concatenate([p.value.reshape(len(found), -1) for p in flow.parts.values()], axis=1)
+            for flow in (piece.raw, piece.effective)
+        ]
+        for i in range(len(found) - 1, -1, -1):
+            carry[:] = [total + by_step[i] for total, by_step in zip(carry, flat, strict=True)]
+            found[i] = carry[0] @ carry[1] / np.linalg.norm(carry[0]) / np.linalg.norm(carry[1])
+        return {"running_cosine": found}
+
+
+@dataclass(frozen=True, eq=False)
+class LargestState(Recorder):
+    """The largest component of the state over the whole run: a reduction."""
+
+    name = "largest_state"
+    stream = Forward
+    twin = False
+
+    def variables(self, problem):
+        return (Variable("largest_state", ("batch",), "largest component of the state"),)
+
+    def start(self, problem):
+        return np.zeros(problem.batch)
+
+    def compute(self, piece, carry):
+        np.maximum(carry, np.abs(piece.states).max(axis=(0, 2)), out=carry)
+        return {}
+
+    def finish(self, carry):
+        return {"largest_state": carry}
+
+
+@dataclass(frozen=True, eq=False)
+class GradientCosine(Recorder):
+    """The cosine of the raw and the effective gradient."""
+
+    name = "gradient_cosine"
+    stream = Gradient
+    both = True
+
+    def variables(self, problem):
+        return (Variable("gradient_cosine", (), "cosine of raw and effective gradient"),)
+
+    def compute(self, piece):
+        a, b = (np.concatenate([g.ravel() for g in p.values.values()]) for p in (piece.raw, piece.effective))
+        return {"gradient_cosine": a @ b / np.linalg.norm(a) / np.linalg.norm(b)}

@@ -1,0 +1,140 @@
+"""How far the contract of a recorder reaches: recorders from outside, each against its definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from probes.recorders import GradientCosine, Influence, InputGradient, LargestState, RunningCosine
+
+import gradsim
+from gradsim import Recorder, Variable
+from gradsim.contracts.recorder import Exponents, Forward, Products
+from gradsim.engine import segments
+from gradsim.errors import PluginError
+from gradsim.testing import conformance
+from gradsim_cells import GRU, Elman
+from gradsim_mitigations import ClipAdjoint, ClipValue, JacobianPenalty, Truncate
+from gradsim_tasks import FlipFlop
+
+test_probes_keep_the_contract = conformance(
+    InputGradient(), Influence(), RunningCosine(), LargestState(), GradientCosine()
+)
+
+RUN = dict(task=FlipFlop(length=40), batch=2, rng=5)
+
+
+def flat(ds, prefix):
+    names = sorted(n for n in ds.data_vars if n.startswith(prefix))
+    return np.concatenate([ds[n].values.reshape(ds.sizes["step"], -1) for n in names], axis=1)
+
+
+def test_the_gradient_of_the_inputs_is_the_slope_of_the_loss(rng):
+    x, h = rng.standard_normal((12, 2, 3)), 1e-5
+    cell = GRU(3, 4)
+    ds = gradsim.simulate(cell, x, record=[InputGradient()])
+    assert ds.input_gradient.dims == ("step", "batch", "feature")
+    for place in ((0, 0, 0), (5, 1, 2), (11, 0, 1)):
+        moved = [
+            x + sign * h * (np.arange(x.size) == np.ravel_multi_index(place, x.shape)).reshape(x.shape)
+            for sign in (1, -1)
+        ]
+        losses = [gradsim.simulate(cell, m, record=["loss"]).attrs["loss"] for m in moved]
+        slope = (losses[0] - losses[1]) / (2 * h)
+        assert ds.input_gradient.values[place] == pytest.approx(slope, rel=1e-6, abs=1e-10)
+
+
+def test_the_influence_of_the_parameters_is_that_of_central_differences(rng):
+    x = rng.standard_normal((9, 2, 2))
+    cell = Elman(2, 3)
+    params = cell.init_params(rng)
+    ds = gradsim.simulate(cell, x, params=params, record=[Influence()])
+    squares = np.zeros(2)
+    for i in np.ndindex(params["W"].shape):
+        states = []
+        for sign in (1, -1):
+            moved = {**params, "W": params["W"].copy()}
+            moved["W"][i] += sign * 1e-6
+            states.append(gradsim.simulate(cell, x, params=moved, record=["state"]).state.values[-1])
+        squares += (((states[0] - states[1]) / 2e-6) ** 2).sum(axis=1)
+    np.testing.assert_allclose(ds.influence.sel(param="W")[-1], np.sqrt(squares), rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "mitigation", [Truncate(5, 10), ClipAdjoint(0.01), JacobianPenalty(), ClipValue(0.01)]
+)
+def test_raw_and_effective_pass_by_together(mitigation, monkeypatch):
+    monkeypatch.setattr(segments, "_STATE_BYTES", 8 * 2 * 4 * 8)  # several segments
+    names = ["contribution", "effective_contribution"]
+    ds = gradsim.simulate(Elman(3, 4), mitigations=[mitigation], record=[RunningCosine(), *names], **RUN)
+    raw, effective = (np.cumsum(flat(ds, prefix)[::-1], axis=0)[::-1] for prefix in names)
+    sizes = np.linalg.norm(raw, axis=1) * np.linalg.norm(effective, axis=1)
+    np.testing.assert_allclose(ds.running_cosine, np.sum(raw * effective, axis=1) / sizes, rtol=1e-10)
+    assert "effective_running_cosine" not in ds
+
+
+def test_a_cosine_of_gradients():
+    names = ["gradient", "effective_gradient"]
+    record = [GradientCosine(), *names]
+    ds = gradsim.simulate(Elman(3, 4), mitigations=[ClipValue(0.01)], record=record, **RUN)
+    of_params = ds.drop_vars("gradient_cosine")
+    a, b = (
+        np.concatenate([of_params[n].values.ravel() for n in sorted(of_params) if n.startswith(f"{name}_")])
+        for name in names
+    )
+    assert float(ds.gradient_cosine) == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert 0 < ds.gradient_cosine < 0.999
+    alone = gradsim.simulate(Elman(3, 4), record=[GradientCosine()], **RUN)
+    assert float(alone.gradient_cosine) == pytest.approx(1, rel=1e-14)
+
+
+def test_a_reduction_over_the_run_in_memory_on_disk_and_in_probes(tmp_path):
+    run = dict(record=[LargestState(), "state"], **RUN)
+    ds = gradsim.simulate(Elman(3, 4), **run)
+    np.testing.assert_array_equal(ds.largest_state, np.abs(ds.state).max(("time", "component")))
+    stored = gradsim.simulate(Elman(3, 4), store=tmp_path / "run", **run)
+    np.testing.assert_array_equal(stored.largest_state, ds.largest_state)
+
+
+@dataclass(frozen=True, eq=False)
+class Wrong(Recorder):
+    """Wrong in one of several ways."""
+
+    name = "wrong"
+    stream = Forward
+    dim: str = "batch"
+
+    def variables(self, problem):
+        return (Variable("wrong", (self.dim,), "nothing"),)
+
+    def compute(self, piece):
+        return {}
+
+
+def remade(**members):
+    cls = dataclass(frozen=True, eq=False)(type("Remade", (Wrong,), members))
+    return cls()
+
+
+@pytest.mark.parametrize(
+    ("recorder", "message"),
+    [
+        (Wrong(dim="bach"), "unknown dim of wrong 'bach'; did you mean 'batch'"),
+        (remade(stream=int), "stream is <class 'int'>; it should be one of Forward, LossTerms"),
+        (remade(stream=Exponents, both=True), "both goes with the streams Adjoints, Contributions, Gradient"),
+        (remade(stream=Products, start=lambda self, problem: []), "a carry goes with the streams Forward"),
+        (remade(dims=lambda self, problem: {"time": [1, 2]}), "the dim time is there already"),
+        (remade(dims=lambda self, problem: {"grid": [[1, 2]]}), "should have 1 axis, not 2"),
+    ],
+)
+def test_what_a_recorder_cannot_get_is_said_before_the_run(recorder, message, inputs, monkeypatch):
+    monkeypatch.setattr(Elman, "unroll", None)
+    with pytest.raises(PluginError, match=message):
+        gradsim.simulate(Elman(2, 3), inputs, record=[recorder])
+
+
+def test_what_comes_piece_by_piece_lies_along_time(inputs):
+    recorder = remade(compute=lambda self, piece: {"wrong": np.zeros(3)})
+    with pytest.raises(PluginError, match="piece by piece along step, time; that should be its first dim"):
+        gradsim.simulate(Elman(2, 3), inputs, record=[recorder])
