@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Mitigation, hookimpl
+from gradsim import Mitigation, Pairs, Penalty, hookimpl
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,3 +145,41 @@ class AnnealedForcing(Mitigation):
         data = yield
         share = 0.0 if moment.validating else 1 - moment.update / max(1, moment.updates)
         return {**data, "force": np.full(data["step_index"].shape, share)}
+
+
+@dataclass(frozen=True, eq=False)
+class UnitGain(Mitigation):
+    """Divide step Jacobians by their mean gain over the run, measured at lag 1."""
+
+    name = "unit_gain"
+    requires = ("product_norm",)
+
+    @property
+    def required_pairs(self):
+        return Pairs(lags=(1,))
+
+    @hookimpl(wrapper=True)
+    def gradsim_jacobians(self, trajectory, measured):
+        jacobians = yield
+        gain = float(np.nanmean(measured[self]["product_norm"])) / trajectory.cell.state_size**0.5
+        return jacobians.changed(lambda blocks: blocks / gain)
+
+
+@dataclass(frozen=True, eq=False)
+class NormStabiliser(Mitigation):
+    """Add beta / T sum (||h_t|| - ||h_{t-1}||)^2 to the loss (Krueger & Memisevic 2016, eq. 2)."""
+
+    name = "norm_stabiliser"
+
+    beta: float = 1.0
+
+    @hookimpl(wrapper=True)
+    def gradsim_penalty(self, trajectory):
+        penalty = yield
+        batch, steps = trajectory.inputs.shape[1], len(trajectory.steps)
+
+        def stabiliser(params, states, xp):
+            size = xp.sqrt(xp.sum(states * states, axis=-1) + 1e-12)
+            return self.beta / (batch * steps) * xp.sum((size[1:] - size[:-1]) ** 2)
+
+        return penalty + Penalty.of(stabiliser, trajectory.params, trajectory.states)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers import numerical_gradient
 from probes.mitigations import (
     RTRL,
     AnnealedForcing,
@@ -14,12 +15,14 @@ from probes.mitigations import (
     AutoClip,
     ClipContributions,
     GradientNoise,
+    NormStabiliser,
     SpectralProjection,
     StiefelStep,
+    UnitGain,
 )
 
 import gradsim
-from gradsim import Cell, Mitigation, hookimpl
+from gradsim import Cell, Mitigation, Pairs, Penalty, hookimpl
 from gradsim.errors import InputError, PluginError
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LRU, Elman
@@ -35,6 +38,8 @@ test_probes_keep_the_contract = conformance(
     GradientNoise(),
     AnnealedTruncation(),
     ClipContributions(),
+    UnitGain(),
+    NormStabiliser(),
 )
 
 
@@ -263,3 +268,60 @@ def test_training_with_adam_and_many_mitigations_is_reproducible():
     one, again = (training(Elman(2, 4), chosen, optimizer=Adam(learning_rate=0.01)) for _ in range(2))
     for name, value in params_of(one).items():
         np.testing.assert_array_equal(again[name], value)
+
+
+@pytest.mark.parametrize(
+    "recorded", [{}, {"pairs": Pairs(max_lag=3)}, {"pairs": Pairs(times=(-1,), sources=(0,))}]
+)
+def test_what_a_mitigation_requires_does_not_depend_on_what_is_recorded(recorded):
+    run = dict(task=FlipFlop(length=30), batch=2, rng=1)
+    names = ["product_norm", "effective_gradient"] if recorded else ["effective_gradient"]
+    ds = gradsim.simulate(Elman(3, 4), mitigations=[UnitGain()], record=names, **run, **recorded)
+    raw = gradsim.simulate(Elman(3, 4), record=["product_norm"], pairs=Pairs(lags=(1,)), **run)
+    gain = float(raw.product_norm.mean()) / 2
+    scaled = gradsim.simulate(Elman(3, 4), mitigations=[Divided(gain)], record=["effective_gradient"], **run)
+    for name in scaled.data_vars:
+        np.testing.assert_allclose(ds[name], scaled[name], rtol=1e-12, atol=1e-15)
+    assert ("product_norm" in ds) == bool(recorded)
+
+
+@dataclass(frozen=True, eq=False)
+class Divided(Mitigation):
+    name = "divided"
+
+    gain: float = 2.0
+
+    @hookimpl(wrapper=True)
+    def gradsim_jacobians(self):
+        jacobians = yield
+        return jacobians.changed(lambda blocks: blocks / self.gain)
+
+
+def test_what_is_required_is_measured_at_every_update():
+    ds = training(Elman(2, 4), [UnitGain()], updates=3)
+    assert np.isfinite(ds.train_gradient_norm).all()
+
+
+def test_a_penalty_of_a_function_is_differentiated_for_parameters_and_states(rng, inputs):
+    params = Elman(2, 4).init_params(rng)
+
+    def total(p):
+        run = dict(params=p, mitigations=[NormStabiliser(beta=3.0)], record=["effective_gradient"])
+        return gradsim.simulate(Elman(2, 4), inputs, **run)
+
+    ds = total(params)
+    for name in params:
+        slope = numerical_gradient(
+            lambda p: sum(total(p).attrs[n] for n in ("loss", "penalty")), params, name
+        )
+        np.testing.assert_allclose(ds[f"effective_gradient_{name}"], slope, rtol=1e-6, atol=1e-9)
+
+
+def test_a_penalty_of_a_function_of_parameters_alone():
+    params = {"W": np.arange(6.0).reshape(2, 3), "b": np.ones(2)}
+    penalty = 0.5 * Penalty.of(lambda p, xp: xp.sum(p["W"] ** 2), params)
+    assert penalty.value == 27.5
+    np.testing.assert_array_equal(penalty.gradient["W"], params["W"])
+    np.testing.assert_array_equal(penalty.gradient["b"], 0)
+    with pytest.raises(PluginError, match=r"one number, not an array of shape \(2,\)"):
+        Penalty.of(lambda p, xp: p["b"], params)
