@@ -104,6 +104,14 @@ class Problem:
         return int(self.pairs.resolved_lags(self.steps)[-1])
 
     @cached_property
+    def lag_rows(self) -> Array:
+        """Where each lag 0..T is recorded along `lag`; -1 where it is not."""
+        rows = np.full(self.steps + 1, -1)
+        lags = self.pairs.resolved_lags(self.steps)
+        rows[lags] = np.arange(len(lags))
+        return rows
+
+    @cached_property
     def ends(self) -> Array:
         """The last time to which each source is multiplied: that of its longest recorded lag."""
         times, sources = self.pairs.resolved(self.steps)

@@ -78,7 +78,7 @@ def _chosen(problem: Problem, lags: Array) -> slice | Array:
     """Which of these lags are recorded."""
     if problem.pairs.lags is None:
         return slice(None)
-    return np.flatnonzero(np.isin(lags, problem.pairs.resolved_lags(problem.steps)))
+    return np.flatnonzero(problem.lag_rows[lags] >= 0)
 
 
 def _record(
@@ -108,7 +108,7 @@ def _place(
     first, last = tile.sources.start + low, tile.sources.start + low + len(lags)
     outer, inner = problem.pair_dims
     if inner == "lag":
-        at = np.searchsorted(problem.pairs.resolved_lags(problem.steps), lags[chosen])
+        at = problem.lag_rows[lags[chosen]]
         return {"source": np.arange(first, last)[chosen], "lag": at, "batch": tile.batch}
     return {outer: row, "source": slice(first, last), "batch": tile.batch}
 
@@ -157,6 +157,6 @@ def _loss_rows(
     outer, inner = problem.pair_dims
     if inner == "lag":
         chosen = _chosen(problem, lags)
-        at = np.searchsorted(problem.pairs.resolved_lags(problem.steps), lags[chosen])
+        at = problem.lag_rows[lags[chosen]]
         return LossRows(rows[chosen], {"source": row, "lag": at, "batch": batch})
     return LossRows(rows, {outer: active, inner: row, "batch": batch})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 import matplotlib
@@ -134,7 +135,8 @@ def adjoint(
 
 
 def _mitigated(ds: xr.Dataset) -> str:
-    return f"effective ({ds.attrs.get('mitigations', 'none')})"
+    names = re.sub(r"\w+: ", "", ds.attrs.get("mitigations", "none"))  # without the phases
+    return f"effective ({names})"
 
 
 def _has(ds: xr.Dataset, variable: str) -> bool:
