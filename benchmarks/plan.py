@@ -111,7 +111,7 @@ def ran(name):
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", gradsim.errors.OutOfRangeWarning)
         start = time.perf_counter()
-        simulation.run(None if simulation.plan.in_memory else Path(folder, "run"))
+        simulation.run(store=None if simulation.plan.in_memory else Path(folder, "run"))
         seconds = time.perf_counter() - start
         disk = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
     return {"memory": peak(), "disk": disk, "seconds": seconds}

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray as xr
-from numpy.typing import ArrayLike, DTypeLike
 
-from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
-from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Pairs, Problem
-from gradsim.contracts.recorder import Recorder, Variable
-from gradsim.contracts.task import Task
+from gradsim.contracts.recorder import Variable
 from gradsim.data import schema
-from gradsim.data.sink import MemorySink, Sink
-from gradsim.data.store import RunFolder, open_run
-from gradsim.machine.allocation import keep_freed_memory
-from gradsim.machine.disk import free_disk
+from gradsim.data.schema import Frame
 from gradsim.machine.progress import Advance
-from gradsim.machine.progress import progress as show_progress
-from gradsim.machine.workers import available_threads, one_blas_thread
 from gradsim.plan.plan import Plan
 from gradsim.run.arguments import (
-    Seed,
     Streams,
     checked_inputs,
     checked_params,
@@ -39,67 +26,51 @@ from gradsim.run.arguments import (
     prepared_cell,
     with_own_dims,
 )
+from gradsim.run.launch import Prepared, Running, launch
+from gradsim.run.parameters import (
+    PreparationParameters,
+    SimulateParameters,
+    SimulationParameters,
+    verb,
+)
 from gradsim.run.recording import Recording
 from gradsim.run.run import Run
 from gradsim.run.setup import Model, Setup
 
-if TYPE_CHECKING:
-    from gradsim.data.zarr_sink import ZarrSink
-
 
 @dataclass(frozen=True)
-class Simulation:
+class Simulation(Prepared):
     """A run that has been checked but not started: what `simulate` does, in two parts."""
 
     setup: Setup
     plan: Plan
     provenance: dict[str, Any]
 
-    def run(
-        self,
-        store: str | os.PathLike[str] | None = None,
-        *,
-        force: bool = False,
-        threads: int | None = None,
-        memory: float | None = None,
-        progress: bool | None = None,
-    ) -> xr.Dataset:
-        """Run it; see `simulate`."""
-        threads = available_threads(threads)
-        self.plan.refuse_beyond(memory, free_disk(store) if store is not None else None)
-        total = sum(self.plan.flops().values())
-        if store is None:
-            sink = self.memory_sink()
-            shown = show_progress(total, progress, lambda fraction: None)
-            return sink.dataset(self.execute(sink, shown, threads, memory))
-        folder = RunFolder(Path(store), self.provenance)
-        folder.create(force)
-        with folder.writing():
-            zarr_sink = self.zarr_sink(folder.partial)
-            shown = show_progress(total, progress, lambda done: folder.update(progress=round(done, 4)))
-            zarr_sink.finish(self.execute(zarr_sink, shown, threads, memory))
-        return open_run(store)
+    kind = "simulation"
 
-    def memory_sink(self) -> MemorySink:
-        """Room in memory for its values."""
-        return MemorySink(schema.frame(self.plan.problem), self._variables())
+    @property
+    def problem(self) -> Problem:
+        return self.plan.problem
 
-    def zarr_sink(self, path: Path) -> ZarrSink:
-        """A new store on disk for its values."""
-        from gradsim.data.zarr_sink import ZarrSink  # zarr is slow to import
+    def frame(self) -> Frame:
+        return schema.frame(self.plan.problem)
 
-        return ZarrSink(schema.frame(self.plan.problem), self._variables(), path, self.plan.chunks())
-
-    def _variables(self) -> list[Variable]:
+    def variables(self) -> list[Variable]:
         return [variable for _, variable in self.plan.variables()]
 
-    def execute(
-        self, sink: Sink, progress: AbstractContextManager[Advance], threads: int, memory: float | None
-    ) -> dict[str, Any]:
-        """Compute all values into a sink; the attributes of the dataset."""
-        keep_freed_memory()
-        with one_blas_thread(), progress as advance, Recording(self.plan, sink, threads) as feed:
-            run = Run(self.setup, self.plan, feed, sink, advance, memory)
+    def chunks(self) -> Mapping[str, Mapping[str, int]]:
+        return self.plan.chunks()
+
+    @property
+    def work(self) -> float:
+        return sum(self.plan.flops().values())
+
+    def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
+        self.plan.refuse_beyond(memory, disk)
+
+    def execute(self, running: Running, advance: Advance) -> dict[str, Any]:
+        with Recording(self.plan, running.sink, running.threads) as feed:
+            run = Run(self.setup, self.plan, feed, running.sink, advance, running.memory)
             run.check()
             run.execute()
             feed.settle()
@@ -107,63 +78,9 @@ class Simulation:
         return schema.dataset_attributes(self.provenance, run.loss, run.penalty)
 
 
-def simulate(
-    cell: Cell,
-    inputs: ArrayLike | None = None,
-    *,
-    task: Task | None = None,
-    batch: int | None = None,
-    params: Mapping[str, ArrayLike] | None = None,
-    initial_state: ArrayLike | None = None,
-    mitigations: Sequence[Mitigation] = (),
-    record: Sequence[str | Recorder] = ("product_norm", "adjoint_norm"),
-    pairs: Pairs | None = None,
-    rng: Seed = 0,
-    dtype: DTypeLike = "float64",
-    store: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    threads: int | None = None,
-    memory: float | None = None,
-    progress: bool | None = None,
-) -> xr.Dataset:
+@verb(SimulateParameters)
+def simulate(given: SimulateParameters) -> xr.Dataset:
     """Run a cell over inputs and record how gradients travel through time.
-
-    Parameters
-    ----------
-    cell
-        The recurrence, for example ``LSTM(input_size=1, hidden_size=32)``.
-    inputs
-        Shape (time, batch, input). Left out when a task draws them.
-    task
-        Draws inputs and targets and gives the loss, through a linear readout of random weights.
-        Without one the loss is the sum of the last outputs, averaged over the batch.
-    batch
-        How many sequences the task draws (default 1).
-    params
-        Named parameters instead of freshly drawn ones; the readout's are `readout_W`, `readout_b`.
-    initial_state
-        s_0, shape (m,) or (batch, m); the cell's own, usually zeros, when left out.
-    mitigations
-        Applied in this order.
-    record
-        Names of recorders (``gradsim list recorders``), or recorder objects. ``effective_<name>`` is
-        the same quantity as changed by the mitigations.
-    pairs
-        Which products P(t, k) are recorded; all unless narrowed.
-    rng
-        A seed, a SeedSequence, or a Generator, from which a seed is drawn.
-    dtype
-        float64 or float32.
-    store
-        A run folder to write into; values then never need to fit in memory.
-    force
-        Replace the run that is in `store`.
-    threads
-        For the products; the numbers do not depend on it. All cores when left out.
-    memory
-        Bytes that the run may use; what is available when left out.
-    progress
-        Show progress; when left out, only on a terminal.
 
     Returns
     -------
@@ -183,51 +100,29 @@ def simulate(
     StoreError
         The run folder cannot be written or is there already.
     """
-    simulation = prepare(
-        cell,
-        inputs,
-        task=task,
-        batch=batch,
-        params=params,
-        initial_state=initial_state,
-        mitigations=mitigations,
-        record=record,
-        pairs=pairs,
-        rng=rng,
-        dtype=dtype,
-        in_memory=store is None,
-    )
-    return simulation.run(store, force=force, threads=threads, memory=memory, progress=progress)
+    return launch(_prepared(given, in_memory=given.store is None), given)
 
 
-def prepare(
-    cell: Cell,
-    inputs: ArrayLike | None = None,
-    *,
-    task: Task | None = None,
-    batch: int | None = None,
-    params: Mapping[str, ArrayLike] | None = None,
-    initial_state: ArrayLike | None = None,
-    mitigations: Sequence[Mitigation] = (),
-    record: Sequence[str | Recorder] = ("product_norm", "adjoint_norm"),
-    pairs: Pairs | None = None,
-    rng: Seed = 0,
-    dtype: DTypeLike = "float64",
-    in_memory: bool = True,
-) -> Simulation:
+@verb(PreparationParameters)
+def prepare(given: PreparationParameters) -> Simulation:
     """Check all arguments of a run and plan it, without running it; see `simulate`."""
-    kind = float_dtype(dtype)
-    streams = Streams(rng)
+    return _prepared(given, given.in_memory)
+
+
+def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
+    task, mitigations = given.task, given.mitigations
+    kind = float_dtype(given.dtype)
+    streams = Streams(given.rng)
     hooks = RunHooks(mitigations)
-    prepared = prepared_cell(cell, hooks)
-    x, episode = checked_inputs(prepared, inputs, task, batch, streams.generator("task"), kind)
+    prepared = prepared_cell(given.cell, hooks)
+    x, episode = checked_inputs(prepared, given.inputs, task, given.batch, streams.generator("task"), kind)
     steps, size = x.shape[:2]
-    own, readout = checked_params(prepared, task, params, hooks, streams, kind)
-    state = checked_state(prepared, initial_state, size, kind)
+    own, readout = checked_params(prepared, task, given.params, hooks, streams, kind)
+    state = checked_state(prepared, given.initial_state, size, kind)
     model = Model(prepared, task, mitigations, hooks, kind)
-    recorders = chosen_recorders(record, hooks)
+    recorders = chosen_recorders(given.record, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
-    problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, pairs or Pairs()), recorders)
+    problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, given.pairs or Pairs()), recorders)
     problem.pairs.resolved(steps)
     plan = Plan(problem, recorders, hooks, in_memory)
     provenance = schema.provenance(
@@ -235,7 +130,7 @@ def prepare(
         task=task,
         mitigations=mitigations,
         phases=hooks.phases,
-        given_cell=cell,
+        given_cell=given.cell,
         record=[r.full_name for r in recorders],
         seed=streams.description,
     )

@@ -101,7 +101,7 @@ def test_an_estimate_changes_nothing(tmp_path):
         simulation = prepared(LSTM(2, 3), 60, 2, BOTH, mitigations=[Truncate(5, 9)], in_memory=False)
         if first:
             estimate(simulation)
-        return simulation.run(tmp_path / str(first)).load()
+        return simulation.run(store=tmp_path / str(first)).load()
 
     xr.testing.assert_identical(run(True), run(False))
 

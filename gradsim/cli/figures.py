@@ -1,43 +1,49 @@
-"""The figures of a run folder, PNG for a look and SVG for a page."""
+"""The figures in run folders, by kind of run: PNG for a look and SVG for a page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gradsim.errors import InputError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from xarray import Dataset
 
+_OF_ONE = {"simulation": ("norm_heat_map", "adjoint"), "training": ("training_overview",)}
+_OF_PROBES = ("norm_by_lag_over_updates", "norm_heat_maps")
+_OF_ALL = {"simulation": ("norm_by_lag",), "training": ("loss_curve", "gradient_norm_curve")}
+"""Kind -> functions of `gradsim.plot`."""
 
-def draw(folder: Path, label: str, ds: Dataset) -> None:
+
+def draw(kind: str, folder: Path, runs: Mapping[str, Dataset]) -> None:
     """Draw what the recorded variables of one run allow."""
     from gradsim import plot
 
-    draw_together(folder, {label: ds})
-    save(folder / "norm_heat_map", lambda: plot.norm_heat_map(ds))
-    save(folder / "adjoint", lambda: plot.adjoint(ds))
+    (ds,) = runs.values()
+    if kind == "simulation":
+        draw_together(kind, folder, runs)
+    for name in _OF_ONE[kind] + (_OF_PROBES if "probe_update" in ds.dims else ()):
+        _save(folder / name, getattr(plot, name), ds)
 
 
-def draw_together(folder: Path, runs: Mapping[str, Dataset]) -> None:
-    """Draw the figure that compares runs."""
+def draw_together(kind: str, folder: Path, runs: Mapping[str, Dataset]) -> None:
+    """Draw the figures that compare runs."""
     from gradsim import plot
 
-    save(folder / "norm_by_lag", lambda: plot.norm_by_lag(runs))
+    for name in _OF_ALL[kind]:
+        _save(folder / name, getattr(plot, name), runs)
 
 
-def save(stem: Path, paint: Callable[[], Axes | Figure]) -> None:
+def _save(stem: Path, paint: Callable[..., Any], data: Any) -> None:
     """Save a figure; without the variable that it shows, say which recorder makes it."""
     from gradsim import plot
 
     try:
-        axes = paint()
+        axes = paint(data)
     except InputError as error:
         click.echo(f"No figure {stem}: {error}", err=True)
     else:

@@ -1,4 +1,4 @@
-"""A training on its way into its folder, with what is shown of it meanwhile and in the end."""
+"""A run on its way into its folder, with what is shown of it meanwhile and in the end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradsim.cli.events import Events
-from gradsim.cli.training_figures import draw
-from gradsim.cli.training_summary import result
+from gradsim.cli.figures import draw
+from gradsim.cli.summary import result
 from gradsim.data.store import open_run
 from gradsim.errors import DivergedError
+from gradsim.run.launch import Prepared
 from gradsim.training.live import Live
 from gradsim.training.prepared import PreparedTraining
 
@@ -18,10 +19,19 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 
-def follow(
+def follow(run: str, prepared: Prepared, folder: Path, **how: Any) -> Dataset:
+    """Run what is prepared into its folder and draw it; `how`: as its `run` takes it."""
+    if isinstance(prepared, PreparedTraining):
+        return _follow_training(run, prepared, folder, **how)
+    ds = prepared.run(store=folder, **how)
+    draw(prepared.kind, folder, {run: ds})
+    return ds
+
+
+def _follow_training(
     run: str, training: PreparedTraining, folder: Path, *, as_json: bool, live: float | None, **how: Any
 ) -> Dataset:
-    """Run a training into its folder and draw it; `how`: as `PreparedTraining.run` takes it.
+    """The same, telling what happens.
 
     Raises
     ------
@@ -36,16 +46,17 @@ def follow(
         if events:
             sizes = {"updates": training.course.updates, "parameters": training.course.flat.size}
             events({"event": "start", "folder": str(folder), **sizes})
-        ds = training.run(folder, report=events, live=figure, **how)
+        ds = training.run(store=folder, report=events, live=figure, **how)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"To go on: gradsim resume {folder}") from None
     except DivergedError as error:
         attributes = training.course.attributes(math.nan, math.nan, "diverged")
-        draw(folder, open_run(folder, allow_incomplete=True).assign_attrs(attributes))
+        so_far = open_run(folder, allow_incomplete=True).assign_attrs(attributes)
+        draw(training.kind, folder, {run: so_far})
         if events:
             events.end("diverged", {"message": str(error), "folder": str(folder)})
         raise
-    draw(folder, ds)
+    draw(training.kind, folder, {run: ds})
     if figure:
         figure.draw(lambda: ds)
     if events:

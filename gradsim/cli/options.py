@@ -1,63 +1,41 @@
-"""The options that several commands have."""
+"""The options of commands; those of a verb are read from the list of its parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import click
 
-if TYPE_CHECKING:
-    from gradsim.experiment.kinds import Experiment
+from gradsim.run.parameters import Parameter, bare, listed
 
-    E = TypeVar("E", bound=Experiment)
+if TYPE_CHECKING:
+    from gradsim.experiment.kinds import Experiment, Kind
+
+Command = Callable[..., Any]
+Option = Callable[[Command], Command]
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_WORLD = (
-    click.argument("experiment", required=False, type=_FILE, metavar="[EXPERIMENT.toml]"),
-    click.option(
-        "--cell", metavar="NAME", help="The cell, with its default parameters; change them with --set."
-    ),
-    click.option(
-        "--task",
-        metavar="NAME",
-        help="The task, with its default parameters; for one that reads a file NAME:PATH, as csv:series.csv.",
-    ),
-    click.option(
-        "--mitigation",
-        "mitigations",
-        multiple=True,
-        metavar="NAME",
-        help="Apply this one, in this order, instead of those of the experiment; repeatable.",
-    ),
-)
-_RECORD = click.option(
-    "--record",
+_EXPERIMENT = click.argument("experiment", required=False, type=_FILE, metavar="[EXPERIMENT.toml]")
+_SET = click.option(
+    "--set",
+    "changes",
     multiple=True,
-    metavar="NAME",
-    help="Record this, instead of what the experiment says; repeatable.",
+    metavar="KEY=VALUE",
+    help="Change one key, e.g. cell.hidden_size=64 or mitigations.0.max_norm=2; repeatable.",
 )
-_TRAINING = (
-    click.option("--optimizer", metavar="NAME", help="The optimizer, with its default parameters."),
-    click.option("--updates", type=int, help="How long: so many updates of the parameters."),
-    click.option("--epochs", type=int, help="How long: so many passes over a finite task."),
-)
-_NUMBERS = (
-    click.option(
-        "--set",
-        "changes",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change one key, e.g. cell.hidden_size=64 or mitigations.0.max_norm=2; repeatable.",
-    ),
-    click.option("--seed", type=int, help="Seed of all random numbers."),
-    click.option("--batch", type=int, help="Number of sequences side by side."),
-    click.option("--dtype", help="float64 or float32."),
-)
-threads_option = click.option(
-    "--threads", type=click.IntRange(1), help="All cores unless given; no number depends on it."
-)
+_NAMES = {
+    "Cell": "The cell, with its default parameters; change them with --set.",
+    "Task": "The task, with its default parameters; for one that reads a file NAME:PATH, as csv:series.csv.",
+    "Optimizer": "The optimizer, with its default parameters.",
+    "Mitigation": "Apply this one, in this order, instead of those of the experiment; repeatable.",
+    "Recorder": "Record this, instead of what the experiment says; repeatable.",
+}
+"""Plugins that a name stands for; whatever else is made of tables has no option, only --set."""
+
 _FOLDERS = (
     click.option(
         "--out",
@@ -65,19 +43,9 @@ _FOLDERS = (
         metavar="DIR",
         help="Run folder, instead of runs/<name>; compared runs go beside it as DIR-<label>.",
     ),
-    click.option("--force", is_flag=True, help="Replace runs that are there already."),
     click.option("--dry-run", is_flag=True, help="Check everything and print the plan, but write nothing."),
-    threads_option,
 )
 _FOLLOWING = (
-    click.option("--allow-changed", is_flag=True, help="Go on though the experiment or code has changed."),
-    click.option(
-        "--checkpoint-seconds",
-        type=click.FloatRange(0),
-        default=30.0,
-        show_default=True,
-        help="Keep what is needed to go on at least so often.",
-    ),
     click.option(
         "--live",
         type=click.FloatRange(0, min_open=True),
@@ -87,25 +55,76 @@ _FOLLOWING = (
     click.option("--json", "as_json", is_flag=True, help="Say what happens on stdout, a JSON object a line."),
 )
 
-Command = Callable[..., Any]
 
-
-def _with(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+def _with(options: Iterable[Option]) -> Option:
     def give(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+        return functools.reduce(lambda made, option: option(made), reversed([*options]), command)
 
     return give
 
 
-simulation_options = _with([*_WORLD, _RECORD, *_NUMBERS])
-training_options = _with([*_WORLD, *_TRAINING, *_NUMBERS])
+def experiment_options(cls: type) -> Option:
+    """What decides the numbers: a file, the parameters of a verb, and --set for all that is in tables."""
+    return _with([_EXPERIMENT, *_numbers(cls), _SET])
+
+
+def launch_options(cls: type) -> Option:
+    """How it is launched: the parameters of a launch."""
+    return _with(map(_how, (entry for entry in listed(cls).values() if entry.key)))
+
+
 folder_options = _with(_FOLDERS)
 following_options = _with(_FOLLOWING)
 
 
-def chosen(kind: type[E], *, experiment: Path | None, changes: tuple[str, ...], **flags: Any) -> list[E]:
+def _numbers(cls: type) -> Iterator[Option]:
+    """Their values go into tables, and are validated there."""
+    for entry in listed(cls).values():
+        made_of = entry.of.rpartition(":")[2]
+        if made_of in _NAMES:
+            flag = f"--{entry.key.removesuffix('s')}"
+            yield click.option(flag, entry.key, multiple=entry.many, metavar="NAME", help=_NAMES[made_of])
+        elif entry.key and not entry.of:
+            yield _option(entry, _plain(entry.written), None)
+
+
+def _how(entry: Parameter) -> Option:
+    kind, limits = _plain(entry.written), list(_limits(entry.written))
+    ranges: dict[Any, Any] = {int: click.IntRange, float: click.FloatRange}
+    if limits and kind in ranges:
+        low, is_open = limits[0]
+        kind = ranges[kind](low, min_open=is_open)
+    return _option(entry, kind, entry.default)
+
+
+def _option(entry: Parameter, kind: Any, default: Any) -> Option:
+    flag, text = entry.key.replace("_", "-"), re.split(r"(?<=\.)\s", entry.doc)[0]
+    if kind is bool and default is False:
+        return click.option(f"--{flag}", is_flag=True, help=text)
+    if kind is bool:
+        return click.option(f"--{flag}/--no-{flag}", entry.key, default=None, help=text)
+    shown = default is not None
+    return click.option(f"--{flag}", type=kind, default=default, show_default=shown, help=text)
+
+
+def _plain(hint: Any) -> Any:
+    """The type of one value, for click."""
+    kinds = [kind for kind in (get_args(bare(hint)) or (bare(hint),)) if kind is not type(None)]
+    return str if get_origin(hint) is Literal else kinds[0]
+
+
+def _limits(hint: Any) -> Iterator[tuple[float, bool]]:
+    """(lower limit, whether it is left out) in an annotation."""
+    if get_origin(hint) is Annotated:
+        for limit in hint.__metadata__:
+            yield (limit.gt, True) if hasattr(limit, "gt") else (limit.ge, False)
+    for part in get_args(hint):
+        yield from _limits(part)
+
+
+def chosen(
+    kind: Kind, *, experiment: Path | None, changes: tuple[str, ...], **flags: Any
+) -> list[Experiment]:
     """The runs of the experiment file, or of the built-in one, with the flags applied."""
     from gradsim.cli.overrides import assign, override
     from gradsim.experiment.build import build, read_toml

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradsim.cli.options import chosen, simulation_options
+from gradsim.cli.options import chosen, experiment_options
 from gradsim.cli.output import console, count, table
+from gradsim.run.parameters import SimulationParameters
 
 if TYPE_CHECKING:
     import numpy as np
 
     from gradsim.contracts.recorder import Variable
-    from gradsim.experiment.kinds import SimulationExperiment
+    from gradsim.experiment.kinds import Experiment
     from gradsim.plan.plan import Plan
-    from gradsim.simulation import Simulation
+    from gradsim.run.launch import Prepared
 
 
 @click.command("plan")
-@simulation_options
+@experiment_options(SimulationParameters)
 def command(**options: Any) -> None:
     """Say what an experiment would cost.
 
@@ -32,34 +33,36 @@ def command(**options: Any) -> None:
       gradsim plan
       gradsim plan --cell lru --task adding --set task.length=5000 --set pairs.max_lag=200
     """
-    from gradsim.experiment.kinds import SimulationExperiment
+    from gradsim.experiment.kinds import SIMULATION
 
-    runs = chosen(SimulationExperiment, **options)
-    show_plans(runs, [run.prepare() for run in runs])
+    runs = chosen(SIMULATION, **options)
+    show_plans(runs, [run.prepare() for run in runs], None)
 
 
-def show_plans(runs: Sequence[SimulationExperiment], simulations: Sequence[Simulation]) -> None:
+def show_plans(runs: Sequence[Experiment], prepared: Sequence[Prepared], threads: int | None) -> None:
     """Print the plan of each run."""
-    for run, simulation in zip(runs, simulations, strict=True):
-        _show(run, simulation)
-
-
-def _show(run: SimulationExperiment, simulation: Simulation) -> None:
     from gradsim.machine.disk import human
 
-    plan, out = simulation.plan, console()
-    problem = plan.problem
-    steps, m = f"{problem.steps} steps", problem.cell.state_size
-    out.print(f"{run.name}: {run.cell.name} on {run.task.name}, {steps}, batch {run.batch}, state {m}")
-    for line in _expected(simulation):
-        out.print(line)
-    out.print(f"disk {human(plan.data_bytes)} before compression")
-    out.print(_stages(plan))
-    sizes = plan.problem.sizes()
-    out.print(variables([v for _, v in plan.variables()], sizes, plan.problem.dtype))
+    out = console()
+    for run, one in zip(runs, prepared, strict=True):
+        p, cell, task = one.problem, run.arguments["cell"], run.arguments["task"]
+        size, *costs = _COSTS[one.kind](one, threads)
+        out.print(f"{run.name}: {cell.name} on {task.name}, {p.steps} steps, batch {p.batch}, {size}")
+        for cost in costs:
+            out.print(cost)
+        out.print(f"disk {human(sum(one.sizes().values()))} before compression")
+        frame = one.frame()
+        out.print(_variables(one.variables(), frame.sizes, frame.dtype))
 
 
-def _expected(simulation: Simulation) -> Iterator[str]:
+def _of_simulation(simulation: Any, threads: int | None) -> Iterator[Any]:
+    """The size of its state, time and memory, and operations by stage."""
+    yield f"state {simulation.problem.cell.state_size}"
+    yield from _expected(simulation, threads)
+    yield _stages(simulation.plan)
+
+
+def _expected(simulation: Any, threads: int | None) -> Iterator[str]:
     """Lines on time and memory; a trial that fails says why they are not known."""
     import psutil
 
@@ -69,7 +72,7 @@ def _expected(simulation: Simulation) -> Iterator[str]:
 
     least, available = (human(n) for n in (simulation.plan.memory_bytes, psutil.virtual_memory().available))
     try:
-        found = estimate(simulation)
+        found = estimate(simulation, threads)
     except GradsimError as error:
         yield f"time and peak of memory not known, because a shorter run failed: {error}"
         yield f"memory: the run needs at least {least} ({available} available)"
@@ -77,6 +80,26 @@ def _expected(simulation: Simulation) -> Iterator[str]:
     yield f"time about {duration(found.time)}"
     yield f"memory {human(found.peak)} at the peak: {human(found.run)} of the run, the rest of the program"
     yield f"the run works with {least} or more of memory ({available} available)"
+
+
+def _of_training(training: Any, threads: int | None) -> Iterator[str]:
+    """How many parameters it has, and how long its updates, probes and validations take."""
+    from gradsim.errors import GradsimError
+    from gradsim.training.estimate import COUNTED, seconds
+
+    course = training.course
+    yield f"{course.flat.size} parameters"
+    lengths = course.lengths(course.updates)
+    counts = [f"{lengths[d]} {event}{'s' * (lengths[d] > 1)}" for d, event in COUNTED.items() if lengths[d]]
+    try:
+        time = f"about {duration(seconds(training, threads))}"
+    except GradsimError as error:
+        time = f"time not known, because the first updates failed: {error}"
+    yield f"{', '.join(counts)}: {time}"
+
+
+_COSTS = {"simulation": _of_simulation, "training": _of_training}
+"""Kind -> what is said of its size, and then of its cost."""
 
 
 def duration(seconds: float) -> str:
@@ -98,7 +121,7 @@ def _stages(plan: Plan) -> Any:
     return stages
 
 
-def variables(found: Iterable[Variable], lengths: Mapping[str, int], dtype: np.dtype) -> Any:
+def _variables(found: Iterable[Variable], lengths: Mapping[str, int], dtype: np.dtype) -> Any:
     """A table of variables; `dtype` is that of those that name none."""
     from gradsim.machine.disk import human
 

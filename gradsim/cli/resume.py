@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from gradsim.cli.options import following_options, threads_option
+from gradsim.cli.options import following_options, launch_options
+from gradsim.training.parameters import FollowingParameters
 
 
 @click.command("resume")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
-@threads_option
+@launch_options(FollowingParameters)
 @following_options
 def command(folder: Path, as_json: bool, **how: Any) -> None:
     """Go on with a training where it stopped.
@@ -27,7 +28,7 @@ def command(folder: Path, as_json: bool, **how: Any) -> None:
       gradsim resume runs/adding --live 10
     """
     from gradsim.cli.following import follow
-    from gradsim.cli.training_summary import summarise
+    from gradsim.cli.summary import summarise
     from gradsim.data.store import read_record
     from gradsim.training.resuming import rebuilt
 
@@ -38,4 +39,4 @@ def command(folder: Path, as_json: bool, **how: Any) -> None:
         return
     ds = follow(folder.name, training, folder, as_json=as_json, resume=True, **how)
     if not as_json:
-        summarise({folder.name: ds}, {folder.name: folder})
+        summarise(training.kind, {folder.name: ds}, {folder.name: folder})

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from gradsim.cli.options import chosen, folder_options, simulation_options
-
-if TYPE_CHECKING:
-    from gradsim.experiment.kinds import SimulationExperiment
-    from gradsim.simulation import Simulation
+from gradsim.cli.flow import perform
+from gradsim.cli.options import experiment_options, folder_options, launch_options
+from gradsim.run.parameters import LaunchParameters, SimulationParameters
 
 
 @click.command("run")
-@simulation_options
+@experiment_options(SimulationParameters)
 @folder_options
-def command(out: Path | None, force: bool, dry_run: bool, threads: int | None, **options: Any) -> None:
+@launch_options(LaunchParameters)
+def command(**options: Any) -> None:
     """Run an experiment, save it and draw it.
 
     Without an experiment an LSTM reads the yearly sunspot numbers, next to an Elman network. Each run
@@ -49,38 +47,6 @@ def command(out: Path | None, force: bool, dry_run: bool, threads: int | None, *
       label = "elman"
       cell = { name = "elman", hidden_size = 64 }
     """
-    from gradsim.cli.folders import check_room, run_folders, would_write
-    from gradsim.data.store import check_folder
-    from gradsim.experiment.kinds import SimulationExperiment
-    from gradsim.machine.disk import free_disk
+    from gradsim.experiment.kinds import SIMULATION
 
-    runs = chosen(SimulationExperiment, **options)
-    folders = run_folders(runs, out)
-    simulations = [run.prepare() for run in runs]
-    for folder in folders:
-        check_folder(folder, force)
-    for simulation in simulations:
-        simulation.plan.refuse_beyond(None, free_disk(folders[0]))
-    check_room(folders, [s.plan.data_bytes for s in simulations])
-    if dry_run:
-        from gradsim.cli.plan import show_plans
-
-        show_plans(runs, simulations)
-        would_write(folders)
-        return
-    _execute(runs, folders, simulations, force=force, threads=threads)
-
-
-def _execute(
-    runs: list[SimulationExperiment], folders: list[Path], simulations: list[Simulation], **how: Any
-) -> None:
-    from gradsim.cli.figures import draw, draw_together
-    from gradsim.cli.summary import summarise
-
-    data = {}
-    for run, folder, simulation in zip(runs, folders, simulations, strict=True):
-        data[run.label] = simulation.run(folder, **how)
-        draw(folder, run.label, data[run.label])
-    if len(data) > 1:
-        draw_together(folders[0], data)
-    summarise(data, folders)
+    perform(SIMULATION, **options)

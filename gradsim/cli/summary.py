@@ -1,11 +1,13 @@
-"""What the runs say, in one table on the terminal."""
+"""What runs came to, by kind of run, in one table on the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gradsim.cli.output import console, table
 from gradsim.errors import InputError
@@ -16,19 +18,35 @@ if TYPE_CHECKING:
 LAGS = (1, 10, 100)
 _MISSING = "-"
 
+_LAST = 25
+"""The median of the last 1/25 of all updates stands for the end of a noisy course."""
 
-def summarise(data: Mapping[str, Dataset], folders: Sequence[Path]) -> None:
+_VALIDATED = ("validation_loss", "validation_score")
+_KNOWN = ("ended", "trained_update", "loss", "metric", "baseline", "baseline_loss", "baseline_score")
+
+
+def summarise(kind: str, data: Mapping[str, Dataset], folders: Mapping[str, Path]) -> None:
     """Print one row for each run, and where its files are."""
+    made, note = _TABLES[kind](data)
+    out = console()
+    out.print(made)
+    out.print(note)
+    for label, ds in data.items():
+        ended = f"ended {ds.attrs['ended']}; " if "ended" in ds.attrs else ""
+        out.print(f"{label}: {ended}saved in {folders[label]}", soft_wrap=True)
+    for label in [*data][:1]:
+        out.print(f'To read it: xarray.open_zarr("{folders[label] / "data.zarr"}")', soft_wrap=True)
+
+
+# Simulations.
+
+
+def _simulated(data: Mapping[str, Dataset]) -> tuple[Any, str]:
     numbers = (*(f"lag {lag}" for lag in LAGS), "rate per step", "horizon", "loss")
     made = table("Median norm of ds_t/ds_k at lag t - k", "run", *numbers, numbers=numbers)
     for label, ds in data.items():
         made.add_row(label, *_norms(ds), _rate(ds), _horizon(ds), f"{ds.attrs['loss']:.4g}")
-    out = console()
-    out.print(made)
-    out.print("rate: slope of ln norm; horizon: from this lag on the norm is below 1 % of that at lag 0")
-    for label, folder in zip(data, folders, strict=True):
-        out.print(f"{label}: saved in {folder}", soft_wrap=True)
-    out.print(f'To read it: xarray.open_zarr("{folders[0] / "data.zarr"}")', soft_wrap=True)
+    return made, "rate: slope of ln norm; horizon: from this lag on the norm is below 1 % of that at lag 0"
 
 
 def _norms(ds: Dataset) -> list[str]:
@@ -69,3 +87,52 @@ def power_of_ten(exponent: float) -> str:
     if abs(exponent) < 300:
         return f"{10**exponent:.2g}"
     return "0" if exponent == -math.inf else f"1e{exponent:+.0f}"
+
+
+# Trainings.
+
+
+def result(ds: Dataset) -> dict[str, Any]:
+    """What a training came to, as plain values: validations are those of the trained parameters."""
+    at = {"validation_update": ds.attrs["trained_update"]}
+    return {
+        "update": ds.sizes.get("update", ds.attrs["trained_update"]),
+        **{key: ds.attrs[key] for key in _KNOWN if key in ds.attrs},
+        **{name: float(ds[name].sel(at)) for name in _VALIDATED if name in ds},
+        **({"horizon": _last_horizon(ds)} if "train_horizon" in ds else {}),
+    }
+
+
+def _last_horizon(ds: Dataset) -> float:
+    """How far back the adjoint reaches in the end; infinite if that is beyond the sequence."""
+    last = ds["train_horizon"].values[-math.ceil(ds.sizes["update"] / _LAST) :]
+    return float(np.median(np.where(np.isnan(last), np.inf, last)))
+
+
+def _trained(data: Mapping[str, Dataset]) -> tuple[Any, str]:
+    """One row for each training, next to trivial answers."""
+    results = {label: result(ds) for label, ds in data.items()}
+    metrics = dict.fromkeys(found["metric"] for found in results.values() if "metric" in found)
+    numbers = ("updates", "horizon", "loss", "validation loss", *([" / ".join(metrics)] if metrics else []))
+    made = table("Trained", "", *numbers, numbers=numbers)
+    for label, found in results.items():
+        made.add_row(label, *_row(found, "update", "horizon", "loss", *_VALIDATED)[: len(numbers)])
+    for row in dict.fromkeys(_baseline(found) for found in results.values() if "baseline" in found):
+        made.add_row(*row[: 1 + len(numbers)])
+    return made, "horizon: from this lag on the norm of dL/ds_t is below 1 % of that at lag 0, in the end"
+
+
+def _baseline(found: Mapping[str, Any]) -> tuple[str, ...]:
+    name = f"baseline: {found['baseline']}"
+    return name, "", "", "", *_row(found, "baseline_loss", "baseline_score")
+
+
+def _row(found: Mapping[str, Any], *keys: str) -> list[str]:
+    return [_number(found[key]) if key in found else "" for key in keys]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "beyond the sequence"
+
+
+_TABLES = {"simulation": _simulated, "training": _trained}

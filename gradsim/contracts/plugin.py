@@ -41,7 +41,7 @@ class Plugin:
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values, for provenance; `registry.build` takes them."""
-        return {f.name: _described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {f.name: described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
 def call_with(function: Callable[..., Any], **offered: Any) -> Any:
@@ -52,16 +52,17 @@ def call_with(function: Callable[..., Any], **offered: Any) -> Any:
     return function(**{name: value for name, value in offered.items() if name in parameters})
 
 
-def _described(value: Any) -> Any:
+def described(value: Any) -> Any:
+    """A value as JSON has it; plugins as tables."""
     match value:
         case Plugin():
             return {"name": value.name, **value.parameters}
         case np.ndarray():
             return f"array of shape {value.shape}, dtype {value.dtype}"
         case list() | tuple():
-            return [_described(item) for item in value]
+            return [described(item) for item in value]
         case dict():
-            return {str(key): _described(item) for key, item in value.items()}
+            return {str(key): described(item) for key, item in value.items()}
         case None | bool() | int() | float() | str():
             return value
     return repr(value)

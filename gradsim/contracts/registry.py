@@ -158,22 +158,22 @@ def build(family: str, name: str, parameters: Mapping[str, Any] | None = None) -
 
 def rebuild(family: str, table: Mapping[str, Any]) -> Any:
     """The plugin that a table with its name and parameters describes."""
-    return _whole(lambda builder: builder.plugin(family.removesuffix("s"), family, table))
+    return whole(lambda builder: builder.plugin(family.removesuffix("s"), family, table))
 
 
 def with_parameters(cls: type, parameters: Mapping[str, Any]) -> Any:
     """An object of a dataclass from its fields, plain or plugins in tables; see `Builder`."""
-    return _whole(lambda builder: builder.built(_title(cls), cls, parameters))
+    return whole(lambda builder: builder.built(_title(cls), cls, parameters))
 
 
-def _whole(make: Callable[[Builder], Any]) -> Any:
-    """What is made, or an error with all mistakes."""
+def whole(make: Callable[[Builder], Any]) -> Any:
+    """What is made by a builder, or an error with all mistakes."""
     found: list[tuple[str, object]] = []
     made = make(Builder(lambda key, what: found.append((key, what))))
     if not found:
         return made
-    only = found[0][1] if len(found) == 1 else None
-    kind = type(only) if isinstance(only, GradsimError) else InputError
+    unknown_only = all(isinstance(what, UnknownNameError) for _, what in found)
+    kind = UnknownNameError if unknown_only else InputError
     raise kind("; ".join(f"{key}: {what}" for key, what in found))
 
 
@@ -247,13 +247,13 @@ class Builder:
         failed = any(new is None and old is not None for new, old in zip(made, given, strict=True))
         return None if failed else tuple(made)
 
-    def _one(self, key: str, given: Any, cls: type | None) -> Any:
+    def _one(self, key: str, given: Any, cls: Any) -> Any:
         if cls is None or not isinstance(given, str | Mapping):
             return given
-        if not issubclass(cls, Plugin):
-            return self.built(key, cls, given) if isinstance(given, Mapping) else given
         if issubclass(cls, Recorder) and isinstance(given, str):
             return self.recorder(key, given)
+        if not issubclass(cls, tuple(FAMILIES.values())):  # which a table need not name
+            return self.built(key, cls, given) if isinstance(given, Mapping) else given
         return self.plugin(key, family_of(cls), {"name": given} if isinstance(given, str) else given)
 
     def _report_all(self, found: Mapping[str, object]) -> None:

@@ -7,24 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from gradsim.errors import InputError
 from gradsim.experiment.draft import drafts
-from gradsim.experiment.keys import SimulationKeys, TrainingKeys, mistakes_in, names
-from gradsim.experiment.kinds import Experiment, SimulationExperiment
-
-E = TypeVar("E", bound=Experiment)
-
-_OF_TRAININGS = tuple(key for key in names(TrainingKeys) if key not in names(SimulationKeys))
-"""The keys that tell a training from a simulation."""
+from gradsim.experiment.keys import mistakes_in, written
+from gradsim.experiment.kinds import KINDS, SIMULATION, Experiment, Kind, marks
 
 
 class ExperimentError(InputError):
     """An experiment is wrong: the message has one line for each mistake."""
 
 
-def read_toml(path: Path | None = None, kind: type[Experiment] = SimulationExperiment) -> dict[str, Any]:
+def read_toml(path: Path | None = None, kind: Kind = SIMULATION) -> dict[str, Any]:
     """The tables of a file; those of the built-in experiment of a kind without one."""
     if path is None:
         return tomllib.loads(resources.files("gradsim.experiment").joinpath(kind.default).read_text())
@@ -38,11 +33,11 @@ def read_toml(path: Path | None = None, kind: type[Experiment] = SimulationExper
 
 def build(
     tables: Mapping[str, Any],
-    kind: type[E] = SimulationExperiment,  # type: ignore[assignment]
+    kind: Kind = SIMULATION,
     *,
     name: str,
     source: str = "experiment",
-) -> list[E]:
+) -> list[Experiment]:
     """All runs of an experiment, the main one first.
 
     Parameters
@@ -63,9 +58,9 @@ def build(
         describe another kind of experiment.
     """
     _refuse_other_kind(tables, kind, source)
-    mistakes = list(mistakes_in(tables, kind.keys))
-    made = list(drafts(tables, kind.keys, mistakes))
-    parts = [kind.parts(draft) for draft in made]
+    mistakes = list(mistakes_in(tables, kind.parameters))
+    made = list(drafts(tables, kind.parameters, mistakes))
+    parts = [kind.arguments(draft) for draft in made]
     labels = [draft.own.get("label") for draft in made]
     mistakes += [
         f"compare: label {n!r} is used twice" for n, used in Counter(labels).items() if n and used > 1
@@ -76,20 +71,24 @@ def build(
     return list(_named(kind, tables.get("name", name), labels, parts))
 
 
-def _refuse_other_kind(tables: Mapping[str, Any], kind: type[Experiment], source: str) -> None:
-    found = [key for key in _OF_TRAININGS if key in tables]
-    if kind is SimulationExperiment and found:
-        what = f"{source} describes a training: {', '.join(found)}"
-        raise ExperimentError(f"{what}. Use `gradsim train`, or leave that out to run the cell as it is")
-    if kind is not SimulationExperiment and not found:
+def _refuse_other_kind(tables: Mapping[str, Any], kind: Kind, source: str) -> None:
+    for other in KINDS:
+        found = [key for key in marks(other) if key in tables and key not in written(kind.parameters)]
+        if found:
+            what = f"{source} describes a {other.name}: {', '.join(found)}"
+            raise ExperimentError(f"{what}. Use `gradsim {other.command}`, or leave that out")
+    if kind is not SIMULATION and not tables.keys() & set(marks(kind)):
+        needed = ", ".join(key for key in marks(kind) if written(kind.parameters)[key].required)
         raise ExperimentError(
-            f"{source} describes no training, but a simulation. Use `gradsim run`, or add an optimizer and "
-            "updates or epochs (--optimizer, --updates)"
+            f"{source} describes no {kind.name}, but a simulation. Use `gradsim run`, or add {needed} "
+            f"(see `gradsim {kind.command} --help`)"
         )
 
 
-def _named(kind: type[E], name: str, labels: Sequence[Any], parts: Sequence[dict[str, Any]]) -> Iterator[E]:
+def _named(
+    kind: Kind, name: str, labels: Sequence[Any], parts: Sequence[dict[str, Any]]
+) -> Iterator[Experiment]:
     cell = parts[0]["cell"].name
-    yield kind(name, labels[0] or (cell if cell not in labels else name), **parts[0])
+    yield Experiment(name, labels[0] or (cell if cell not in labels else name), kind, parts[0])
     for label, part in zip(labels[1:], parts[1:], strict=True):
-        yield kind(f"{name}-{label}", label, **part)
+        yield Experiment(f"{name}-{label}", label, kind, part)

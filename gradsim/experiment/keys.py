@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    NonNegativeInt,
-    PositiveInt,
-    StringConstraints,
-    ValidationError,
-    create_model,
-)
+from annotated_types import MinLen
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
 
+from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.recorder import Recorder
+from gradsim.contracts.registry import FAMILIES
 from gradsim.contracts.validation import phrase
 from gradsim.errors import unknown
+from gradsim.run.parameters import Parameter, listed
 
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 Table = dict[str, Any]
 
 
 def _key(field: str) -> str:
-    """A field is named as its key; `validate_` because pydantic takes `validate` for itself."""
+    """A field is named as its key, with an `_` behind: pydantic takes names such as `validate` for itself."""
     return field.removesuffix("_")
 
 
@@ -35,76 +32,55 @@ class Keys(BaseModel):
 
 
 class PluginKeys(BaseModel):
-    """A plugin by name; the other keys are its parameters."""
+    """A plugin by name; what is in the table is looked at when it is built."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    name: str
+
+def written(cls: type) -> dict[str, Parameter]:
+    """The entries of a list of parameters that an experiment may hold, by key."""
+    return {entry.key: entry for entry in listed(cls).values() if entry.key}
 
 
-class RunKeys(Keys):
-    """What decides the numbers of one run, be it a simulation or a training."""
-
-    task: PluginKeys
-    cell: PluginKeys
-    mitigations: list[PluginKeys] | None = None
-    seed: NonNegativeInt = 0
-    batch: PositiveInt | None = None
-    dtype: Literal["float32", "float64"] = "float64"
-
-
-class SimulationKeys(RunKeys):
-    """Those of a simulation; what is recorded is looked at when it is built."""
-
-    record: Any = None
-    pairs: Any = None
-
-
-class TrainingKeys(RunKeys):
-    """Those of a training."""
-
-    optimizer: PluginKeys
-    updates: PositiveInt | None = None
-    epochs: PositiveInt | None = None
-    stateful: bool = False
-    record: Table | None = None
-    validate_: Table | None = None
-    stop: Table | None = None
-
-
-def names(keys: type[BaseModel]) -> dict[str, Any]:
-    """The keys, and the default of each."""
-    return {_key(field): info.default for field, info in keys.model_fields.items()}
+def _type(entry: Parameter) -> Any:
+    if not entry.of:
+        return entry.written
+    cls = entry.cls
+    if issubclass(cls, Recorder):
+        return Annotated[list[str], MinLen(1)]
+    plugin = issubclass(cls, Plugin) and issubclass(cls, tuple(FAMILIES.values()))
+    return list[PluginKeys] if entry.many else PluginKeys if plugin else Table
 
 
 @functools.cache
-def compare_keys(run: type[RunKeys]) -> type[Keys]:
+def compare_keys(run: type) -> type[Keys]:
     """The keys of a further run: what is given there replaces that part of the main one.
 
     A plugin without a name is that of the main run with these parameters changed.
     """
-    hints = get_type_hints(run, include_extras=True)
-    fields: Any = {
-        name: ((Table if hints[name] is PluginKeys else hints[name]) | None, None)
-        for name in run.model_fields
-    }
+    types = {key: _type(entry) for key, entry in written(run).items()}
+    fields: Any = {f"{k}_": ((Table if t is PluginKeys else t) | None, None) for k, t in types.items()}
     return create_model("CompareKeys", __base__=Keys, label=(FolderName, ...), **fields)
 
 
 @functools.cache
-def file_keys(run: type[RunKeys]) -> type[RunKeys]:
+def file_keys(run: type) -> type[Keys]:
     """The keys of a whole file."""
+    fields: Any = {
+        f"{key}_": (_type(entry), ...) if entry.required else (_type(entry) | None, None)
+        for key, entry in written(run).items()
+    }
     title, compared = FolderName | None, list[compare_keys(run)] | None  # type: ignore[misc]
     more: Any = {"name": (title, None), "label": (title, None), "compare": (compared, None)}
-    return create_model("FileKeys", __base__=run, **more)
+    return create_model("FileKeys", __base__=Keys, **fields, **more)
 
 
-def mistakes_in(tables: Mapping[str, Any], run: type[RunKeys]) -> Iterator[str]:
+def mistakes_in(tables: Mapping[str, Any], run: type) -> Iterator[str]:
     """One line for each key of a file that is unknown, missing or of the wrong type."""
     try:
         file_keys(run).model_validate(dict(tables))
     except ValidationError as error:
-        known = names(file_keys(run)), names(compare_keys(run))
+        known = [[*map(_key, keys.model_fields)] for keys in (file_keys(run), compare_keys(run))]
         for mistake in error.errors():
             key = mistake["loc"]
             extra = mistake["type"] == "extra_forbidden"

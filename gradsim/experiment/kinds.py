@@ -2,55 +2,68 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
-from gradsim.contracts.optimizer import Optimizer
-from gradsim.contracts.plugin import Plugin
-from gradsim.contracts.problem import Pairs
-from gradsim.contracts.task import FiniteTask, Task
+from gradsim.contracts.task import FiniteTask
 from gradsim.errors import GradsimError
 from gradsim.experiment.draft import ONE_OF, Draft
-from gradsim.experiment.keys import RunKeys, SimulationKeys, TrainingKeys
+from gradsim.experiment.keys import written
+from gradsim.run.launch import Prepared
+from gradsim.run.parameters import SimulationParameters
 from gradsim.simulation import Simulation, prepare
-from gradsim.training.prepared import PreparedTraining
-from gradsim.training.settings import Probe, Stopping, Validation
+from gradsim.training.parameters import TrainingParameters
 from gradsim.training.verb import prepare_training
 
 
 @dataclass(frozen=True)
-class Experiment(ABC):
-    """One run of an experiment: what a verb takes, and what to call it.
+class Kind:
+    """A verb, as experiments know it.
 
-    `keys`: what its tables may hold; `default`: the file of the built-in experiment.
+    Parameters
+    ----------
+    name, command
+        What errors call it, and the command that does it.
+    parameters
+        The list of its parameters, which its tables hold.
+    prepare
+        Takes them, and makes what is launched.
+    default
+        The file of the built-in experiment.
+    completed
+        Adds to the arguments of a run what an experiment leaves out, and reports what does not go together.
     """
 
     name: str
+    command: str
+    parameters: type
+    prepare: Callable[..., Prepared]
+    default: str
+    completed: Callable[[Draft, Mapping[str, Any]], dict[str, Any]]
+
+    def arguments(self, draft: Draft) -> dict[str, Any]:
+        """All arguments of one run."""
+        found = draft.arguments(self.parameters)
+        return found | self.completed(draft, found)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of an experiment: what its verb takes, and what to call it."""
+
+    name: str
     label: str
-    cell: Cell
-    task: Task
-    mitigations: Sequence[Mitigation]
-    seed: int
-    batch: int
-    dtype: str
+    kind: Kind
+    arguments: Mapping[str, Any]
 
-    keys: ClassVar[type[RunKeys]]
-    default: ClassVar[str]
-
-    @classmethod
-    @abstractmethod
-    def parts(cls, draft: Draft) -> dict[str, Any]:
-        """All arguments, except what the run is called."""
-
-    @abstractmethod
-    def prepare(self) -> Any:
+    def prepare(self) -> Prepared:
         """Check it and plan it; an error names this run."""
+        with self.named():
+            return self.kind.prepare(**self.arguments)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -63,44 +76,6 @@ class Experiment(ABC):
 
 RECORD = ("product_norm", "adjoint", "adjoint_norm", "gradient_norm", "loss", "lyapunov")
 """What is recorded when an experiment does not say; `default_record` adds what mitigations change."""
-
-
-@dataclass(frozen=True)
-class SimulationExperiment(Experiment):
-    """What `gradsim.prepare` takes."""
-
-    record: Sequence[str]
-    pairs: Pairs | None
-
-    keys = SimulationKeys
-    default = "default.toml"
-
-    @classmethod
-    def parts(cls, draft: Draft) -> dict[str, Any]:
-        """Its tables, as arguments."""
-        world, record = draft.world(), draft.recorders(draft.tables.get("record"))
-        return {
-            **world,
-            **draft.values(cls.keys, "seed", "dtype"),
-            "batch": draft.tables.get("batch", 1),
-            "record": default_record(world["mitigations"]) if record is None else record,
-            "pairs": draft.pairs(draft.tables.get("pairs")),
-        }
-
-    def prepare(self) -> Simulation:
-        """See `gradsim.prepare`."""
-        with self.named():
-            return prepare(
-                self.cell,
-                task=self.task,
-                batch=self.batch,
-                mitigations=self.mitigations,
-                record=self.record,
-                pairs=self.pairs,
-                rng=self.seed,
-                dtype=self.dtype,
-                in_memory=False,
-            )
 
 
 def default_record(mitigations: Sequence[Mitigation]) -> list[str]:
@@ -116,63 +91,30 @@ def default_record(mitigations: Sequence[Mitigation]) -> list[str]:
     return found
 
 
-@dataclass(frozen=True)
-class TrainingExperiment(Experiment):
-    """What `gradsim.train` takes."""
-
-    optimizer: Optimizer
-    updates: int | None
-    epochs: int | None
-    stateful: bool
-    record: Probe | None
-    validate: Validation | None
-    stop: Stopping | None
-
-    keys = TrainingKeys
-    default = "default_training.toml"
-
-    @classmethod
-    def parts(cls, draft: Draft) -> dict[str, Any]:
-        """Its tables, as arguments."""
-        given = [key for key in ONE_OF if draft.tables.get(key) is not None]
-        if len(given) != 1:
-            draft.report(given[-1] if given else ONE_OF[0], "give updates or epochs: exactly one of the two")
-        world = draft.world()
-        return {
-            **world,
-            **draft.values(cls.keys, "seed", "dtype", *ONE_OF, "stateful"),
-            "batch": draft.tables.get("batch", _usual_batch(world["task"])),
-            "optimizer": draft.plugin("optimizer", "optimizers", draft.tables.get("optimizer")),
-            "record": _setting(draft, Probe),
-            "validate": _setting(draft, Validation),
-            "stop": _setting(draft, Stopping),
-        }
-
-    def prepare(self) -> PreparedTraining:
-        """See `gradsim.prepare_training`."""
-        with self.named():
-            return prepare_training(
-                self.cell,
-                self.task,
-                optimizer=self.optimizer,
-                updates=self.updates,
-                epochs=self.epochs,
-                batch=self.batch,
-                mitigations=self.mitigations,
-                stateful=self.stateful,
-                record=self.record,
-                validate=self.validate,
-                stop=self.stop,
-                rng=self.seed,
-                dtype=self.dtype,
-            )
+def _simulation(draft: Draft, found: Mapping[str, Any]) -> dict[str, Any]:
+    if "record" in found:
+        return {}
+    return {"record": default_record([m for m in found.get("mitigations") or () if m is not None])}
 
 
-def _usual_batch(task: Task | None) -> int:
-    """32 sequences, or all where there are fewer."""
-    return min(32, task.sequences["train"]) if isinstance(task, FiniteTask) else 32
+def _stored(**arguments: Any) -> Simulation:
+    return prepare(**arguments, in_memory=False)
 
 
-def _setting(draft: Draft, cls: type[Plugin]) -> Any:
-    table = draft.tables.get(cls.name)
-    return draft.builder.built(cls.name, cls, table) if isinstance(table, Mapping) else None
+def _training(draft: Draft, found: Mapping[str, Any]) -> dict[str, Any]:
+    given = [key for key in ONE_OF if key in found]
+    if len(given) != 1:
+        draft.report(given[-1] if given else ONE_OF[0], "give updates or epochs: exactly one of the two")
+    task: Any = found.get("task")
+    small = "batch" not in found and isinstance(task, FiniteTask)
+    return {"batch": min(32, task.sequences["train"])} if small else {}
+
+
+SIMULATION = Kind("simulation", "run", SimulationParameters, _stored, "default.toml", _simulation)
+TRAINING = Kind("training", "train", TrainingParameters, prepare_training, "default_training.toml", _training)
+KINDS = (SIMULATION, TRAINING)
+
+
+def marks(kind: Kind) -> list[str]:
+    """The keys that tell a kind from a simulation."""
+    return [key for key in written(kind.parameters) if key not in written(SIMULATION.parameters)]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 import warnings
-from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +15,10 @@ import numpy as np
 from gradsim.contracts.plugin import call_with
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.task import Episode
+from gradsim.data.sink import Sink
+from gradsim.machine.clock import Clock
 from gradsim.run.arguments import as_dtype
+from gradsim.run.launch import Running, executed
 from gradsim.types import Array
 
 if TYPE_CHECKING:
@@ -35,20 +36,6 @@ class Trial:
     rates: dict[str, float]
 
 
-class _Clock:
-    """The time between two calls goes to the stage of the later one."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._last, self._lock = time.perf_counter(), threading.Lock()
-
-    def __call__(self, stage: str, flops: float) -> None:
-        with self._lock:
-            now = time.perf_counter()
-            self.seconds[stage] += now - self._last
-            self._last = now
-
-
 def trial(simulation: Simulation, threads: int) -> Trial:
     """Run it, into memory or a store that is thrown away, with no step taken again.
 
@@ -57,23 +44,26 @@ def trial(simulation: Simulation, threads: int) -> Trial:
     GradsimError
         It fails, or does not fit into memory.
     """
-    simulation.plan.refuse_beyond(None, None)
-    start = time.perf_counter()
-    clock = _Clock()
+    simulation.refuse_beyond(None, None)
+    start, clock = time.perf_counter(), Clock()
+
+    def fill(sink: Sink) -> dict[str, Any]:
+        shown = nullcontext(lambda stage, flops: clock.lap(stage))
+        return executed(simulation, Running(sink, threads, EVERYTHING), shown)
+
     with tempfile.TemporaryDirectory(prefix="gradsim-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values: the run itself will say it
-        how = nullcontext(clock), threads, EVERYTHING
         if simulation.plan.in_memory:
             kept = simulation.memory_sink()
             for name in kept.variables:
                 kept.read(name)
-            clock("writing", 0)  # for memory this is to make room
-            kept.dataset(simulation.execute(kept, *how))
+            clock.lap("writing")  # for memory this is to make room
+            kept.dataset(fill(kept))
         else:
             stored = simulation.zarr_sink(Path(folder, "data.zarr"))
-            stored.finish(simulation.execute(stored, *how))
+            stored.finish(fill(stored))
     work = simulation.plan.work(EVERYTHING)
-    rates = {stage: clock.seconds[stage] / units for stage, units in work.items() if units > 0}
+    rates = {stage: clock.total(stage) / units for stage, units in work.items() if units > 0}
     return Trial(time.perf_counter() - start, rates)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from gradsim.training.batches import Batches
 from gradsim.training.flat import Flat
 from gradsim.training.gradients import spread_lags
 from gradsim.training.history import ROWS
+from gradsim.training.parameters import TrainingParameters
 from gradsim.training.settings import Probe, Stopping, Validation
 from gradsim.training.watch import Watch
 from gradsim.types import Array, Params
@@ -34,22 +35,45 @@ PART = "validation"
 
 @dataclass(frozen=True)
 class Course:
-    """Everything that decides the numbers of a training."""
+    """Everything that decides the numbers of a training.
 
+    `given`: the arguments, checked, where settings are objects.
+    """
+
+    given: TrainingParameters
     model: Model
-    task: Task
-    optimizer: Optimizer
     updates: int
     batches: Batches
     streams: Streams
     params: Params
     readout: Params
-    watched: bool
-    probe: Probe | None
     probe_recorders: list[Recorder]
-    validation: Validation | None
-    stopping: Stopping
     provenance: dict[str, Any]
+
+    @property
+    def task(self) -> Task:
+        """What is learnt."""
+        return self.given.task
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What turns gradients into updates."""
+        return self.given.optimizer
+
+    @property
+    def probe(self) -> Probe | None:
+        """What is recorded of some updates."""
+        return cast(Probe | None, self.given.record)
+
+    @property
+    def validation(self) -> Validation | None:
+        """When the training is validated."""
+        return cast(Validation | None, self.given.validate)
+
+    @property
+    def stopping(self) -> Stopping:
+        """When it ends early."""
+        return cast(Stopping, self.given.stop)
 
     @cached_property
     def flat(self) -> Flat:
@@ -165,7 +189,7 @@ class Course:
     @cached_property
     def watch(self) -> Watch | None:
         """What is noted of every update."""
-        if not self.watched:
+        if not self.given.watch:
             return None
         penalised = self.model.hooks.uses("gradsim_penalty")
         return Watch(self.problem, spread_lags(self.problem.steps), penalised)

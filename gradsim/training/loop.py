@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from gradsim.contracts.task import FiniteTask
-from gradsim.data.sink import MemorySink, Sink
+from gradsim.data.sink import MemorySink
 from gradsim.data.store import CHECKPOINT, open_run
 from gradsim.errors import DivergedError, NonFiniteError, PluginError
 from gradsim.machine.progress import Advance
 from gradsim.machine.workers import Workers
 from gradsim.numerics.scaled import euclidean
+from gradsim.run.launch import Running
 from gradsim.run.setup import Setup
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
@@ -28,38 +28,27 @@ from gradsim.training.evaluation import Evaluation
 from gradsim.training.gradients import Backpropagation, Passed, recorded
 from gradsim.training.history import History
 from gradsim.training.interrupt import interruptions
-from gradsim.training.live import Live
+from gradsim.training.parameters import FollowingParameters, LiveLaunchParameters
 from gradsim.training.settings import Stopping
 from gradsim.types import Array, Params
 
 TEST = "test"
 """The part of a finite task that is measured once, at the end."""
 
-Report = Callable[[Mapping[str, Any]], None]
-"""Is told what happens: mappings of plain values with an "event"."""
-
 
 class Training:
     """A training in progress."""
 
     def __init__(
-        self,
-        course: Course,
-        sink: Sink,
-        *,
-        backpropagation: Backpropagation,
-        threads: int,
-        memory: float | None,
-        folder: Path | None = None,
-        checkpoint_seconds: float = 30.0,
-        advance: Advance,
-        report: Report,
-        live: Live | None = None,
+        self, course: Course, running: Running, backpropagation: Backpropagation, advance: Advance
     ) -> None:
-        c = self.course = course
-        self.sink, self.folder, self.threads, self.memory = sink, folder, threads, memory
-        self.checkpoint_seconds, self.advance, self.report = checkpoint_seconds, advance, report
-        self.history, self.live = History(sink), live
+        c, how = course, running.how
+        assert isinstance(how, FollowingParameters)
+        self.course, self.sink, self.folder = course, running.sink, running.folder
+        self.threads, self.memory, self.advance = running.threads, running.memory, advance
+        self.checkpoint_seconds, self.report = how.checkpoint_seconds, how.report or _silent
+        self.live = how.live if isinstance(how, LiveLaunchParameters) else None
+        self.history = History(self.sink)
         self.backpropagation = backpropagation
         self.validation = self._evaluation(PART) if c.validation else None
 
@@ -288,3 +277,7 @@ def _verdict(stop: Stopping, state: State, loss: float, score: float) -> str:
     if stop.patience is not None and state.worse >= stop.patience:
         return f"no lower validation loss than that after update {state.best_update} {state.worse} times"
     return ""
+
+
+def _silent(event: Mapping[str, Any]) -> None:
+    """Nobody is told."""

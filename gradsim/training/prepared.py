@@ -2,124 +2,92 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray as xr
 
-from gradsim.data.sink import MemorySink, Sink
-from gradsim.data.store import RunFolder, open_run
-from gradsim.errors import BudgetError, InputError, StoreError
-from gradsim.machine.allocation import keep_freed_memory
-from gradsim.machine.disk import free_disk, human
-from gradsim.machine.progress import progress as show_progress
-from gradsim.machine.workers import available_threads, one_blas_thread
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Variable
+from gradsim.data.schema import Frame
+from gradsim.data.store import RunFolder
+from gradsim.errors import BudgetError, StoreError
+from gradsim.machine.disk import human
+from gradsim.machine.progress import Advance
+from gradsim.run.launch import Prepared, Running, launch
+from gradsim.run.parameters import method_verb
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.course import Course
 from gradsim.training.gradients import Backpropagation
-from gradsim.training.live import Live
-from gradsim.training.loop import Report, Training
-
-if TYPE_CHECKING:
-    from gradsim.data.zarr_sink import ZarrSink
+from gradsim.training.loop import Training
+from gradsim.training.parameters import LiveLaunchParameters, TrainingLaunchParameters
 
 
 @dataclass(frozen=True)
-class PreparedTraining:
+class PreparedTraining(Prepared):
     """A training that has been checked but not started: what `train` does, in two parts."""
 
     course: Course
 
-    def run(
-        self,
-        store: str | os.PathLike[str] | None = None,
-        *,
-        force: bool = False,
-        resume: bool = False,
-        allow_changed: bool = False,
-        checkpoint_seconds: float = 30.0,
-        threads: int | None = None,
-        memory: float | None = None,
-        progress: bool | None = None,
-        report: Report | None = None,
-        live: Live | None = None,
-    ) -> xr.Dataset:
-        """Run it; see `train`. `live`: a figure that is drawn anew as the training goes on."""
-        c, threads = self.course, available_threads(threads)
-        if c.probe_plan:
-            c.probe_plan.refuse_beyond(memory, None)
-        how = {
-            "backpropagation": Backpropagation(c.model, c.problem, threads, memory, c.watched),
-            "threads": threads,
-            "memory": memory,
-            "report": report or _silent,
-            "live": live,
-            "checkpoint_seconds": checkpoint_seconds,
-        }
-        if store is not None:
-            return self._stored(Path(store), force, resume, allow_changed, progress, how)
-        if resume:
-            raise InputError("resume: give the run folder to go on with as store")
-        sink = MemorySink(self.course.frame(), self.course.variables())
-        attributes = self._execute(sink, None, None, progress, lambda fraction: None, how)
-        return sink.dataset(attributes)
+    kind = "training"
 
-    def _stored(
-        self,
-        path: Path,
-        force: bool,
-        resume: bool,
-        allow_changed: bool,
-        progress: bool | None,
-        how: Mapping[str, Any],
-    ) -> xr.Dataset:
-        self._refuse_full_disk(path)
-        folder, state = RunFolder(path, self.course.provenance), None
-        if resume and (path / "run.json").exists():
-            if not folder.reopen(allow_changed):
-                return open_run(path)
-            state = self._fitting(checkpoint.load(path), folder)
-            folder.update()
-        else:
-            folder.create(force)
-        if state is None:  # the run had not begun
-            shutil.rmtree(folder.partial, ignore_errors=True)
-        with folder.writing():
-            sink = self._zarr_sink(folder.partial)
-            attributes = self._execute(
-                sink, path, state, progress, lambda done: folder.update(progress=round(done, 4)), how
+    @method_verb(LiveLaunchParameters)
+    def run(self, how: LiveLaunchParameters) -> xr.Dataset:
+        """Run it; see `train`."""
+        return self.launch(how)
+
+    def launch(self, how: TrainingLaunchParameters) -> xr.Dataset:
+        """Run it as a list of parameters says."""
+        return launch(self, how, resume=how.resume, allow_changed=how.allow_changed)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:  # type: ignore[override]
+        return self.course.provenance
+
+    @property
+    def problem(self) -> Problem:
+        return self.course.problem
+
+    def frame(self) -> Frame:
+        return self.course.frame()
+
+    def variables(self) -> list[Variable]:
+        return self.course.variables()
+
+    def chunks(self) -> Mapping[str, Mapping[str, int]]:
+        return self.course.chunks()
+
+    @property
+    def work(self) -> float:
+        return self.course.updates
+
+    def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
+        self._backpropagation(1, memory)  # which refuses what its updates need
+        if self.course.probe_plan:
+            self.course.probe_plan.refuse_beyond(memory, None)
+        sizes = self.sizes()
+        top, total = max(sizes, key=lambda name: sizes[name]), sum(sizes.values())
+        if disk is not None and total > disk:
+            raise BudgetError(
+                f"this training writes {human(total)} (before compression) and {human(disk)} of disk is "
+                f"free: {top} alone takes {human(sizes[top])}; record more seldom, or narrower pairs"
             )
-            sink.finish(attributes)
-        return open_run(path)
 
-    def _execute(
-        self,
-        sink: Sink,
-        path: Path | None,
-        state: State | None,
-        progress: bool | None,
-        note: Callable[[float], None],
-        how: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        keep_freed_memory()
-        with one_blas_thread(), show_progress(self.course.updates, progress, note) as advance:
-            if state is not None:
-                advance("resuming", state.update)
-            return Training(self.course, sink, folder=path, advance=advance, **how).run(state)
+    def execute(self, running: Running, advance: Advance) -> dict[str, Any]:
+        if running.begun is not None:
+            advance("resuming", running.begun.update)
+        backpropagation = self._backpropagation(running.threads, running.memory)
+        return Training(self.course, running, backpropagation, advance).run(running.begun)
 
-    def _zarr_sink(self, path: Path) -> ZarrSink:
-        from gradsim.data.zarr_sink import ZarrSink  # zarr is slow to import
+    def _backpropagation(self, threads: int, memory: float | None) -> Backpropagation:
+        c = self.course
+        return Backpropagation(c.model, c.problem, threads, memory, c.given.watch)
 
-        return ZarrSink(self.course.frame(), self.course.variables(), path, self.course.chunks())
-
-    def _fitting(self, state: State | None, folder: RunFolder) -> State | None:
-        """The checkpoint, if it and the data are of this training."""
-        slots = set(self.course.optimizer.slots)
+    def begun(self, folder: RunFolder) -> State | None:
+        """The checkpoint; it and the data must be of this training."""
+        state, slots = checkpoint.load(folder.path), set(self.course.optimizer.slots)
         if state is not None and (state.vector.shape != self.course.start.shape or set(state.slots) != slots):
             raise StoreError(
                 f"the checkpoint in {folder.path} has {len(state.vector)} parameters and the slots "
@@ -127,24 +95,5 @@ class PreparedTraining:
                 f"{sorted(slots)}; give the cell, task and optimizer that it was begun with"
             )
         if state is not None and not state.ended:
-            self._zarr_sink(folder.partial).refuse_other()
+            self.zarr_sink(folder.partial).refuse_other()
         return state
-
-    def sizes(self) -> dict[str, int]:
-        """The bytes of each variable, before compression."""
-        frame = self.course.frame()
-        return {v.name: v.bytes_in(frame.sizes, frame.dtype) for v in self.course.variables()}
-
-    def _refuse_full_disk(self, path: Path) -> None:
-        found = self.sizes()
-        free, total = free_disk(path), sum(found.values())
-        if total > free:
-            top = max(found, key=lambda name: found[name])
-            raise BudgetError(
-                f"this training writes {human(total)} (before compression) and {human(free)} of disk is "
-                f"free: {top} alone takes {human(found[top])}; record more seldom, or narrower pairs"
-            )
-
-
-def _silent(event: Mapping[str, Any]) -> None:
-    """Nobody is told."""

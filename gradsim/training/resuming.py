@@ -14,21 +14,18 @@ import xarray as xr
 from gradsim.contracts import registry
 from gradsim.data.store import CHECKPOINT, read_record
 from gradsim.errors import InputError, StoreError, UnknownNameError
-from gradsim.training.loop import Report
+from gradsim.run.parameters import arguments, chosen, verb
+from gradsim.training.parameters import (
+    FollowingParameters,
+    ResumeParameters,
+    TrainingParameters,
+)
 from gradsim.training.prepared import PreparedTraining
 from gradsim.training.verb import prepare_training
 
 
-def resume(
-    path: str | os.PathLike[str],
-    *,
-    allow_changed: bool = False,
-    checkpoint_seconds: float = 30.0,
-    threads: int | None = None,
-    memory: float | None = None,
-    progress: bool | None = None,
-    report: Report | None = None,
-) -> xr.Dataset:
+@verb(ResumeParameters)
+def resume(given: ResumeParameters) -> xr.Dataset:
     """Go on with the training in a run folder; arguments as in `train`.
 
     Cell, task, optimizer and mitigations are built again from what the folder says of them. Where they
@@ -41,17 +38,8 @@ def resume(
     ChangedRunError
         The code has changed since it began.
     """
-    prepared = rebuilt(read_record(path), path)
-    return prepared.run(
-        path,
-        resume=True,
-        allow_changed=allow_changed,
-        checkpoint_seconds=checkpoint_seconds,
-        threads=threads,
-        memory=memory,
-        progress=progress,
-        report=report,
-    )
+    prepared = rebuilt(read_record(given.path), given.path)
+    return prepared.run(store=given.path, resume=True, **chosen(given, FollowingParameters))
 
 
 def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> PreparedTraining:
@@ -62,15 +50,10 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
         raise StoreError(f"{path} holds a simulation, not a training; there is nothing to go on with")
     seed = configuration["seed"]
     try:
-        prepared = prepare_training(
-            registry.rebuild("cells", configuration["cell"]),
-            registry.rebuild("tasks", configuration["task"]),
-            optimizer=registry.rebuild("optimizers", settings["optimizer"]),
-            mitigations=[registry.rebuild("mitigations", m) for m in configuration["mitigations"]],
-            rng=np.random.SeedSequence(ast.literal_eval(seed["entropy"]), spawn_key=seed["spawn_key"]),
-            dtype=configuration["dtype"],
-            **{key: settings[key] for key in _PLAIN},
-        )
+        written = {**configuration, **settings}
+        again = registry.whole(lambda builder: arguments(TrainingParameters, written, builder))
+        again["rng"] = np.random.SeedSequence(ast.literal_eval(seed["entropy"]), spawn_key=seed["spawn_key"])
+        prepared = prepare_training(**again)
     except (UnknownNameError, InputError) as error:
         raise type(error)(
             f"{path} cannot be built again from its run.json: {error}. If it was made by a script, run the "
@@ -83,6 +66,3 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
         )
     prepared.course.provenance["training"]["given_params"] = settings["given_params"]
     return prepared
-
-
-_PLAIN = ("updates", "epochs", "batch", "stateful", "watch", "record", "validate", "stop")

@@ -16,8 +16,12 @@ from gradsim.errors import InputError
 from gradsim.types import PositiveInt
 
 
+class Setting(Plugin):
+    """What a training does besides training; given as an object, or a table of its parameters."""
+
+
 @dataclass(frozen=True, eq=False)
-class Probe(Plugin):
+class Probe(Setting):
     """Recorders of a simulation, run on the same few sequences before the first and every so many updates.
 
     The sequences are those of the "validation" part of a finite task that has one, or drawn once.
@@ -38,7 +42,7 @@ class Probe(Plugin):
 
 
 @dataclass(frozen=True, eq=False)
-class Validation(Plugin):
+class Validation(Setting):
     """Loss and score on sequences that are not trained on, before the first and every so many updates.
 
     A finite task has them in its part "validation", of which the first `sequences` are taken, or all
@@ -53,7 +57,7 @@ class Validation(Plugin):
 
 
 @dataclass(frozen=True, eq=False)
-class Stopping(Plugin):
+class Stopping(Setting):
     """When a training ends before its last update, judged by its validations.
 
     - `score_above`, `loss_below`: the task is solved when the validation gets there;
@@ -68,7 +72,7 @@ class Stopping(Plugin):
     loss_below: float | None = None
 
 
-S = TypeVar("S", bound=Plugin)
+S = TypeVar("S", bound=Setting)
 
 
 def setting(cls: type[S], given: S | Mapping[str, Any] | None) -> S | None:

@@ -3,99 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
-from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
-from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.optimizer import Optimizer
-from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.plugin import described
 from gradsim.contracts.task import FiniteTask, Task
 from gradsim.data import schema
 from gradsim.data.code import fingerprints
 from gradsim.errors import InputError
-from gradsim.run.arguments import Seed, Streams, checked_params, chosen_recorders, float_dtype, prepared_cell
+from gradsim.run.arguments import Streams, checked_params, chosen_recorders, float_dtype, prepared_cell
+from gradsim.run.parameters import RunParameters, listed, verb
 from gradsim.run.setup import Model
 from gradsim.training.batches import Batches
 from gradsim.training.course import PART, Course
-from gradsim.training.loop import Report
+from gradsim.training.parameters import TrainingParameters, TrainParameters
 from gradsim.training.prepared import PreparedTraining
-from gradsim.training.settings import Probe, Stopping, Validation, setting
+from gradsim.training.settings import Probe, Setting, Stopping, Validation, setting
 
 
-def train(
-    cell: Cell,
-    task: Task,
-    *,
-    optimizer: Optimizer,
-    updates: int | None = None,
-    epochs: int | None = None,
-    batch: int = 32,
-    mitigations: Sequence[Mitigation] = (),
-    stateful: bool = False,
-    watch: bool = True,
-    record: Probe | Mapping[str, Any] | None = None,
-    validate: Validation | Mapping[str, Any] | None = None,
-    stop: Stopping | Mapping[str, Any] | None = None,
-    params: Mapping[str, ArrayLike] | None = None,
-    rng: Seed = 0,
-    dtype: DTypeLike = "float64",
-    store: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    resume: bool = False,
-    allow_changed: bool = False,
-    checkpoint_seconds: float = 30.0,
-    threads: int | None = None,
-    memory: float | None = None,
-    progress: bool | None = None,
-    report: Report | None = None,
-) -> xr.Dataset:
+@verb(TrainParameters)
+def train(given: TrainParameters) -> xr.Dataset:
     """Train a cell and a linear readout on a task, and record how gradients travel through time meanwhile.
-
-    Parameters
-    ----------
-    cell, task
-        What is trained on what.
-    optimizer
-        What turns gradients into updates, for example ``Adam(learning_rate=1e-3)``.
-    updates, epochs
-        How long: give one. An epoch is one pass over a finite task.
-    batch
-        Sequences in an update.
-    mitigations
-        Applied in this order, to the run of every update.
-    stateful
-        Carry the state of each sequence on to the one that follows it: truncated backpropagation through
-        time over a long stream, which a finite task with consecutive sequences is cut into `batch` of.
-    watch
-        Note at every update what costs next to nothing: loss, norms of gradient and adjoint, horizon,
-        spectral radius, learning rate; dim `update`.
-    record
-        A `Probe`, or a dict such as ``{"every": 100, "recorders": ["product_norm"], "batch": 4}``:
-        recorders of a simulation, on the same sequences every time; dim `probe_update`.
-    validate
-        A `Validation`, or a dict such as ``{"every": 100}``; dim `validation_update`.
-    stop
-        A `Stopping`, or a dict such as ``{"patience": 5}`` or ``{"score_above": 0.99}``: an early end.
-    params
-        Named parameters to start from, instead of freshly drawn ones.
-    rng, dtype, threads, memory, progress
-        As in `simulate`. Neither the number of threads nor the memory changes a number.
-    store, force
-        A run folder to write into, with a checkpoint at least every `checkpoint_seconds`.
-    resume, allow_changed
-        Go on with the run in `store` where its last checkpoint was made: the result is that of a run that
-        was never interrupted. A run that was begun with other arguments or other code is refused unless
-        `allow_changed`. A complete one is opened; where there is none, one begins.
-    report
-        Called with what happens, dicts with an "event": "update" and its loss, "validation", "probe",
-        "checkpoint".
 
     Returns
     -------
@@ -114,98 +49,39 @@ def train(
     BudgetError, PluginError, StoreError
         As in `simulate`.
     """
-    prepared = prepare_training(
-        cell,
-        task,
-        optimizer=optimizer,
-        updates=updates,
-        epochs=epochs,
-        batch=batch,
-        mitigations=mitigations,
-        stateful=stateful,
-        watch=watch,
-        record=record,
-        validate=validate,
-        stop=stop,
-        params=params,
-        rng=rng,
-        dtype=dtype,
-    )
-    return prepared.run(
-        store,
-        force=force,
-        resume=resume,
-        allow_changed=allow_changed,
-        checkpoint_seconds=checkpoint_seconds,
-        threads=threads,
-        memory=memory,
-        progress=progress,
-        report=report,
-    )
+    return _prepared(given).launch(given)
 
 
-def prepare_training(
-    cell: Cell,
-    task: Task,
-    *,
-    optimizer: Optimizer,
-    updates: int | None = None,
-    epochs: int | None = None,
-    batch: int = 32,
-    mitigations: Sequence[Mitigation] = (),
-    stateful: bool = False,
-    watch: bool = True,
-    record: Probe | Mapping[str, Any] | None = None,
-    validate: Validation | Mapping[str, Any] | None = None,
-    stop: Stopping | Mapping[str, Any] | None = None,
-    params: Mapping[str, ArrayLike] | None = None,
-    rng: Seed = 0,
-    dtype: DTypeLike = "float64",
-) -> PreparedTraining:
+@verb(TrainingParameters)
+def prepare_training(given: TrainingParameters) -> PreparedTraining:
     """Check all arguments of a training, without starting it; see `train`."""
+    return _prepared(given)
+
+
+def _prepared(given: TrainingParameters) -> PreparedTraining:
+    cell, task, optimizer, mitigations = given.cell, given.task, given.optimizer, given.mitigations
     _of_kind("task", task, Task)
     _of_kind("optimizer", optimizer, Optimizer)
-    kind, streams, hooks = float_dtype(dtype), Streams(rng), RunHooks(mitigations)
+    kind, streams, hooks = float_dtype(given.dtype), Streams(given.rng), RunHooks(mitigations)
     prepared = prepared_cell(cell, hooks)
-    batch = _counted("batch", batch)
-    updates, epochs = (
-        _counted(n, v) if v is not None else v for n, v in (("updates", updates), ("epochs", epochs))
-    )
-    batches = Batches(task, batch, streams, stateful)
-    probe, validation = setting(Probe, record), setting(Validation, validate)
-    stopping = setting(Stopping, stop) or Stopping()
+    probe, validation = setting(Probe, given.record), setting(Validation, given.validate)
+    stopping = setting(Stopping, given.stop) or Stopping()
     _check_stopping(task, validation, stopping)
-    own, readout = checked_params(prepared, task, params, hooks, streams, kind)
+    given = replace(
+        given,
+        batch=_counted("batch", given.batch),
+        updates=None if given.updates is None else _counted("updates", given.updates),
+        epochs=None if given.epochs is None else _counted("epochs", given.epochs),
+        record=probe,
+        validate=validation,
+        stop=stopping,
+    )
+    batches = Batches(task, given.batch, streams, given.stateful)
+    own, readout = checked_params(prepared, task, given.params, hooks, streams, kind)
     model = Model(prepared, task, mitigations, hooks, kind)
     recorders = chosen_recorders(probe.recorders, hooks) if probe else []
-    settings = {
-        "updates": updates,
-        "epochs": epochs,
-        "batch": batch,
-        "stateful": stateful,
-        "watch": watch,
-        "optimizer": {"name": optimizer.name, **optimizer.parameters},
-        "record": _settled(probe),
-        "validate": _settled(validation),
-        "stop": stopping.parameters,
-        "given_params": _digest(params),
-    }
-    course = Course(
-        model,
-        task,
-        optimizer,
-        _update_count(updates, epochs, batches),
-        batches,
-        streams,
-        own,
-        readout,
-        watch,
-        probe,
-        recorders,
-        validation,
-        stopping,
-        {},
-    )
+    updates = _update_count(given, batches)
+    course = Course(given, model, updates, batches, streams, own, readout, recorders, {})
     provenance = schema.provenance(
         course.problem,
         task=task,
@@ -215,14 +91,17 @@ def prepare_training(
         record=[r.full_name for r in recorders],
         seed=streams.description,
     )
+    settings = {**_settings(given), "given_params": _digest(given.params)}
     code = fingerprints([cell, task, optimizer, *mitigations, *recorders])
     course.provenance.update({**provenance, "training": settings, "code": code})
     return PreparedTraining(course)
 
 
-def _settled(given: Plugin | None) -> dict[str, Any] | None:
-    """A setting as `setting` takes it."""
-    return None if given is None else given.parameters
+def _settings(given: TrainingParameters) -> dict[str, Any]:
+    """As plain values, what no other run has; `resume` reads them."""
+    own = listed(TrainingParameters).keys() - listed(RunParameters).keys()
+    values = {name: getattr(given, name) for name in listed(TrainingParameters) if name in own}
+    return {n: v.parameters if isinstance(v, Setting) else described(v) for n, v in values.items()}
 
 
 def _counted(name: str, value: Any) -> int:
@@ -231,10 +110,10 @@ def _counted(name: str, value: Any) -> int:
     return int(value)
 
 
-def _update_count(updates: int | None, epochs: int | None, batches: Batches) -> int:
-    if (updates is None) == (epochs is None):
+def _update_count(given: TrainingParameters, batches: Batches) -> int:
+    if (given.updates is None) == (given.epochs is None):
         raise InputError("give updates or epochs: exactly one of the two")
-    return updates if updates is not None else batches.updates(epochs or 0)
+    return given.updates if given.updates is not None else batches.updates(given.epochs or 0)
 
 
 def _check_stopping(task: Task, validation: Validation | None, stopping: Stopping) -> None:

@@ -141,6 +141,12 @@ def test_flags_replace_how_long_it_takes_and_the_optimizer(gradsim_cli):
     assert ds["learning_rate"].item() == 0.001
 
 
+@pytest.mark.parametrize("arguments", [["--set", "watch=false"], ["--no-watch"]])
+def test_every_parameter_can_be_set(gradsim_cli, arguments):
+    assert gradsim_cli("train", small(), *arguments).exit_code == 0
+    assert "train_loss" not in gradsim.open_run("runs/small")
+
+
 def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(gradsim_cli):
     result = gradsim_cli("train", small(RECORDED, EXPLODING), "--dry-run")
     assert result.exit_code == 0

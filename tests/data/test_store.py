@@ -136,7 +136,7 @@ def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
 
 
 def test_too_little_disk_is_refused_with_the_fix(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradsim.simulation.free_disk", lambda path: 1e4)
+    monkeypatch.setattr("gradsim.run.launch.free_disk", lambda path: 1e4)
     with pytest.raises(BudgetError, match=r"10 kB of disk is free: jacobian_product alone .*max_lag"):
         gradsim.simulate(
             Elman(2, 8), np.ones((50, 1, 2)), record=["jacobian_product"], store=tmp_path / "run"
