@@ -36,6 +36,13 @@ _NAMES = {
 }
 """Plugins that a name stands for; whatever else is made of tables has no option, only --set."""
 
+
+def _named(given: str) -> dict[str, str]:
+    """The table that a plugin's name stands for, or NAME:PATH of one that reads a file."""
+    name, colon, path = given.partition(":")
+    return {"name": name, "path": path} if colon else {"name": name}
+
+
 _FOLDERS = (
     click.option(
         "--out",
@@ -82,8 +89,10 @@ def _numbers(cls: type) -> Iterator[Option]:
     for entry in listed(cls).values():
         made_of = entry.of.rpartition(":")[2]
         if made_of in _NAMES:
-            flag = f"--{entry.key.removesuffix('s')}"
-            yield click.option(flag, entry.key, multiple=entry.many, metavar="NAME", help=_NAMES[made_of])
+            flag, kind = f"--{entry.key.removesuffix('s')}", str if made_of == "Recorder" else _named
+            yield click.option(
+                flag, entry.key, type=kind, multiple=entry.many, metavar="NAME", help=_NAMES[made_of]
+            )
         elif entry.key and not entry.of:
             yield _option(entry, _plain(entry.written), None)
 

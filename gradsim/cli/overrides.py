@@ -9,35 +9,21 @@ from typing import Any
 from gradsim.errors import InputError
 from gradsim.experiment.draft import changed
 
-_PLUGINS = ("cell", "task", "optimizer")
 _LISTS = ("mitigations", "compare")
 
 
 def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bool) -> dict[str, Any]:
     """The tables with the flags that were given in place of what they had.
 
-    A plugin is given as its name, or as NAME:PATH where it reads a file. With another cell or task the
-    default experiment is another one: it loses its comparison, and takes its name from both.
+    With another cell or task the default experiment is another one: it loses its comparison, and takes its
+    name from both.
     """
-    given = {key: _value(key, flag) for key, flag in flags.items() if flag not in (None, ())}
+    given = {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items() if v not in (None, ())}
     found = changed(tables, given)
     if default and given.keys() & {"cell", "task"}:
         del found["compare"]
         found["name"] = f"{found['task']['name']}-{found['cell']['name']}"
     return found
-
-
-def _value(key: str, flag: Any) -> Any:
-    if key == "mitigations":
-        return [_named(name) for name in flag]
-    if key in _PLUGINS:
-        return _named(flag)
-    return list(flag) if isinstance(flag, tuple) else flag
-
-
-def _named(given: str) -> dict[str, Any]:
-    name, colon, path = given.partition(":")
-    return {"name": name, "path": path} if colon else {"name": name}
 
 
 def assign(tables: dict[str, Any], change: str) -> None:

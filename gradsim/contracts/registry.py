@@ -190,7 +190,7 @@ class Builder:
 
     def plugin(self, key: str, family: str, table: Any, defaults: Mapping[str, Any] | None = None) -> Any:
         """The plugin that a table names and gives the parameters of, over some defaults."""
-        if not is_named(table):
+        if not (isinstance(table, Mapping) and isinstance(table.get("name"), str)):
             self.report(key, f'should be a table with a name, such as {{ name = "..." }} (got {table!r})')
             return None
         try:
@@ -259,11 +259,6 @@ class Builder:
     def _report_all(self, found: Mapping[str, object]) -> None:
         for key, what in found.items():
             self.report(key, what)
-
-
-def is_named(table: Any) -> bool:
-    """Whether it is a table that names a plugin."""
-    return isinstance(table, Mapping) and isinstance(table.get("name"), str)
 
 
 def _title(cls: type) -> str:

@@ -222,8 +222,6 @@ def _indented(text: str) -> str:
 
 # The lists.
 
-RECORD = ("product_norm", "adjoint_norm")
-
 
 @parameters
 class RunParameters:
@@ -271,7 +269,7 @@ class SimulationParameters(RunParameters):
         default=None, doc="s_0, shape (m,) or (batch, m); the cell's own, usually zeros, when left out."
     )
     record: "Sequence[str | Recorder]" = parameter(
-        default=RECORD,
+        default=("product_norm", "adjoint_norm"),
         of="gradsim.contracts.recorder:Recorder",
         doc="""Names of recorders (``gradsim list recorders``), or recorder objects. ``effective_<name>``
             is the same quantity as changed by the mitigations.""",

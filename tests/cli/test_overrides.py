@@ -71,7 +71,12 @@ def test_a_set_that_leads_nowhere_is_refused(change, message):
 
 def test_flags_replace_what_the_experiment_has():
     tables = {"cell": {"name": "lstm", "gain": 2}, "mitigations": [{"name": "gate"}], "compare": []}
-    flags = NO_FLAGS | {"cell": "gru", "mitigations": ("clip_norm",), "record": ("loss",), "seed": 4}
+    flags = NO_FLAGS | {
+        "cell": {"name": "gru"},
+        "mitigations": ({"name": "clip_norm"},),
+        "record": ("loss",),
+        "seed": 4,
+    }
     assert override(tables, flags, default=False) == {
         "cell": {"name": "gru"},
         "mitigations": [{"name": "clip_norm"}],
@@ -82,11 +87,12 @@ def test_flags_replace_what_the_experiment_has():
     assert tables["cell"]["name"] == "lstm"
 
 
-def test_a_name_with_a_colon_gives_the_path():
+def test_another_task_makes_another_experiment_of_the_default_one():
     tables = {"cell": {"name": "lstm"}, "task": {"name": "sunspots"}, "compare": []}
-    changed = override(tables, NO_FLAGS | {"task": r"csv:C:\data\rain 1.csv"}, default=True)
-    assert changed["task"] == {"name": "csv", "path": r"C:\data\rain 1.csv"}
+    changed = override(tables, NO_FLAGS | {"task": {"name": "csv", "path": "rain.csv"}}, default=True)
+    assert changed["task"] == {"name": "csv", "path": "rain.csv"}
     assert changed["name"] == "csv-lstm"
+    assert "compare" not in changed
 
 
 def test_no_flag_changes_nothing():

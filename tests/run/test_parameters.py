@@ -89,10 +89,11 @@ def test_options_are_read_from_the_list():
     def call(*flags):
         return CliRunner().invoke(command, flags).exit_code
 
-    assert call("--cell", "gru", "--seed", "3", "--no-keep", "--memory", "1e9", "--cell", "lstm") == 0
+    flags = ("--other", "gru", "--seed", "3", "--no-keep", "--memory", "1e9")
+    assert call(*flags, "--cell", r"mine:C:\data\rain 1.csv") == 0
     assert {n: given[n] for n in ("cell", "others", "seed", "runs", "keep", "memory", "progress")} == {
-        "cell": "lstm",
-        "others": (),
+        "cell": {"name": "mine", "path": r"C:\data\rain 1.csv"},
+        "others": ({"name": "gru"},),
         "seed": 3,
         "runs": None,
         "keep": False,
