@@ -161,10 +161,10 @@ def combine(parts: Scaled, axis: int) -> Scaled:
 
 
 def ratio(a: Scaled, b: Scaled) -> Array:
-    """The norms of vectors over those of others, float64; 1 where the other is zero."""
-    over, under = norm(a, (-1,)), norm(b, (-1,))
-    sizes = over.over(under.exponent)
-    return np.divide(sizes, under.mantissa, out=np.ones_like(sizes), where=under.mantissa > 0)
+    """The norms of settled vectors over those of others, float64; 1 where the other is zero."""
+    over, under = (np.sqrt(np.vecdot(m, m)) for m in (x.mantissa.astype(np.float64) for x in (a, b)))
+    sizes = np.ldexp(over, (a.exponent - b.exponent)[..., 0])
+    return np.divide(sizes, under, out=np.ones_like(sizes), where=under > 0)
 
 
 def euclidean(x: Array) -> float:
