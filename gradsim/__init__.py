@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         Wrapper,
         accuracy,
         cross_entropy,
-        pick,
         squared_error,
     )
     from gradsim.data.store import open_run
@@ -80,7 +79,6 @@ __all__ = [
     "cross_entropy",
     "hookimpl",
     "open_run",
-    "pick",
     "prepare",
     "prepare_training",
     "resume",

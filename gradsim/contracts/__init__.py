@@ -3,7 +3,7 @@
 The names below are all that is promised to authors of plugins; each is a name of `gradsim` as well.
 """
 
-from gradsim.contracts.cell import Cell, Wrapper, pick
+from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
@@ -21,6 +21,7 @@ from gradsim.contracts.task import (
     squared_error,
 )
 from gradsim.contracts.trajectory import Trajectory
+from gradsim.contracts.wrapper import Wrapper
 
 __all__ = [
     "Baseline",
@@ -43,6 +44,5 @@ __all__ = [
     "accuracy",
     "cross_entropy",
     "hookimpl",
-    "pick",
     "squared_error",
 ]

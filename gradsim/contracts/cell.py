@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import Plugin, call_with
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import unknown
 from gradsim.numerics import autodiff
@@ -66,14 +68,16 @@ class Cell(Plugin, ABC):
         The new state, shape (..., m), dtype of `state`. The arguments must not be changed.
         """
 
-    @property
+    @cached_property
     def step_data(self) -> tuple[str, ...]:
         """The names of the step data that `step` asks for: its keyword-only parameters."""
-        parameters = inspect.signature(self.step).parameters.values()
-        return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        return keywords(self.step)
 
     def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
-        """Draw, before the unroll, the random step data: arrays of shape (steps, batch, ...)."""
+        """Draw, before the unroll, the random step data: arrays of shape (steps, batch, ...).
+
+        A `draw` may name any of `rng`, `steps`, `batch`, `inputs` (steps, batch, input) and `moment`.
+        """
         return {}
 
     @property
@@ -173,58 +177,17 @@ class Cell(Plugin, ABC):
         return getattr(type(self), method) is not getattr(Cell, method)
 
 
-class Wrapper(Cell):
-    """A cell around another one; whatever it does not change is that of the cell inside.
-
-    A concrete wrapper is a frozen dataclass with a field `cell`. Its `step` hands the step data on:
-    ``self.cell.step(params, state, inputs, xp, **pick(data, self.cell.step_data))``.
-    """
-
-    cell: Cell
-
-    @property
-    def input_size(self) -> int:  # type: ignore[override]
-        """That of the cell inside."""
-        return self.cell.input_size
-
-    @property
-    def blocks(self) -> Mapping[str, int]:
-        """Those of the cell inside."""
-        return self.cell.blocks
-
-    @property
-    def jacobian_groups(self) -> int:
-        """Those of the cell inside; a wrapper that mixes units has 1."""
-        return self.cell.jacobian_groups
-
-    @property
-    def output_blocks(self) -> tuple[str, ...]:
-        """Those of the cell inside."""
-        return self.cell.output_blocks
-
-    @property
-    def recurrent_weights(self) -> tuple[str, ...]:
-        """Those of the cell inside."""
-        return self.cell.recurrent_weights
-
-    @property
-    def step_data(self) -> tuple[str, ...]:
-        """What the cell inside asks for."""
-        return self.cell.step_data
-
-    def init_params(self, rng: np.random.Generator) -> Params:
-        """Those of the cell inside."""
-        return self.cell.init_params(rng)
-
-    def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
-        """What the cell inside draws."""
-        return self.cell.draw(rng, steps, batch)
-
-    def initial_state(self) -> Array:
-        """That of the cell inside."""
-        return self.cell.initial_state()
+def drawn(
+    cell: Cell, rng: np.random.Generator, inputs: Array, moment: Moment | None = None
+) -> dict[str, Array]:
+    """What a cell draws for these inputs (steps, batch, input): its `draw`, with what that names."""
+    steps, batch = inputs.shape[:2]
+    offered = {"rng": rng, "steps": steps, "batch": batch, "inputs": inputs, "moment": moment or Moment()}
+    found: dict[str, Array] = call_with(cell.draw, **offered)
+    return found
 
 
-def pick(data: StepData, names: tuple[str, ...]) -> dict[str, Array]:
-    """The step data that a wrapped cell asks for, out of all that its wrapper was given."""
-    return {name: data[name] for name in names}
+def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of its keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)

@@ -30,22 +30,32 @@ def step_jacobian(
     step: Step, groups: int, params: Params, state: Array, inputs: Array, data: StepData
 ) -> Array:
     """J of a step, shape (..., g, k, k): [..., j, a, c] = d s'[a*g + j] / d s[c*g + j]."""
-    lead, m = state.shape[:-1], state.shape[-1]
+    (jacobian,) = step_jacobians(step, groups, 1, params, state, inputs, data)
+    return jacobian
+
+
+def step_jacobians(
+    step: Step, groups: int, parts: int, params: Params, state: Array, inputs: Array, data: StepData
+) -> list[Array]:
+    """Those of a step from several states side by side (..., parts * m): with respect to each of them."""
+    lead, m = state.shape[:-1], state.shape[-1] // parts
     k = m // groups
     flat = {n: x.reshape(-1, *x.shape[len(lead) :]) for n, x in data.items()}
-    state, inputs = state.reshape(-1, m), inputs.reshape(-1, inputs.shape[-1])
-    length = max(1, _TRACE_BYTES // (k * m * state.itemsize))
+    state, inputs = state.reshape(-1, parts * m), inputs.reshape(-1, inputs.shape[-1])
+    length = max(1, _TRACE_BYTES // (k * state.shape[-1] * state.itemsize))
     cuts = [slice(i, i + length) for i in range(0, len(state), length)]
     pieces = [
-        _rows(step, k, params, state[cut], inputs[cut], {n: x[cut] for n, x in flat.items()}) for cut in cuts
+        _rows(step, k, m, params, state[cut], inputs[cut], {n: x[cut] for n, x in flat.items()})
+        for cut in cuts
     ]
-    rows = np.concatenate(pieces, axis=1).reshape(k, *lead, k, groups)
-    return np.ascontiguousarray(np.moveaxis(rows, (0, -1), (-2, -3)), dtype=state.dtype)
+    rows = np.concatenate(pieces, axis=1).reshape(k, *lead, parts, k, groups)
+    found = np.moveaxis(rows, (-3, 0, -1), (0, -2, -3))
+    return [np.ascontiguousarray(j, dtype=state.dtype) for j in found]
 
 
-def _rows(step: Step, k: int, params: Params, state: Array, inputs: Array, data: StepData) -> Array:
-    """The k rows of each diagonal block, (k, n, m), of a step at n positions."""
-    n, m = state.shape
+def _rows(step: Step, k: int, m: int, params: Params, state: Array, inputs: Array, data: StepData) -> Array:
+    """The k rows of each diagonal block, (k, n, ...), of a step at n positions."""
+    n = len(state)
     copies, repeated = _copies(k, state), _copies(k, inputs)
     named = {name: _copies(k, x) for name, x in data.items()}
     pull = _trace(lambda s: step(params, s, repeated, anp, **named), copies)

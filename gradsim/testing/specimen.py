@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.cell import Cell
+from gradsim.contracts.cell import Cell, drawn
+from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Forward, Recorder, Variable
 from gradsim.contracts.task import Episode, Task, squared_error
@@ -34,7 +35,8 @@ def step_data(
 ) -> dict[str, Array]:
     """What a run would hand to `step`, leading axes (steps, batch), in float64."""
     index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch))
-    known: dict[str, Any] = {"step_index": index, **cell.draw(rng, steps, batch)}
+    inputs = np.random.default_rng(0).standard_normal((steps, batch, cell.input_size))
+    known: dict[str, Any] = {"step_index": index, **drawn(cell, rng, inputs)}
     if task is not None:
         given = task.sample(rng, batch).step_data
         known = {n: np.resize(x, (steps, *np.shape(x)[1:])) for n, x in given.items()} | known
@@ -224,3 +226,61 @@ class Clocked(Cell):
         new = xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
         late = 0.5 * keep * (step_index > 2)[..., None]
         return late * state + (1 - late) * new
+
+
+@dataclass(frozen=True, eq=False)
+class Renamed(Cell):
+    """Another cell whose parameters, and the step data that it draws, bear other names."""
+
+    name = "renamed"
+
+    cell: Cell
+    names: dict[str, str]
+
+    @property
+    def input_size(self) -> int:  # type: ignore[override]
+        """That of the cell inside."""
+        return self.cell.input_size
+
+    @property
+    def blocks(self) -> Mapping[str, int]:
+        """Those of the cell inside."""
+        return self.cell.blocks
+
+    @property
+    def jacobian_groups(self) -> int:
+        """Those of the cell inside."""
+        return self.cell.jacobian_groups
+
+    @property
+    def recurrent_weights(self) -> tuple[str, ...]:
+        """Those of the cell inside."""
+        return tuple(self.names.get(n, n) for n in self.cell.recurrent_weights)
+
+    @property
+    def step_data(self) -> tuple[str, ...]:
+        """What the cell inside asks for."""
+        return tuple(self.names.get(n, n) for n in self.cell.step_data)
+
+    def _out(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {self.names.get(n, n): x for n, x in values.items()}
+
+    def init_params(self, rng: np.random.Generator) -> Params:
+        """Those of the cell inside."""
+        return self._out(self.cell.init_params(rng))
+
+    def draw(  # type: ignore[override]
+        self, rng: np.random.Generator, inputs: Array, moment: Moment
+    ) -> dict[str, Array]:
+        """What the cell inside draws."""
+        return self._out(drawn(self.cell, rng, inputs, moment))
+
+    def step(self, params: Params, state: Any, inputs: Any, xp: Any, **data: Any) -> Any:
+        """One step."""
+        mine = {own: params[self.names.get(own, own)] for own in self._own_params}
+        named = {n: data[self.names.get(n, n)] for n in self.cell.step_data}
+        return self.cell.step(mine, state, inputs, xp, **named)
+
+    @functools.cached_property
+    def _own_params(self) -> tuple[str, ...]:
+        return tuple(self.cell.init_params(np.random.default_rng(0)))

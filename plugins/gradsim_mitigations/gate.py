@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Mitigation, Wrapper, hookimpl, pick
+from gradsim import Cell, Mitigation, Wrapper, hookimpl
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,35 +18,22 @@ class Gated(Wrapper):
     cell: Cell
     bias: float
 
+    own_recurrent_weights = ("U",)
+
     @property
     def jacobian_groups(self):
         return 1
 
-    @property
-    def prefix(self):
-        """What the names of its parameters begin with; unlike those of a gate further inside."""
-        inner, depth = self.cell, 1
-        while isinstance(inner, Wrapper):
-            depth += isinstance(inner, Gated)
-            inner = inner.cell
-        return "gate_" if depth == 1 else f"gate{depth}_"
-
-    @property
-    def recurrent_weights(self):
-        return (*self.cell.recurrent_weights, self.prefix + "U")
-
-    def init_params(self, rng):
+    def own_params(self, rng):
         m, n = self.state_size, self.input_size
-        return self.cell.init_params(rng) | {
-            self.prefix + "W": rng.standard_normal((m, n)) / np.sqrt(n),
-            self.prefix + "U": rng.standard_normal((m, m)) / np.sqrt(m),
-            self.prefix + "b": np.full(m, self.bias),
+        return {
+            "W": rng.standard_normal((m, n)) / np.sqrt(n),
+            "U": rng.standard_normal((m, m)) / np.sqrt(m),
+            "b": np.full(m, self.bias),
         }
 
-    def step(self, params, state, inputs, xp, **data):
-        w, u, b = (params[self.prefix + n] for n in "WUb")
-        keep = 0.5 * (xp.tanh(0.5 * (inputs @ w.T + state @ u.T + b)) + 1)
-        new = self.cell.step(params, state, inputs, xp, **pick(data, self.cell.step_data))
+    def mix(self, own, state, inputs, new, xp):
+        keep = 0.5 * (xp.tanh(0.5 * (inputs @ own["W"].T + state @ own["U"].T + own["b"])) + 1)
         return keep * state + (1 - keep) * new
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Interval
 
-from gradsim import Cell, Mitigation, Wrapper, hookimpl, pick
+from gradsim import Cell, Mitigation, Wrapper, hookimpl
 
 Rate = Annotated[float, Interval(gt=0, le=1)]
 
@@ -22,8 +22,7 @@ class Leaky(Wrapper):
     cell: Cell
     rate: Rate
 
-    def step(self, params, state, inputs, xp, **data):
-        new = self.cell.step(params, state, inputs, xp, **pick(data, self.cell.step_data))
+    def mix(self, own, state, inputs, new, xp):
         return (1 - self.rate) * state + self.rate * new
 
     def step_jacobian(self, params, state, inputs, **data):

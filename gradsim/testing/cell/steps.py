@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.contracts.cell import drawn
 from gradsim.contracts.recorder import Forward
 from gradsim.errors import GradsimError, InputError
 from gradsim.simulation import prepare
@@ -101,8 +102,9 @@ def recurrent_weights_exist(bench: CellBench) -> None:
 def draws_from_rng(bench: CellBench) -> None:
     """The random step data come from the rng alone, with leading axes (steps, batch)."""
     for steps, batch in ((STEPS, BATCH), (2, 5)):
+        inputs = bench.rng("inputs").standard_normal((steps, batch, bench.cell.input_size))
         with no_global_randomness(bench, "draw()"):
-            one, again = (bench.cell.draw(bench.rng("draw"), steps, batch) for _ in range(2))
+            one, again = (drawn(bench.cell, bench.rng("draw"), inputs) for _ in range(2))
         bench.expect(
             isinstance(one, dict), f"draw() returns {type(one).__name__}; it should be a dict of arrays"
         )

@@ -9,15 +9,16 @@ from unittest import SkipTest
 
 import numpy as np
 
-from gradsim.contracts.cell import Cell
+from gradsim.contracts.cell import Cell, drawn
 from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
+from gradsim.contracts.moment import Moment
 from gradsim.errors import GradsimError, PluginError
 from gradsim.testing.cell import suite as cells
 from gradsim.testing.kit import Checks, label, names, no_global_randomness, same
 from gradsim.testing.mitigation.bench import ARGUMENTS, MitigationBench, finite, numbers
-from gradsim.testing.specimen import BATCH, STEPS, Clocked, Elementwise
+from gradsim.testing.specimen import BATCH, STEPS, Clocked, Elementwise, Renamed
 from gradsim.types import Array
 
 CHECKS = Checks()
@@ -77,6 +78,53 @@ def prepared_cell(bench: MitigationBench) -> None:
                 raise AssertionError(
                     f"{label(bench.mitigation)}: its cell fails `{name}`: {error}"
                 ) from error
+
+
+@CHECKS("prepared_cell", applies=lambda bench: bench.has("cell"))
+def own_names(bench: MitigationBench) -> None:
+    """What its cell adds is its own: twice it adds twice as much; nothing is shared by accident."""
+    fix = "let a Wrapper name them, by own_params, own_draw and mix"
+    for inner in (bench.cell, Clocked()):
+        theirs = _names(bench, inner)
+        apart = Renamed(inner, {name: f"{name}_inside" for _, name in theirs})
+        try:
+            once = _prepared(bench, apart)
+            twice = _prepared(bench, once)
+        except GradsimError:  # not around a cell like this
+            continue
+        added, again = (_names(bench, a) - _names(bench, b) for a, b in ((once, apart), (twice, once)))
+        bench.expect(
+            len(added) == len(again),
+            f"once around a cell it adds {_listed(added)}, and once more {_listed(again)}, so that the two "
+            f"share parameters or step data; {fix}",
+        )
+        for what, name in added:
+            one = next((n for kind, n in sorted(theirs) if kind == what), None)
+            alike = apart if one is None else Renamed(inner, {**apart.names, one: name})
+            try:
+                found = _names(bench, _prepared(bench, alike)) - _names(bench, alike)
+            except GradsimError:  # a clash that is refused
+                continue
+            bench.expect(
+                len(found) == len(added),
+                f"it shares the {what} {name!r} with a cell inside that has one of this name; {fix}",
+            )
+
+
+def _prepared(bench: MitigationBench, inner: Cell) -> Cell:
+    cell: Cell = RunHooks([bench.twin()])("gradsim_cell", cell=inner)
+    return cell
+
+
+def _names(bench: MitigationBench, cell: Cell) -> set[tuple[str, str]]:
+    """What a cell has of its own: parameters, and the step data that it draws."""
+    params = cell.init_params(bench.rng("own names"))
+    data = drawn(cell, bench.rng("own names"), np.zeros((STEPS, BATCH, cell.input_size)), Moment())
+    return {("parameter", n) for n in params} | {("step datum", n) for n in data if n in cell.step_data}
+
+
+def _listed(found: set[tuple[str, str]]) -> str:
+    return names(name for _, name in found)
 
 
 @CHECKS("prepared_cell", applies=lambda bench: bench.has("params"))

@@ -8,7 +8,9 @@ import numpy as np
 from examples import MakesSlow, Scale
 from proofs import WRONG, proven
 
-from gradsim import Mitigation, hookimpl
+from gradsim import Cell, Mitigation, Wrapper, hookimpl
+from gradsim.contracts.cell import drawn
+from gradsim.contracts.moment import Moment
 from gradsim.testing.mitigation.hooks import CHECKS
 
 
@@ -30,6 +32,43 @@ class Unmarked(Scale):
 class DrawsAnyhow(Scale):
     def draw(self, rng, steps, batch):
         return {"unused": np.random.default_rng().random(steps)}
+
+
+@dataclass(frozen=True, eq=False)
+class Biased(Wrapper):
+    """Adds a bias, or noise, without asking who else calls it so."""
+
+    name = "proof_biased"
+    cell: Cell
+    noise: bool
+
+    @property
+    def step_data(self):
+        return (*self.cell.step_data, *["noise"] * self.noise)
+
+    def init_params(self, rng):
+        inside = self.cell.init_params(rng)
+        return inside if self.noise else {"b": np.full(self.state_size, 0.1)} | inside
+
+    def draw(self, rng, steps, batch):
+        inside = drawn(self.cell, rng, np.zeros((steps, batch, self.input_size)), Moment())
+        noise = {"noise": rng.standard_normal((steps, batch, self.state_size))}
+        return inside | (noise if self.noise else {})
+
+    def step(self, params, state, inputs, xp, **data):
+        new = self.cell.step(params, state, inputs, xp, **{n: data[n] for n in self.cell.step_data})
+        return new + (0.1 * data["noise"] if self.noise else params["b"])
+
+
+@dataclass(frozen=True, eq=False)
+class Biases(Mitigation):
+    name = "proof_biases"
+
+    noise: bool = False
+
+    @hookimpl(wrapper=True)
+    def gradsim_cell(self):
+        return Biased((yield), self.noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +144,8 @@ PROOFS = [
     ("draws_from_rng", DrawsAnyhow()),
     ("prepared_cell", MakesSlow(wrong=WRONG)),
     ("prepared_cell", MakesSlow(forgets=True)),
+    ("own_names", Biases()),
+    ("own_names", Biases(noise=True)),
     ("initial_params", StartsAnyhow()),
     ("initial_params", StartsWithMore()),
     ("returns_result", ScalesToFloat64()),

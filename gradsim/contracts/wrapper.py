@@ -1,0 +1,244 @@
+"""The contract of a cell around another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradsim.contracts.cell import Cell, drawn, keywords
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import call_with
+from gradsim.errors import PluginError
+from gradsim.numerics import autodiff
+from gradsim.numerics.blocks import dense_blocks
+from gradsim.types import Array, Params, StepData
+
+
+class Wrapper(Cell):
+    """A cell around another one, which says only what it adds: s_t = mix(s_{t-1}, x_t, f(s_{t-1}, x_t)).
+
+    f is the step of the cell inside. A concrete wrapper is a frozen dataclass with a field `cell` that
+    gives `mix`, `own_params` if it has parameters, and `own_draw` if it draws step data.
+
+    In a run, the names of what it adds begin with its own name and its depth: the `b` of a wrapper named
+    ``gated`` is `gated1_b` next to the cell and `gated2_b` further out, so that no two wrappers ever share
+    one. Everything inside keeps its name.
+
+    The derivatives chain those of `mix`, by autograd, with those of the cell inside, so that an analytic
+    cell stays as fast. Weights that change from step to step are beyond a wrapper: the cell inside
+    multiplies a whole batch with one set of them.
+    """
+
+    cell: Cell
+
+    def __init_subclass__(cls) -> None:
+        """A step of another kind inherits no derivative."""
+        super().__init_subclass__()
+        if "step" in vars(cls):
+            for name in {"step_jacobian", "state_vjp", "params_vjp"} - set(vars(cls)):
+                setattr(cls, name, getattr(Cell, name))
+
+    def own_params(self, rng: np.random.Generator) -> Params:
+        """Draw the parameters that the wrapper adds; it may also name `inner`, those of the cell inside."""
+        return {}
+
+    def own_draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
+        """Draw the step data that the wrapper adds, arrays of shape (steps, batch, ...).
+
+        It names what it needs of `rng`, `steps`, `batch`, `inputs` (steps, batch, input) and `moment`.
+        """
+        return {}
+
+    def mix(self, own: Params, state: Any, inputs: Any, new: Any, xp: Any) -> Any:
+        """The new state (..., m), of the old one and of what the cell inside makes of it.
+
+        `own` are the wrapper's parameters, by the names that `own_params` gives them. Keyword-only
+        parameters name step data: what `own_draw` draws is the wrapper's own, anything else is common to
+        all, such as `step_index` and what a task gives. The rules are those of `Cell.step`.
+        """
+        return new
+
+    @property
+    def own_recurrent_weights(self) -> tuple[str, ...]:
+        """Those of the own parameters that multiply a block of the state; see `Cell.recurrent_weights`."""
+        return ()
+
+    # Names.
+
+    @cached_property
+    def prefix(self) -> str:
+        """What the names of its parameters and step data begin with in a run."""
+        depth, inner = 1, self.cell
+        while isinstance(inner, Wrapper):
+            depth, inner = depth + 1, inner.cell
+        return f"{self.name}{depth}_"
+
+    @cached_property
+    def mix_data(self) -> Mapping[str, str]:
+        """The step data that `mix` asks for: the name there -> the name in the run."""
+        own = self._drawn(np.random.default_rng(0), np.zeros((2, 1, self.input_size)), Moment())
+        return {n: self.prefix + n if n in own else n for n in keywords(self.mix)}
+
+    @cached_property
+    def step_data(self) -> tuple[str, ...]:
+        """What the cell inside asks for, and what `mix` does."""
+        self._refuse("step datum", self.cell.step_data)
+        return tuple(dict.fromkeys((*self.cell.step_data, *self.mix_data.values())))
+
+    def _drawn(self, rng: np.random.Generator, inputs: Array, moment: Moment) -> dict[str, Array]:
+        steps, batch = inputs.shape[:2]
+        offered = {"steps": steps, "batch": batch, "inputs": inputs, "moment": moment}
+        found: dict[str, Array] = call_with(self.own_draw, rng=rng, **offered)
+        return found
+
+    def _refuse(self, what: str, inside: Iterable[str]) -> None:
+        """Refuse a cell inside that uses a name which belongs to this wrapper."""
+        for name in inside:
+            if name.startswith(self.prefix):
+                raise PluginError(
+                    f"the {what} {name!r} of {self.cell!r} would belong to {type(self).__name__} around it, "
+                    f"whose names begin with {self.prefix!r}; rename it"
+                )
+
+    def _parted(self, params: Params) -> tuple[Params, Params]:
+        """(own, by their own names; those of the cell inside)."""
+        p = self.prefix
+        own = {n[len(p) :]: params[n] for n in params if n.startswith(p)}
+        return own, {n: params[n] for n in params if not n.startswith(p)}
+
+    def _joined(self, own: Params, inside: Params) -> Params:
+        return inside | {self.prefix + n: p for n, p in own.items()}
+
+    def _inside(self, data: StepData) -> dict[str, Any]:
+        return {n: data[n] for n in self.cell.step_data}
+
+    # The cell that the two make.
+
+    @property
+    def input_size(self) -> int:  # type: ignore[override]
+        """That of the cell inside."""
+        return self.cell.input_size
+
+    @property
+    def blocks(self) -> Mapping[str, int]:
+        """Those of the cell inside."""
+        return self.cell.blocks
+
+    @property
+    def jacobian_groups(self) -> int:
+        """Those of the cell inside; a wrapper that mixes units has 1."""
+        return self.cell.jacobian_groups
+
+    @property
+    def output_blocks(self) -> tuple[str, ...]:
+        """Those of the cell inside."""
+        return self.cell.output_blocks
+
+    @property
+    def recurrent_weights(self) -> tuple[str, ...]:
+        """Those of the cell inside and the wrapper's own."""
+        return (*self.cell.recurrent_weights, *(self.prefix + n for n in self.own_recurrent_weights))
+
+    def initial_state(self) -> Array:
+        """That of the cell inside."""
+        return self.cell.initial_state()
+
+    def init_params(self, rng: np.random.Generator) -> Params:
+        """Those of the cell inside, and then the wrapper's own."""
+        inside = self.cell.init_params(rng)
+        self._refuse("parameter", inside)
+        return self._joined(call_with(self.own_params, rng=rng, inner=inside), inside)
+
+    def draw(  # type: ignore[override]
+        self, rng: np.random.Generator, inputs: Array, moment: Moment
+    ) -> dict[str, Array]:
+        """What the cell inside draws, and then the wrapper."""
+        inside = drawn(self.cell, rng, inputs, moment)
+        return self._joined(self._drawn(rng, inputs, moment), inside)
+
+    def step(self, params: Params, state: Any, inputs: Any, xp: Any, **data: Any) -> Any:
+        """`mix` of what the cell inside makes."""
+        own, inside = self._parted(params)
+        new = self.cell.step(inside, state, inputs, xp, **self._inside(data))
+        return self._mixed(own, state, inputs, new, xp, data)
+
+    def _mixed(self, own: Params, state: Any, inputs: Any, new: Any, xp: Any, data: StepData) -> Any:
+        named = {n: data[in_run] for n, in_run in self.mix_data.items()}
+        return self.mix(own, state, inputs, new, xp, **named)
+
+    # Derivatives: those of mix, by autograd, with those of the cell inside.
+
+    def step_jacobian(self, params: Params, state: Array, inputs: Array, **data: Array) -> Array:
+        """By the old state, and by what the cell inside makes of it."""
+        own, inside = self._parted(params)
+        groups, m, within = self.jacobian_groups, self.state_size, self._inside(data)
+        if groups not in (1, self.cell.jacobian_groups):
+            return super().step_jacobian(params, state, inputs, **data)
+        inner = self.cell.step_jacobian(inside, state, inputs, **within)
+        if groups != self.cell.jacobian_groups:
+            inner = dense_blocks(inner)[..., None, :, :]
+        both, mixing = self._both(inside, state, inputs, within), self._mixing(data)
+        scales = self._scales(own, both, inputs, mixing)
+        if scales is not None:
+            by_state, by_new = (np.moveaxis(x.reshape(*x.shape[:-1], -1, groups), -1, -2) for x in scales)
+            unit = np.eye(m // groups, dtype=inner.dtype)
+            return np.asarray(by_state[..., None] * unit + by_new[..., None] * inner)
+        by_state, by_new = autodiff.step_jacobians(self._joint, groups, 2, own, both, inputs, mixing)
+        return np.asarray(by_state + by_new @ inner)
+
+    def _scales(self, own: Params, both: Array, inputs: Array, mixing: StepData) -> list[Array] | None:
+        """The slopes (..., m) of mix by the old state and by the new, if it takes unit by unit.
+
+        Then, and only then, any cotangent is pulled back to itself times the slopes.
+        """
+        m = self.state_size
+        known = np.linspace(1, 2, m, dtype=both.dtype)
+        ones, other = np.ones_like(both[..., :m]), np.broadcast_to(known, both[..., :m].shape)
+        slopes, pulled = (
+            autodiff.state_vjp(self._joint, own, both, inputs, u, mixing) for u in (ones, other)
+        )
+        expected = slopes * np.tile(known, 2)
+        alike = np.abs(pulled - expected) <= 8 * np.finfo(both.dtype).eps * np.abs(expected)
+        return [slopes[..., :m], slopes[..., m:]] if alike.all() else None
+
+    def state_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> Array:
+        """Past the cell inside, and through it."""
+        own, inside = self._parted(params)
+        within, m = self._inside(data), self.state_size
+        both = self._both(inside, state, inputs, within)
+        pulled = autodiff.state_vjp(self._joint, own, both, inputs, cotangent, self._mixing(data))
+        return pulled[..., :m] + self.cell.state_vjp(inside, state, inputs, pulled[..., m:], **within)
+
+    def params_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> Params:
+        """Those of mix, and of the cell inside."""
+        own, inside = self._parted(params)
+        within, m = self._inside(data), self.state_size
+        both, mixing = self._both(inside, state, inputs, within), self._mixing(data)
+        pulled = autodiff.state_vjp(self._joint, own, both, inputs, cotangent, mixing)
+        added = autodiff.params_vjp(self._joint, own, both, inputs, cotangent, mixing) if own else {}
+        found = self.cell.params_vjp(inside, state, inputs, pulled[..., m:], **within)
+        return self._joined(added, found)
+
+    def analytic(self, method: str) -> bool:
+        """Whether the wrapper overrides this derivative instead of chaining."""
+        free = getattr(Cell, method), getattr(Wrapper, method)
+        return getattr(type(self), method) not in free
+
+    def _both(self, inside: Params, state: Array, inputs: Array, within: StepData) -> Array:
+        """The old state, and beside it what the cell inside makes of it: (..., 2 m)."""
+        return np.concatenate((state, self.cell.step(inside, state, inputs, np, **within)), axis=-1)
+
+    def _mixing(self, data: StepData) -> StepData:
+        return {n: data[n] for n in self.mix_data.values()}
+
+    def _joint(self, own: Params, both: Any, inputs: Any, xp: Any, **data: Any) -> Any:
+        """`mix` as a step from both."""
+        m = self.state_size
+        return self._mixed(own, both[..., :m], inputs, both[..., m:], xp, data)
