@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradsim.contracts import (
         Baseline,
         Cell,
+        Derived,
         Episode,
         FiniteTask,
         Jacobians,
@@ -57,6 +58,7 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "Baseline",
     "Cell",
+    "Derived",
     "Episode",
     "FiniteTask",
     "Jacobians",

@@ -4,6 +4,7 @@ The names below are all that is promised to authors of plugins; each is a name o
 """
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.derived import Derived
 from gradsim.contracts.hooks import hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
@@ -26,6 +27,7 @@ from gradsim.contracts.wrapper import Wrapper
 __all__ = [
     "Baseline",
     "Cell",
+    "Derived",
     "Episode",
     "FiniteTask",
     "Jacobians",

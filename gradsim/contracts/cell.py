@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import Plugin, call_with
 from gradsim.contracts.trajectory import Parallel, Trajectory
@@ -115,6 +116,13 @@ class Cell(Plugin, ABC):
             here = {name: data[t] for name, data in step_data.items()}
             states[t + 1] = self.step(params, states[t], x, np, **here)
         return Trajectory(self, params, states, inputs, step_data)
+
+    def evaluated(self, params: Params, step_data: StepData) -> Evaluated:
+        """The same cell with its derived parameters evaluated; see `gradsim.contracts.derived`.
+
+        A cell that holds others passes it on to them; most have nothing to derive, and are the same.
+        """
+        return Evaluated(self, params, lambda gradient: gradient)
 
     @property
     def saved_size(self) -> int:

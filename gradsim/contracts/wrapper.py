@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gradsim.contracts.cell import Cell, drawn, keywords
+from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import call_with
+from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
@@ -28,9 +31,15 @@ class Wrapper(Cell):
     one. Everything inside keeps its name.
 
     The derivatives chain those of `mix`, by autograd, with those of the cell inside, so that an analytic
-    cell stays as fast. Weights that change from step to step are beyond a wrapper: the cell inside
-    multiplies a whole batch with one set of them.
+    cell stays as fast.
+
+    Weights that change from step to step are beyond a wrapper: the cell inside multiplies all its positions
+    with one set of them. Noise that is drawn once for each pass, as in the papers on weight noise and
+    DropConnect of recurrent weights, is `Derived.own_noise`; noise at every step is a matter of the cell
+    itself, whose `draw` makes the masks.
     """
+
+    _layer: ClassVar[str] = "step"
 
     cell: Cell
 
@@ -73,7 +82,9 @@ class Wrapper(Cell):
         """What the names of its parameters and step data begin with in a run."""
         depth, inner = 1, self.cell
         while isinstance(inner, Wrapper):
-            depth, inner = depth + 1, inner.cell
+            # Counted apart, so that no name changes when derived parameters are evaluated.
+            depth += inner._layer == self._layer
+            inner = inner.cell
         return f"{self.name}{depth}_"
 
     @cached_property
@@ -168,6 +179,28 @@ class Wrapper(Cell):
     def _mixed(self, own: Params, state: Any, inputs: Any, new: Any, xp: Any, data: StepData) -> Any:
         named = {n: data[in_run] for n, in_run in self.mix_data.items()}
         return self.mix(own, state, inputs, new, xp, **named)
+
+    def evaluated(self, params: Params, step_data: StepData) -> Evaluated:
+        """The same around the cell inside, evaluated."""
+        own, inside = self._parted(params)
+        found = self.cell.evaluated(inside, step_data)
+        if found.cell is self.cell:
+            return super().evaluated(params, step_data)
+
+        def back(gradient: Params) -> Params:
+            mine, inner = self._parted(gradient)
+            return self._joined(mine, found.back(inner))
+
+        return Evaluated(replace(self, cell=found.cell), self._joined(own, found.params), back)  # type: ignore[type-var]
+
+    def unroll(
+        self, params: Params, state: Array, inputs: Array, step_data: StepData, parallel: Parallel
+    ) -> Trajectory:
+        """See `Cell.unroll`; what is derived is evaluated once."""
+        plain = self.evaluated(params, step_data)
+        if plain.cell is self:
+            return super().unroll(params, state, inputs, step_data, parallel)
+        return plain.unroll(self, params, state, inputs, step_data, parallel)
 
     # Derivatives: those of mix, by autograd, with those of the cell inside.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
-from autograd import make_vjp
+from autograd import builtins, make_vjp
 
 from gradsim.errors import PluginError
 from gradsim.types import Array, Params, StepData
@@ -137,11 +137,22 @@ def gradient(function: Callable[[Any], Any], argument: Any) -> tuple[Any, Array]
     return pull(np.ones_like(value)), value
 
 
-def _trace(function: Callable[[Any], Any], argument: Any) -> Callable[[Array], Any]:
+def named_vjp(
+    function: Callable[[Any, Any], Any], arguments: Params
+) -> tuple[Params, Callable[[Params], Params]]:
+    """Named arrays that are made of named arrays, ``function(arguments, xp)``, and the way back.
+
+    It takes cotangents of what is made to those of the arguments.
+    """
+    pull, made = _pull_and_value(lambda given: builtins.dict(function(given, anp)), arguments)
+    return dict(made), lambda cotangents: pull({n: cotangents[n] for n in made})
+
+
+def _trace(function: Callable[[Any], Any], argument: Any) -> Callable[[Any], Any]:
     return _pull_and_value(function, argument)[0]
 
 
-def _pull_and_value(function: Callable[[Any], Any], argument: Any) -> tuple[Callable[[Array], Any], Any]:
+def _pull_and_value(function: Callable[[Any], Any], argument: Any) -> tuple[Callable[[Any], Any], Any]:
     with warnings.catch_warnings():
         # A step may well not depend on a parameter; where it should, central differences tell.
         warnings.filterwarnings("ignore", message="Output seems independent of input")
