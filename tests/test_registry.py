@@ -60,7 +60,7 @@ class Nameless(Elman):
 def test_all_shipped_plugins_are_found():
     found = registry.catalogue()
     assert found.problems == []
-    assert set(found.plugins["cells"]) == {"linear", "elman", "gru", "lstm", "min_gru", "lru"}
+    assert set(found.plugins["cells"]) == {"linear", "elman", "gru", "lstm", "min_gru", "lru", "stack"}
     assert set(found.plugins["tasks"]) == {
         "adding",
         "copy_memory",
@@ -111,7 +111,7 @@ def test_a_broken_plugin_is_reported_by_its_distribution(functions, message):
     assert problem.startswith("gradsim-bad 1.0: ")
     assert message in problem
     assert found.plugins["cells"]["elman"] is Elman
-    assert len(found.plugins["cells"]) == 6
+    assert found.plugins["cells"] == Catalogue(shipped()).plugins["cells"]
 
 
 def test_a_module_that_does_not_import_is_reported():

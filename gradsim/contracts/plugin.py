@@ -39,6 +39,15 @@ class Plugin:
             object.__setattr__(self, key, value)
 
     @property
+    def inside(self) -> list[Plugin]:
+        """The plugins among its parameters, those in tuples too."""
+        found: list[Plugin] = []
+        for f in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            found += [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Plugin)]
+        return found
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values, for provenance; `registry.build` takes them."""
         return {f.name: described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]

@@ -30,8 +30,7 @@ def _all(plugins: Iterable[Plugin]) -> Iterator[Plugin]:
     """These and the ones among their parameters."""
     for plugin in plugins:
         yield plugin
-        values = (getattr(plugin, name) for name in getattr(plugin, "__dataclass_fields__", ()))
-        yield from _all(v for v in values if isinstance(v, Plugin))
+        yield from _all(plugin.inside)
 
 
 @functools.cache

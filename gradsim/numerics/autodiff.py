@@ -38,19 +38,38 @@ def step_jacobians(
     step: Step, groups: int, parts: int, params: Params, state: Array, inputs: Array, data: StepData
 ) -> list[Array]:
     """Those of a step from several states side by side (..., parts * m): with respect to each of them."""
-    lead, m = state.shape[:-1], state.shape[-1] // parts
-    k = m // groups
+    m = state.shape[-1] // parts
+    rows = _in_pieces(step, m // groups, m, params, state, inputs, data)
+    rows = rows.reshape(*rows.shape[:-1], parts, m // groups, groups)
+    found = np.moveaxis(rows, (-3, 0, -1), (0, -2, -3))
+    return [np.ascontiguousarray(j, dtype=state.dtype) for j in found]
+
+
+def inputs_jacobian(step: Step, params: Params, state: Array, inputs: Array, data: StepData) -> Array:
+    """The derivative of the new state with respect to the inputs, (..., m, input)."""
+
+    def swapped(params: Params, inputs: Any, state: Any, xp: Any, **data: Any) -> Any:
+        return step(params, state, inputs, xp, **data)
+
+    m = state.shape[-1]
+    rows = _in_pieces(swapped, m, m, params, inputs, state, data)
+    return np.asarray(np.moveaxis(rows, 0, -2), dtype=state.dtype)
+
+
+def _in_pieces(
+    step: Step, k: int, m: int, params: Params, state: Array, inputs: Array, data: StepData
+) -> Array:
+    """The k rows of each diagonal block, (k, ..., n), over all positions, as many as fit at a time."""
+    lead = state.shape[:-1]
     flat = {n: x.reshape(-1, *x.shape[len(lead) :]) for n, x in data.items()}
-    state, inputs = state.reshape(-1, parts * m), inputs.reshape(-1, inputs.shape[-1])
-    length = max(1, _TRACE_BYTES // (k * state.shape[-1] * state.itemsize))
+    state, inputs = (x.reshape(-1, x.shape[-1]) for x in (state, inputs))
+    length = max(1, _TRACE_BYTES // (k * max(m, state.shape[-1]) * state.itemsize))
     cuts = [slice(i, i + length) for i in range(0, len(state), length)]
     pieces = [
         _rows(step, k, m, params, state[cut], inputs[cut], {n: x[cut] for n, x in flat.items()})
         for cut in cuts
     ]
-    rows = np.concatenate(pieces, axis=1).reshape(k, *lead, parts, k, groups)
-    found = np.moveaxis(rows, (-3, 0, -1), (0, -2, -3))
-    return [np.ascontiguousarray(j, dtype=state.dtype) for j in found]
+    return np.concatenate(pieces, axis=1).reshape(k, *lead, -1)
 
 
 def _rows(step: Step, k: int, m: int, params: Params, state: Array, inputs: Array, data: StepData) -> Array:

@@ -101,14 +101,11 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, Plugin):
         a, b = _fields(one), _fields(other)
         return type(one) is type(other) and a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(map(_alike, one, other))
     return same(one, other) if isinstance(one, np.ndarray) else one == other
 
 
 def _inside(plugin: Plugin) -> list[Plugin]:
     """The plugin and those among its parameters, at any depth."""
-    found = [plugin]
-    for value in _fields(plugin).values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, Plugin):
-                found += _inside(item)
-    return found
+    return [plugin, *(p for inner in plugin.inside for p in _inside(inner))]

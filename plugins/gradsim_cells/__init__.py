@@ -7,11 +7,12 @@ from gradsim_cells.linear import Linear
 from gradsim_cells.lru import LRU
 from gradsim_cells.lstm import LSTM
 from gradsim_cells.min_gru import MinGRU
+from gradsim_cells.stack import Stack
 
-__all__ = ["GRU", "LRU", "LSTM", "Elman", "Linear", "MinGRU"]
+__all__ = ["GRU", "LRU", "LSTM", "Elman", "Linear", "MinGRU", "Stack"]
 
 
 @hookimpl
 def gradsim_register_cells():
     """Our cells."""
-    return [Linear, Elman, GRU, LSTM, MinGRU, LRU]
+    return [Linear, Elman, GRU, LSTM, MinGRU, LRU, Stack]

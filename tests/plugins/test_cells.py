@@ -10,7 +10,7 @@ import pytest
 
 import gradsim
 from gradsim import Cell, Episode, Task
-from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, Stack
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -46,6 +46,14 @@ TORCH = {
     "elman": (Elman(2, 4), {"W": "weight_hh", "U": "weight_ih", "b": "bias_ih"}),
     "gru": (GRU(2, 4), {"W": "weight_ih", "U": "weight_hh", "b": "bias_ih", "c": "bias_hh"}),
     "lstm": (LSTM(2, 4), {"W": "weight_ih", "U": "weight_hh", "b": "bias_ih"}),
+    "stack": (
+        Stack((LSTM(2, 4), LSTM(4, 4))),
+        {
+            f"layer{i}_{ours}": f"{theirs}_l{i}"
+            for i in range(2)
+            for ours, theirs in (("W", "weight_ih"), ("U", "weight_hh"), ("b", "bias_ih"))
+        },
+    ),
 }
 
 
@@ -56,7 +64,9 @@ def test_agrees_with_pytorch(kind):
         torch = dict(file)
     params = {ours: torch[theirs] for ours, theirs in names.items()}
     if kind != "gru":
-        params["b"] = torch["bias_ih"] + torch["bias_hh"]
+        for ours, theirs in names.items():
+            if ours.endswith("b"):
+                params[ours] = torch[theirs] + torch[theirs.replace("_ih", "_hh")]
     ds = gradsim.simulate(
         cell,
         task=Inner(torch["inputs"], torch["targets"]),

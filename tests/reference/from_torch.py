@@ -1,4 +1,4 @@
-"""Reference values of three cells, of optimizers and of schedules, computed by PyTorch in float64.
+"""Reference values of cells, a stack, optimizers and schedules, computed by PyTorch in float64.
 
     python tests/reference/from_torch.py          # write the .npz files beside this script
     python tests/reference/from_torch.py --check  # compare them with this PyTorch, write nothing
@@ -21,20 +21,26 @@ UPDATES, PARAMETERS, RATE = 12, 6, 0.05
 HERE = Path(__file__).parent
 
 
+CELLS = {
+    "elman": (torch.nn.RNNCell, 1, 0),
+    "gru": (torch.nn.GRUCell, 1, 0),
+    "lstm": (torch.nn.LSTMCell, 2, 0),
+    "stack": (partial(torch.nn.LSTM, num_layers=2), 4, 2),
+}
+"""kind -> (cell, blocks of its state, the one that is its output); of a stack h and c of each layer."""
+
+
 def reference(kind: str) -> dict[str, np.ndarray]:
     """Inputs, parameters, states, adjoints and gradients of one PyTorch cell."""
     torch.manual_seed(1997)
-    cell = {"elman": torch.nn.RNNCell, "gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}[kind](
-        INPUT, HIDDEN
-    )
-    cell = cell.double()
-    blocks = 2 if kind == "lstm" else 1
+    make, blocks, output = CELLS[kind]
+    cell = make(INPUT, HIDDEN).double()
     x, q = (torch.randn(STEPS, BATCH, n, dtype=torch.float64) for n in (INPUT, HIDDEN))
     first = torch.randn(blocks, BATCH, HIDDEN, dtype=torch.float64, requires_grad=True)
     states = unroll(cell, x, first)
     for state in states:
         state.retain_grad()
-    loss = sum((q[t] * states[t + 1][0]).sum() for t in range(STEPS)) / BATCH
+    loss = sum((q[t] * states[t + 1][output]).sum() for t in range(STEPS)) / BATCH
     loss.backward()
     joint = torch.autograd.functional.jacobian(lambda s: unroll(cell, x, s)[-1][:, 0], first)[:, :, :, 0]
     return {
@@ -53,8 +59,12 @@ def unroll(cell, x: torch.Tensor, first: torch.Tensor) -> list[torch.Tensor]:
     states = [first]
     for step in x:
         now = states[-1]
-        new = cell(step, (now[0], now[1])) if len(now) == 2 else (cell(step, now[0]),)
-        states.append(torch.stack(list(new)))
+        if len(now) == 4:
+            _, new = cell(step[None], (now[::2], now[1::2]))
+            states.append(torch.stack(new, dim=1).flatten(0, 1))
+        else:
+            new = cell(step, (now[0], now[1])) if len(now) == 2 else (cell(step, now[0]),)
+            states.append(torch.stack(list(new)))
     return states
 
 
@@ -122,7 +132,7 @@ def rates(kind: type, options: dict) -> list[float]:
 
 
 FILES = {
-    **{kind: partial(reference, kind) for kind in ("elman", "gru", "lstm")},
+    **{kind: partial(reference, kind) for kind in CELLS},
     "optimizers": optimizers,
     "schedules": schedules,
 }
