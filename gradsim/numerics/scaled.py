@@ -164,7 +164,7 @@ def ratio(a: Scaled, b: Scaled) -> Array:
     """The norms of settled vectors over those of others, float64; 1 where the other is zero."""
     over, under = (np.sqrt(np.vecdot(m, m)) for m in (x.mantissa.astype(np.float64) for x in (a, b)))
     sizes = np.ldexp(over, (a.exponent - b.exponent)[..., 0])
-    return np.divide(sizes, under, out=np.ones_like(sizes), where=under > 0)
+    return np.asarray(np.divide(sizes, under, out=np.ones_like(sizes), where=under > 0))
 
 
 def euclidean(x: Array) -> float:
