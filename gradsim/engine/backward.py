@@ -43,6 +43,7 @@ class ThroughJacobians(Trajectory):
     def pull_one(self, row: int, adjoint: Array) -> Array:
         """`adjoint` (batch, m) of `states[row + 1]` times the step Jacobian."""
         _, batch, groups, k, _ = self.blocks.shape
+        # Group j holds the components j, j + g, j + 2g, ...: as (k, g) they are the columns.
         rows = adjoint.reshape(batch, k, groups).swapaxes(1, 2)[..., None, :]
         return np.asarray(np.matmul(rows, self.blocks[row])[..., 0, :].swapaxes(1, 2).reshape(batch, -1))
 
@@ -72,6 +73,7 @@ class Backward:
         """
         steps, whole = trajectory.steps, reach is None or not reach.any()
         if self.change is not None:
+            # A mitigation sees every adjoint, in plain numbers, before it is carried on.
             yield self._step_by_step(trajectory, direct, reach)
         elif not whole or self._windows.keys() - {0}:
             everywhere = np.zeros(len(steps), dtype=np.int64)
@@ -81,6 +83,7 @@ class Backward:
         elif len(steps) <= _SHORT:
             yield self._step_by_step(trajectory, direct, None)
         else:
+            # It left the range somewhere. Halves find out where, and most steps still go in one go.
             half = len(steps) // 2
             for rows in (slice(half, len(steps)), slice(0, half)):
                 yield from self.through(trajectory[steps[rows]], after(direct, rows))
@@ -91,6 +94,7 @@ class Backward:
         changes = np.concatenate(([True], np.diff(reach) != 0))
         cuts = np.flatnonzero(changes | np.isin(np.array(steps), reach)).tolist()
         if len(cuts) * _SHORT > len(steps):
+            # As with TBPTT(1, k2), where every loss has a window of its own.
             yield self._step_by_step(trajectory, direct, reach)
             return
         for first, last in reversed(list(pairwise([*cuts, len(steps)]))):
@@ -107,13 +111,14 @@ class Backward:
 
     def _in_one_go(self, trajectory: Trajectory, direct: Array, window: int = 0) -> Carried | None:
         """The fast way of one window, for what moves little enough; None if it does not."""
+        # One exponent for all: that of the largest that comes in, here or later on the way.
         last = _plus(self._windows.get(window), direct[-1])
         alive = np.asarray(last.mantissa.any(axis=-1, keepdims=True))
         sizes = [int(last.exponent[alive].max())] if alive.any() else []
         sizes += [int(np.frexp(_largest(direct[1:-1], None))[1])] if direct[1:-1].any() else []
         exponent = max(sizes, default=0)
         if abs(exponent) <= KEEP[direct.itemsize]:
-            exponent = 0
+            exponent = 0  # as nearly always: then nothing is scaled, and no array is copied
         with np.errstate(all="ignore"):
             incoming = last.over(exponent)
             pulled = trajectory.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
@@ -128,6 +133,7 @@ class Backward:
     def _in_range(adjoints: Array, direct: Array) -> bool:
         """Whether no adjoint has left the range, and no loss that came in has vanished from sight."""
         most = ROOM[direct.itemsize]
+        # Squares underflow first, so that this errs on the safe side.
         squares = np.einsum("tbm,tbm->tb", adjoints, adjoints)
         if 2.0**-most < squares.min() and squares.max() < 2.0**most:  # at a glance
             return True
@@ -137,6 +143,7 @@ class Backward:
         seen = sizes >= 2.0**-most
         if seen.all():
             return True
+        # Zero is right before any loss has come in, and a lost adjoint only where one should be.
         entered = np.asarray(np.concatenate((direct[:-1], adjoints[-1:])).any(axis=-1))
         present = np.asarray(np.logical_or.accumulate(entered[::-1]))[::-1]
         return bool(seen[present].all())
@@ -159,12 +166,13 @@ class Backward:
 
     def _arrive(self, trajectory: Trajectory, time: int, direct: Array, reach: int) -> tuple[Scaled, Array]:
         """Add the loss of this time, let the mitigations act; the adjoint, and their factor (batch,)."""
+        # A window ends at the earliest state that its losses reach.
         windows = {r: w for r, w in self._windows.items() if r <= time}
         if reach <= time and direct.any():
             windows[reach] = _plus(windows.get(reach), direct)
         factor = np.ones(len(direct))
         if self.change is not None:
-            windows = windows or {reach: self._none}
+            windows = windows or {reach: self._none}  # a mitigation may make something of nothing
             before = self._sum(windows.values())
             change = partial(self.change, trajectory, time)
             windows = {r: _changed(change, time, w) for r, w in windows.items()}
@@ -182,6 +190,7 @@ class Backward:
 def after(direct: Array, rows: slice) -> Array:
     """Of q at the times of some states, that of the states of some of the steps; see `Backward.through`."""
     here = direct[rows.start : rows.stop + 1]
+    # The state before the first of these steps is the last of the steps before, and counted there.
     return here if not rows.start else np.concatenate((np.zeros_like(here[:1]), here[1:]))
 
 
@@ -202,6 +211,6 @@ def _changed(change: Callable[[Array], Array], t: int, window: Scaled) -> Scaled
     if not np.isfinite(value).all():
         raise NonFiniteError(
             f"the adjoint left the range of {value.dtype} at time {t}, before the mitigations of the "
-            "backward step; clip harder, truncate, or use dtype='float64'"
+            "adjoint; clip harder, truncate, or use dtype='float64'"
         )
     return Scaled(change(value), np.zeros_like(window.exponent)).settled()

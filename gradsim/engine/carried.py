@@ -31,6 +31,7 @@ class Carried:
         """Adjoints and factors with those of the time before in front."""
         factors = np.concatenate((factor[None], self.factor))
         if self.pulled is not None and np.array_equal(adjoint.value, self._first.value):
+            # The array that the cell made has it in front already: nothing is copied.
             exponent = np.concatenate((self.adjoint.exponent[:1], self.adjoint.exponent))
             return Scaled(self.pulled.adjoints, exponent), factors
         both = (
@@ -50,6 +51,7 @@ class Carried:
             parts = self.pulled.contributions()
             exponent = np.full(len(self.factor), self.exponent, dtype=np.int32)
         else:
+            # A contribution is a sum over the batch, whose elements must share their exponent for it.
             cotangent = self.adjoint.common((1, 2))
             exponent = cotangent.exponent
             parts = self.trajectory.contributions(cotangent.mantissa)
@@ -63,6 +65,7 @@ class Carried:
         if self.pulled is not None:
             parts, exponent = self.pulled.gradient(), np.asarray(np.int32(self.exponent))
         else:
+            # What is tiny beside the largest is lost, as in any sum of the two.
             cotangent = self.adjoint.common(None)
             parts, exponent = self.trajectory.gradient(cotangent.mantissa), cotangent.exponent
         return {n: Scaled(parts[n], exponent) for n in self.trajectory.params}
@@ -93,6 +96,7 @@ class GradientSum:
         for name, part in parts.items():
             total = self._total.get(name)
             if total is None:
+                # A copy, because the next ones are added into its memory.
                 self._total[name] = Scaled(part.mantissa.copy(), part.exponent)
             else:
                 self._total[name] = _added(total, part)

@@ -44,6 +44,7 @@ def errors(at: Trajectory, rng: np.random.Generator, methods: Iterable[str] = ME
     Directions across a kink, where central differences of two widths disagree, do not count; NaN
     is the answer when no direction counted.
     """
+    # One direction each is enough: a wrong derivative agrees with a random one by chance only.
     v, u = rng.standard_normal((2, *at.before.shape))
     along_state = _difference(at, v)
     found: dict[str, float] = {}
@@ -124,6 +125,7 @@ def _difference(at: Trajectory, direction: Array | Params) -> tuple[Array, Array
     def width(h: float) -> Array:
         return (moved(h) - moved(-h)) / (2 * h)
 
+    # Where the two disagree there is a kink between them, and neither is a derivative.
     return width(_STEP), width(_STEP / 4)
 
 

@@ -22,12 +22,13 @@ def take(start: Trajectory, steps: range, state: Array, parallel: Parallel) -> T
     NonFiniteError
         A state is NaN or infinite; names the first time and batch element.
     """
+    # Where a state leaves the range it is found below, with its place; NumPy need not warn before.
     rows = step_rows(steps)
     data = {n: x[rows] for n, x in start.step_data.items()}
     with np.errstate(all="ignore"):
         taken = start.cell.unroll(start.params, state, start.inputs[rows], data, parallel)
     _refuse_non_finite(start.cell, taken.states, steps)
-    taken.states.flags.writeable = False
+    taken.states.flags.writeable = False  # recorders, hooks and the way back all read the same array
     return replace(taken, first=steps.start)
 
 
@@ -51,6 +52,7 @@ class Tape:
     def forward(self) -> Iterator[Trajectory]:
         """Take all steps, and keep what the way back will need."""
         if len(self._kept) == len(self.segments):
+            # Everything fits: the same steps serve as often as they are asked for.
             yield from (self._kept[i] for i in range(len(self.segments)))
             return
         self._snapshots, self._kept = [(0, self.start.states[0])], {}
@@ -73,6 +75,7 @@ class Tape:
                     self.recomputed += len(taken.steps)
                 first, _ = self._snapshots[-1]
             for i in range(end - 1, first - 1, -1):
+                # What is handed out is let go at once: the room is needed for the segments before.
                 yield self._kept[i] if everything else self._kept.pop(i)
             end = first
             if everything:
@@ -87,13 +90,13 @@ class Tape:
             for i in range(first, first + (ahead or end - first)):
                 taken = take(self.start, self.segments[i], state, self.parallel)
                 state = taken.states[-1]
-                if not ahead:
+                if not ahead:  # no further snapshot: from here on all segments are kept whole
                     self._kept[i] = taken
                 yield taken
             if not ahead:
                 return
             first += ahead
-            self._snapshots.append((first, state.copy()))
+            self._snapshots.append((first, state.copy()))  # a view would keep the whole segment
 
 
 def probe(start: Trajectory) -> None:
@@ -128,6 +131,7 @@ def _refuse_non_finite(cell: Cell, states: Array, steps: range) -> None:
     with np.errstate(all="ignore"):
         if np.isfinite(states.sum()):  # quicker than to look at each
             return
+    # The sum may overflow where no state does.
     if np.isfinite(states).all():
         return
     t, b, i = (int(index) for index in np.argwhere(~np.isfinite(states))[0])

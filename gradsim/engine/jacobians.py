@@ -37,6 +37,7 @@ class ScaledJacobians:
 
     @cached_property
     def _drift(self) -> Array | None:
+        # Only there singular values are cheap enough to know them all.
         return _drift(self.raw) if self.raw.shape[-1] <= 2 else None
 
     @property
@@ -48,7 +49,7 @@ class ScaledJacobians:
     def exponent(self) -> Array:
         """The powers of two that are taken out."""
         if self._drift is not None:
-            return self._drift
+            return self._drift  # then products need not be watched while they are multiplied
         # Only single Jacobians that are extremely large or small.
         flat = self.raw.reshape(*self.raw.shape[:-2], -1)
         size = np.maximum(flat.max(axis=-1), -flat.min(axis=-1))
@@ -83,7 +84,7 @@ def _drift(blocks: Array) -> Array | None:
     for t in range(len(blocks)):
         least, most = least + low[t], most + high[t]
         if max(np.abs(least).max(), np.abs(most).max()) > quarter:
-            exponent[t] = np.rint((least + most) / 2)
+            exponent[t] = np.rint((least + most) / 2)  # to the middle, which leaves most room both ways
             least, most = least - exponent[t], most - exponent[t]
             if max(np.abs(least).max(), np.abs(most).max()) > quarter:
                 return None

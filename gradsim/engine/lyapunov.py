@@ -61,6 +61,7 @@ class LyapunovSum:
 
     def __init__(self, batch: int, groups: int, k: int) -> None:
         swept = groups == 1 and k in _SWEPT and accelerator.enabled()
+        # The compiled sweep takes one matrix; NumPy is called less often with several.
         each = 1 if swept else max(1, _JOB // (groups * k * k))
         self._parts = [slice(b, min(b + each, batch)) for b in range(0, batch, each)]
         self._frames = [_Frame((p.stop - p.start, groups, k)) for p in self._parts]
@@ -108,7 +109,7 @@ class _Frame:
 
     def advance(self, blocks: Array) -> None:
         """Go on by steps (steps, batch, g, k, k)."""
-        if self.grown.shape[-1] == 1:
+        if self.grown.shape[-1] == 1:  # the R of a number is its size
             self.grown += _log(np.abs(blocks[..., 0])).sum(axis=0)
             return
         start = 0
@@ -142,6 +143,7 @@ class _Frame:
         rooms = []
         for i, (product, error) in enumerate(_intervals(blocks, length)):
             basis, size = self.factors(np.matmul(product, self.basis))
+            # What counts is the error beside the *smallest* direction, which is the first to drown.
             smallest = size.min(axis=-1, where=self.living, initial=np.inf)
             lost = float(np.maximum((error / smallest).max(), _ROUNDING))
             if lost <= _LOST:
@@ -168,6 +170,7 @@ class _Frame:
         if ((size > floor) | ~self.living).all():
             return basis, size
         basis, size = _gram_schmidt(np.matmul(step, self.basis), floor)
+        # The dead go behind the living, so that a later factorisation does not mix them in again.
         order = np.argsort(size == 0, axis=-1, kind="stable")
         self.grown = np.take_along_axis(self.grown, order, -1)
         size = np.take_along_axis(size, order, -1)

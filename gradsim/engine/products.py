@@ -27,7 +27,7 @@ class NormBoard:
         self.dims = (*problem.pair_dims, "batch")
         sizes = {**problem.sizes(), **{d: b.stop - b.start for d, b in self.bounds.items()}}
         shape = tuple(sizes[d] for d in self.dims)
-        self.squares = np.full(shape, np.nan)
+        self.squares = np.full(shape, np.nan)  # where there is no product: "not computed" is NaN
         self.exponent = np.zeros(shape, dtype=np.int32)
 
     def put(self, region: Region, squares: Array, exponent: Array | None) -> None:
@@ -56,6 +56,7 @@ def walk_products(
     rows = {int(t): i for i, t in enumerate(times)}
     ends = problem.ends[tile.sources]
     stack = stack_of(jacobians, problem, len(sources), tile.batch)
+    # Sources low..high are on their way: begun, and not yet at their longest recorded lag.
     low = high = 0
     for t in range(int(sources[0]), int(ends.max()) + 1):
         while ends[low] < t:

@@ -37,6 +37,7 @@ class Schedule:
     def _spans(self) -> list[Array]:
         """[r - 1][1 + room]: how many granules can be walked back in r passes; up to `count`."""
         rooms = np.arange(self._room + 1)
+        # Without any room, not even for the state before the first, one segment can be walked back.
         spans = [np.concatenate(([1], 1 + rooms // self.cost))]
         while spans[-1][-1] < self.count:
             spans.append(np.minimum(np.cumsum(spans[-1]), self.count))
@@ -44,7 +45,7 @@ class Schedule:
 
     @property
     def _room(self) -> int:
-        return min(self.room, self.count * self.cost)
+        return min(self.room, self.count * self.cost)  # more than all segments is never kept
 
     def ahead(self, count: int, used: int) -> int:
         """How many of `count` granules to pass before the next snapshot, 0 to keep them all whole.
@@ -54,6 +55,7 @@ class Schedule:
         room = self._room - used
         if count == 1 or (count - 1) * self.cost <= room:
             return 0
+        # The fewest passes with which this room is enough.
         passes = next(r for r, span in enumerate(self._spans) if span[1 + room] >= count)
         # As far as one pass less can walk back, but leave what it can do with one snapshot less.
         less = self._spans[passes - 1]

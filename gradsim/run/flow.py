@@ -68,7 +68,7 @@ class Raw(Flow):
     def jacobians(self, trajectory: Trajectory) -> Jacobians:
         """The step Jacobians of the cell; all losses reach all the way."""
         steps, kept = trajectory.steps, self.kept
-        if kept is not None:
+        if kept is not None:  # for products or a penalty: they are not made twice
             rows = slice(steps.start - kept.steps.start, steps.stop - kept.steps.start)
             return Jacobians(steps, kept.blocks[rows], own=True)
         return Jacobians(steps, lambda: _step_jacobian(trajectory), own=True)
@@ -124,7 +124,7 @@ class Mitigated(Flow):
                 f"gradsim_jacobians returned a reach of shape {changed.reach.shape}, {changed.reach.dtype}, "
                 f"where {given.reach.shape} ints are needed"
             )
-        if changed.own:
+        if changed.own:  # only the reach has changed: nothing need be made
             return changed
         return Jacobians(trajectory.steps, lambda: _checked(changed, given), changed.reach)
 
@@ -133,6 +133,7 @@ class Mitigated(Flow):
         if not self.hooks.uses("gradsim_jacobians"):
             yield from back.through(trajectory, direct)
             return
+        # Asked of the last few steps first, so that a hook that reads Jacobians need not make all of them.
         ranges = parts(trajectory.steps, self.problem)
         if self.jacobians(trajectory[ranges[-1]]).own:
             whole = self.jacobians(trajectory)
@@ -158,6 +159,7 @@ class Mitigated(Flow):
         """Those of the cell and of the readout, as the mitigations change them."""
         if not self.hooks.uses("gradsim_contributions"):
             return parts
+        # Hooks compute in plain numbers; what is too small for them is zero, as in any sum.
         values = {n: part.rounded for n, part in parts.items()}
         changed = self._hook("gradsim_contributions", trajectory=trajectory, contributions=_locked(values))
         _like("gradsim_contributions", changed, values)

@@ -57,7 +57,7 @@ class JacobianStages:
             if not (asked or keep):
                 continue
             for steps in parts(segment.steps, p):
-                made = flow.jacobians(segment[steps])
+                made = flow.jacobians(segment[steps])  # not made yet: the reach alone may be all
                 reach[step_rows(steps)] = made.reach
                 here = range(max(steps.start, start), min(steps.stop, panel.steps.stop))
                 if keep and here:
@@ -82,6 +82,7 @@ class JacobianStages:
         asked = {s for s in (*PRODUCTS, LossRows) if self.plan.asks(s, effective=effective)}
         area, reach, run = panel.area, self._reach(kept), self.recording.workers.run
         scaled = ScaledJacobians(kept.blocks, kept.steps.start, area.batch.start)
+        # Norms of all pairs need no products; whatever else is asked of products walks through them.
         if ProductNorms in asked and self.plan.halved:
             asked.remove(ProductNorms)
             batches = [tile.batch for tile in cut(area, (area.sources.stop, self.plan.halved))]

@@ -90,7 +90,7 @@ class Recording:
         if not isinstance(values, Scaled):
             return values
         plain = values.value
-        if plain is values.mantissa:
+        if plain is values.mantissa:  # nothing was scaled, so nothing can be lost
             return plain
         if lost := int((np.isnan(plain) & ~np.isnan(values.mantissa)).sum()):
             with self._lock:
@@ -133,7 +133,7 @@ class Rolling:
             )
         rows, total = cast(slice, region[dim]), self.sink.sizes[dim]
         if rows.stop - rows.start == total:
-            self.sink.put(name, values)
+            self.sink.put(name, values)  # a run of one segment: no block in between
             return
         length = self.chunks[name].get(dim, total)
         for index in range(rows.start // length, -(-rows.stop // length)):

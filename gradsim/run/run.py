@@ -85,6 +85,7 @@ class Run:
         self.advance("start", 0.0)
         self.recording.begin()
         raw, plan = Raw(), self.plan
+        # The forward pass is a generator that the first consumer of Jacobians drives, segment by segment.
         raw.kept = self._products(raw, self._forward())
         wants_raw = plan.asks(*BACKWARD, effective=False)
         if plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
@@ -96,6 +97,7 @@ class Run:
     def _products(self, flow: Flow, sweep: Iterable[Trajectory]) -> Jacobians | None:
         """Record what starts from step Jacobians, panel by panel; all Jacobians, if one panel has them."""
         kept = None
+        # Jacobians of one panel at a time, with the run taken again for each.
         for i, panel in enumerate(self.panels):
             kept = self.stages.record(flow, sweep, panel, first=i == 0)
             if kept is None:
@@ -123,6 +125,7 @@ class Run:
         if self.plan.needs_states:
             if self._states is None:
                 shape = self.problem.steps + 1, *states.shape[1:]
+                # Of a run of one segment its own array will do.
                 self._states = states if len(states) == shape[0] else np.empty(shape, dtype=states.dtype)
             if self._states is not states:
                 self._states[times] = states
@@ -133,6 +136,7 @@ class Run:
         methods = [m for m in derivatives.METHODS if not s.cell.analytic(m)]
         if not methods:
             return
+        # Far out a saturated step would agree with any derivative; near the start it moves.
         near = range(1, granules(p)[0].stop)
         taken = take(self.tape.start, near, s.initial_state, self.recording.workers.run)
         rng = s.streams.generator("check")
@@ -152,6 +156,7 @@ class Run:
         for taken in self.tape.backward():
             direct = self.losses.direct(taken.steps, taken.after)
             for i, walk in enumerate(walks):
+                # A penalty is added in place: what is needed again is copied before.
                 last = i == len(walks) - 1
                 for adjoints in walk.through(taken, direct if last else direct.copy()):
                     if whole is not None and i == 0:
