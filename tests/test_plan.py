@@ -18,7 +18,6 @@ from gradsim.data.zarr_sink import ZarrSink
 from gradsim.engine import segments as cuts
 from gradsim.errors import IncompleteRunError, NonFiniteError, StoreError
 from gradsim.plan import plan
-from gradsim.plan.panels import panels
 from gradsim.run.estimate import estimate
 from gradsim.run.trial import shortened
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
@@ -78,7 +77,7 @@ def test_the_time_of_steps_is_found_from_fewer_of_them(ticks, steps):
     ],
 )
 def test_steps_that_are_taken_again_are_counted(ticks, monkeypatch, room, mitigations, record):
-    monkeypatch.setattr(cuts, "_STATE_BYTES", 8 * 8 * 8)  # granules of 8 steps
+    monkeypatch.setattr(cuts, "_STATE_BYTES", 8 * 8 * 8)  # segments of 8 steps
     monkeypatch.setattr(plan, "_TAPE_BYTES", room * 8 * 8 * 8)
     simulation = prepared(Ticking(2, 4), 512, 2, record, mitigations=mitigations)
     assert (simulation.plan.schedule(None).recomputed() > 0) == (room < 64)
@@ -91,7 +90,7 @@ def test_steps_that_are_taken_again_for_want_of_room_for_jacobians_are_counted(t
     monkeypatch.setattr(cuts, "_STATE_BYTES", 8 * 8 * 8)
     simulation = prepared(Ticking(2, 16), 256, 12, record, mitigations=[Truncate(5, 9)])
     least = simulation.plan.memory_bytes
-    assert len(panels(simulation.plan, least)) > 1
+    assert len(simulation.plan.rounds(least)) > 1
     found = estimate(simulation, threads=1, memory=least)
     assert found.seconds["forward"] == pytest.approx(ticks(simulation, least))
 

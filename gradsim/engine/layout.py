@@ -12,16 +12,14 @@ import numpy as np
 from gradsim.contracts.problem import Pairs, Problem
 from gradsim.engine.jacobians import SMALL
 
-"""Step Jacobians made in one vectorised call."""
-
 _WRITTEN_BYTES = 8 * 2**20
 """A chunk of written products: small beside the triangle t >= k, so that few of its entries are empty."""
 
-_BOARD_BYTES = 16 * 2**20
+_NORM_BYTES = 16 * 2**20
 """A chunk of written norms."""
 
-_BOARDS = 16
-"""Into how many boards a run is cut at least, where it has so many tiles: work for as many threads."""
+_JOBS = 16
+"""Into how many jobs the products are cut at least, where there are so many tiles: for as many threads."""
 
 _HALVED_BYTES = 2**28
 """The norms of all pairs of one batch element, up to which they are made by halving."""
@@ -50,14 +48,14 @@ def tile_shape(problem: Problem) -> tuple[int, int]:
     return sources, batch
 
 
-def board_shape(problem: Problem) -> tuple[int, int]:
-    """Sources and batch elements of a board, whole tiles: what is multiplied and written by one job."""
+def job_shape(problem: Problem) -> tuple[int, int]:
+    """Sources and batch elements that one job multiplies and writes: whole tiles."""
     sizes = problem.sizes()
     sources, batch = tile_shape(problem)
     across, down = -(-sizes["source"] // sources), -(-problem.batch // batch)
-    each = max(1, across * down // _BOARDS)
+    each = max(1, across * down // _JOBS)
     rows = sizes[next(d for d in problem.pair_dims if d != "source")]
-    room = max(1, _BOARD_BYTES // (8 * rows * sources * batch))
+    room = max(1, _NORM_BYTES // (8 * rows * sources * batch))
     across = min(across, each, room)
     down = max(1, min(down, each // across, room // across))
     return sources * across, batch * down
@@ -82,12 +80,12 @@ def halving_bytes(problem: Problem) -> int:
     return halves(p) * (chain + 30 * (p.steps + 1) ** 2)
 
 
-def cut(area: Tile, shape: tuple[int, int]) -> list[Tile]:
-    """The tiles of this shape that make up an area, earliest and so longest sources first."""
+def cut(tile: Tile, shape: tuple[int, int]) -> list[Tile]:
+    """The smaller tiles of this shape that make up a tile, earliest and so longest sources first."""
     return [
-        Tile(slice(k, min(k + shape[0], area.sources.stop)), slice(b, min(b + shape[1], area.batch.stop)))
-        for k in range(area.sources.start, area.sources.stop, shape[0])
-        for b in range(area.batch.start, area.batch.stop, shape[1])
+        Tile(slice(k, min(k + shape[0], tile.sources.stop)), slice(b, min(b + shape[1], tile.batch.stop)))
+        for k in range(tile.sources.start, tile.sources.stop, shape[0])
+        for b in range(tile.batch.start, tile.batch.stop, shape[1])
     ]
 
 

@@ -37,7 +37,7 @@ _ROUNDING = float(np.finfo(np.float64).eps) / 2
 _TINY = 2.0**-400
 """Products of about this size may have lost digits to underflow, and count as wrong."""
 
-_WINDOW = 32
+WINDOW = 32
 """Steps of which intervals are multiplied at once; the longest interval."""
 
 _JOB = 64**2
@@ -121,11 +121,11 @@ class _Frame:
                         self._advance(blocks[start : start + 1].astype(np.float64, copy=False), 1)
                     start += 1
                 continue
-            stop = start + max(1, _WINDOW // self.length) * self.length
+            stop = start + max(1, WINDOW // self.length) * self.length
             # What leaves the range has no small error, and is done in shorter intervals.
             with np.errstate(all="ignore"):
                 rooms = self._advance(blocks[start:stop].astype(np.float64, copy=False), self.length)
-            self.length = int(np.clip(self.length + sorted(rooms)[len(rooms) // 4], 1, _WINDOW))
+            self.length = int(np.clip(self.length + sorted(rooms)[len(rooms) // 4], 1, WINDOW))
             start = stop
 
     def _swept(self, steps: Array) -> int:

@@ -19,11 +19,11 @@ from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array
 
 
-class NormBoard:
+class NormTable:
     """The norms of the products of several tiles, filled as the tiles move through time."""
 
-    def __init__(self, problem: Problem, area: Tile) -> None:
-        self.bounds = {"source": area.sources, "batch": area.batch}
+    def __init__(self, problem: Problem, tile: Tile) -> None:
+        self.bounds = {"source": tile.sources, "batch": tile.batch}
         self.dims = (*problem.pair_dims, "batch")
         sizes = {**problem.sizes(), **{d: b.stop - b.start for d, b in self.bounds.items()}}
         shape = tuple(sizes[d] for d in self.dims)
@@ -38,7 +38,7 @@ class NormBoard:
             self.exponent[at] = exponent
 
     def piece(self) -> ProductNorms:
-        """All norms of the area."""
+        """All norms of the tiles."""
         return ProductNorms(Scaled(np.sqrt(self.squares), self.exponent), self.bounds)
 
 
@@ -47,7 +47,7 @@ def walk_products(
     problem: Problem,
     tile: Tile,
     reach: Array | None,
-    norms: NormBoard | None,
+    norms: NormTable | None,
     emit: Callable[[Products], None] | None,
 ) -> None:
     """Multiply one tile through time; fill in its norms, hand on every recorded (t, sources)."""
@@ -89,7 +89,7 @@ def _record(
     chosen: slice | Array,
     region: Region,
     kept: Array | None,
-    norms: NormBoard | None,
+    norms: NormTable | None,
     emit: Callable[[Products], None] | None,
 ) -> None:
     if norms is not None:

@@ -9,11 +9,16 @@ import numpy as np
 from gradsim.contracts.problem import Problem
 
 _STATE_BYTES = 4 * 2**20
+"""States of a segment: what is read again on the way back should still be in cache."""
+
 _CONTRIBUTION_BYTES = 16 * 2**20
+"""Contributions of the steps of a segment, where they are recorded one by one."""
+
 _JACOBIAN_BYTES = 8 * 2**20
+"""Step Jacobians made in one vectorised call."""
 
 
-def granule_length(problem: Problem) -> int:
+def segment_length(problem: Problem) -> int:
     """Steps that are taken, recomputed and pulled back together."""
     p = problem
     state = p.batch * p.cell.state_size * p.dtype.itemsize
@@ -22,21 +27,21 @@ def granule_length(problem: Problem) -> int:
     return min(p.steps, int(np.clip(longest, 8, 256)))
 
 
-def granules(problem: Problem) -> list[range]:
-    """All steps 1..T, cut into granules."""
-    return _cut(range(1, problem.steps + 1), granule_length(problem))
+def segments(problem: Problem) -> list[range]:
+    """All steps 1..T, cut into segments."""
+    return _cut(range(1, problem.steps + 1), segment_length(problem))
 
 
 def jacobian_length(problem: Problem) -> int:
-    """Steps whose Jacobians are made in one call, at most a granule."""
+    """Steps whose Jacobians are made in one call, at most a segment."""
     p = problem
     one = p.batch * p.cell.state_size * p.block * p.dtype.itemsize
-    return int(np.clip(_JACOBIAN_BYTES // one, 1, granule_length(p)))
+    return int(np.clip(_JACOBIAN_BYTES // one, 1, segment_length(p)))
 
 
-def parts(granule: range, problem: Problem) -> list[range]:
-    """A granule, cut into steps whose Jacobians are made in one call."""
-    return _cut(granule, jacobian_length(problem))
+def jacobian_steps(segment: range, problem: Problem) -> list[range]:
+    """A segment, cut into steps whose Jacobians are made in one call."""
+    return _cut(segment, jacobian_length(problem))
 
 
 def _cut(steps: range, length: int) -> list[range]:

@@ -19,7 +19,7 @@ from gradsim.contracts.recorder import Gradient
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.engine.backward import Backward, Change, ThroughJacobians, after
 from gradsim.engine.carried import Carried
-from gradsim.engine.segments import parts
+from gradsim.engine.segments import jacobian_steps
 from gradsim.errors import NonFiniteError, PluginError
 from gradsim.numerics.scaled import Scaled, euclidean
 from gradsim.run.setup import Setup
@@ -134,7 +134,7 @@ class Mitigated(Flow):
             yield from back.through(trajectory, direct)
             return
         # Asked of the last few steps first, so that a hook that reads Jacobians need not make all of them.
-        ranges = parts(trajectory.steps, self.problem)
+        ranges = jacobian_steps(trajectory.steps, self.problem)
         if self.jacobians(trajectory[ranges[-1]]).own:
             whole = self.jacobians(trajectory)
             if whole.own:

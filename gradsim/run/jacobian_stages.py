@@ -11,16 +11,16 @@ from gradsim.contracts.recorder import Exponents, LossRows, ProductNorms, Produc
 from gradsim.contracts.trajectory import Trajectory, step_rows
 from gradsim.data.sink import Block, Sink
 from gradsim.engine.jacobians import ScaledJacobians
-from gradsim.engine.layout import Tile, board_shape, cut, tile_shape
+from gradsim.engine.layout import Tile, cut, job_shape, tile_shape
 from gradsim.engine.lyapunov import LyapunovSum
 from gradsim.engine.norms.tree import all_norms
-from gradsim.engine.products import NormBoard, walk_products, walk_rows
-from gradsim.engine.segments import parts
+from gradsim.engine.products import NormTable, walk_products, walk_rows
+from gradsim.engine.segments import jacobian_steps
 from gradsim.engine.streams import FROM_JACOBIANS, PRODUCTS
 from gradsim.machine.progress import Advance
 from gradsim.numerics.scaled import Scaled
-from gradsim.plan.panels import Panel
 from gradsim.plan.plan import Plan
+from gradsim.plan.rounds import Round
 from gradsim.run.flow import Flow
 from gradsim.run.recording import Recording, TileBlocks
 from gradsim.types import Array
@@ -37,9 +37,9 @@ class JacobianStages:
         self._column_flops = self.flops["products"] / columns
 
     def record(
-        self, flow: Flow, sweep: Iterable[Trajectory], panel: Panel, first: bool = True
+        self, flow: Flow, sweep: Iterable[Trajectory], this: Round, first: bool = True
     ) -> Jacobians | None:
-        """Keep the Jacobians of a panel if something needs that; the first time, record single ones.
+        """Keep the Jacobians of a round if something needs that; the first time, record single ones.
 
         `sweep` gives the segments of the run, from the first to the last.
         """
@@ -49,17 +49,17 @@ class JacobianStages:
         single, exponents = first and Jacobians in asked, None
         if first and Exponents in asked:
             exponents = LyapunovSum(p.batch, p.groups, p.block)
-        batch, start = panel.area.batch, panel.steps.start
-        shape = len(panel.steps), batch.stop - batch.start, p.groups, p.block, p.block
+        batch, start = this.tile.batch, this.steps.start
+        shape = len(this.steps), batch.stop - batch.start, p.groups, p.block, p.block
         blocks = np.empty(shape if keep else 0, dtype=p.dtype)
         reach = np.zeros(p.steps, dtype=np.int64)
         for segment in sweep:
             if not (asked or keep):
                 continue
-            for steps in parts(segment.steps, p):
+            for steps in jacobian_steps(segment.steps, p):
                 made = flow.jacobians(segment[steps])  # not made yet: the reach alone may be all
                 reach[step_rows(steps)] = made.reach
-                here = range(max(steps.start, start), min(steps.stop, panel.steps.stop))
+                here = range(max(steps.start, start), min(steps.stop, this.steps.stop))
                 if keep and here:
                     rows = slice(here.start - steps.start, here.stop - steps.start)
                     blocks[here.start - start : here.stop - start] = made.blocks[rows, batch]
@@ -75,26 +75,24 @@ class JacobianStages:
                 values = np.full_like(values, -np.inf)  # the last loss does not reach the start
             self.recording.piece(Exponents(values), flow.effective)
         blocks.flags.writeable = False
-        return Jacobians(panel.steps, blocks, reach[step_rows(panel.steps)]) if keep else None
+        return Jacobians(this.steps, blocks, reach[step_rows(this.steps)]) if keep else None
 
-    def products(self, kept: Jacobians, panel: Panel, effective: bool, direct: Array | None) -> None:
-        """Make and record the products of a panel; `direct` is q_t = dL_t/ds_t at all times."""
+    def products(self, kept: Jacobians, this: Round, effective: bool, direct: Array | None) -> None:
+        """Make and record the products of a round; `direct` is q_t = dL_t/ds_t at all times."""
         asked = {s for s in (*PRODUCTS, LossRows) if self.plan.asks(s, effective=effective)}
-        area, reach, run = panel.area, self._reach(kept), self.recording.workers.run
-        scaled = ScaledJacobians(kept.blocks, kept.steps.start, area.batch.start)
+        tile, reach, run = this.tile, self._reach(kept), self.recording.workers.run
+        scaled = ScaledJacobians(kept.blocks, kept.steps.start, tile.batch.start)
         # Norms of all pairs need no products; whatever else is asked of products walks through them.
         if ProductNorms in asked and self.plan.halved:
             asked.remove(ProductNorms)
-            batches = [tile.batch for tile in cut(area, (area.sources.stop, self.plan.halved))]
+            batches = [part.batch for part in cut(tile, (tile.sources.stop, self.plan.halved))]
             run([self._norms_job(scaled, reach, effective, b) for b in batches])
         if asked & {*PRODUCTS}:
             norms = ProductNorms in asked
-            boards = cut(area, board_shape(self.problem))
-            self.recording.workers.run(
-                [self._products_job(scaled, reach, effective, b, norms) for b in boards]
-            )
+            jobs = cut(tile, job_shape(self.problem))
+            self.recording.workers.run([self._products_job(scaled, reach, effective, j, norms) for j in jobs])
         if LossRows in asked and direct is not None:
-            elements = range(area.batch.start, area.batch.stop)
+            elements = range(tile.batch.start, tile.batch.stop)
             self.recording.workers.run(
                 [self._rows_job(scaled, reach, effective, direct, b) for b in elements]
             )
@@ -127,14 +125,14 @@ class JacobianStages:
         jacobians: ScaledJacobians,
         reach: Array | None,
         effective: bool,
-        area: Tile,
+        whole: Tile,
         with_norms: bool,
     ) -> Callable[[], None]:
         asks = self.plan.asks
-        tiles = cut(area, tile_shape(self.problem))
+        tiles = cut(whole, tile_shape(self.problem))
 
         def job() -> None:
-            board = NormBoard(self.problem, area) if with_norms else None
+            table = NormTable(self.problem, whole) if with_norms else None
             for tile in tiles:
                 blocks = TileBlocks(self.sink, self.problem, tile)
 
@@ -142,13 +140,13 @@ class JacobianStages:
                     self.recording.into(blocks.block_for(piece), piece, effective)
 
                 wanted = emit if asks(Products, effective=effective) else None
-                walk_products(jacobians, self.problem, tile, reach, board, wanted)
+                walk_products(jacobians, self.problem, tile, reach, table, wanted)
                 blocks.finish()
                 self.recording.workers.check()
                 share = (tile.sources.stop - tile.sources.start) * (tile.batch.stop - tile.batch.start)
                 self.advance("products", self._column_flops * share)
-            if board is not None:
-                self.recording.piece(board.piece(), effective, board.bounds)
+            if table is not None:
+                self.recording.piece(table.piece(), effective, table.bounds)
 
         return job
 

@@ -24,11 +24,10 @@ from gradsim.engine.backward import Backward
 from gradsim.engine.carried import Carried, GradientSum, joined
 from gradsim.engine.forward import Tape, probe, take
 from gradsim.engine.loss import Loss
-from gradsim.engine.segments import granules
+from gradsim.engine.segments import segments
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.machine.progress import Advance, unseen
 from gradsim.numerics.scaled import Scaled
-from gradsim.plan.panels import panels
 from gradsim.plan.plan import Plan
 from gradsim.run.flow import Flow, Mitigated, Raw
 from gradsim.run.jacobian_stages import JacobianStages
@@ -61,8 +60,8 @@ class Run:
         p = self.problem = plan.problem
         self.flops = plan.flops()
         self.stages = JacobianStages(plan, sink, recording, advance)
-        self.tape = tape or Tape(s.start, granules(p), plan.schedule(memory), recording.workers.run)
-        self.panels = panels(plan, memory)
+        self.tape = tape or Tape(s.start, segments(p), plan.schedule(memory), recording.workers.run)
+        self.rounds = plan.rounds(memory)
         self.losses = Loss(s.cell, s.task, s.episode, s.readout, p.steps)
         self.penalty = 0.0
         self.last_state = s.initial_state
@@ -95,16 +94,16 @@ class Run:
         self.recording.end()
 
     def _products(self, flow: Flow, sweep: Iterable[Trajectory]) -> Jacobians | None:
-        """Record what starts from step Jacobians, panel by panel; all Jacobians, if one panel has them."""
+        """Record what starts from step Jacobians, round by round; all Jacobians, if one round has them."""
         kept = None
-        # Jacobians of one panel at a time, with the run taken again for each.
-        for i, panel in enumerate(self.panels):
-            kept = self.stages.record(flow, sweep, panel, first=i == 0)
+        # Jacobians of one round at a time, with the run taken again for each.
+        for i, this in enumerate(self.rounds):
+            kept = self.stages.record(flow, sweep, this, first=i == 0)
             if kept is None:
                 return None
-            self.stages.products(kept, panel, flow.effective, self._direct)
+            self.stages.products(kept, this, flow.effective, self._direct)
             sweep = self.tape.forward()
-        whole = len(self.panels) == 1 and len(self.panels[0].steps) == self.problem.steps
+        whole = len(self.rounds) == 1 and len(self.rounds[0].steps) == self.problem.steps
         return kept if whole else None
 
     def _forward(self) -> Iterator[Trajectory]:
@@ -137,7 +136,7 @@ class Run:
         if not methods:
             return
         # Far out a saturated step would agree with any derivative; near the start it moves.
-        near = range(1, granules(p)[0].stop)
+        near = range(1, segments(p)[0].stop)
         taken = take(self.tape.start, near, s.initial_state, self.recording.workers.run)
         rng = s.streams.generator("check")
         t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))

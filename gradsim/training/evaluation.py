@@ -12,7 +12,7 @@ from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.contracts.trajectory import Parallel, step_rows
 from gradsim.engine.forward import take
 from gradsim.engine.loss import Loss
-from gradsim.engine.segments import granules
+from gradsim.engine.segments import segments
 from gradsim.run.arguments import Streams, fitting_inputs
 from gradsim.run.setup import Model
 from gradsim.types import Array, Params
@@ -100,7 +100,7 @@ class Evaluation:
         start = d.setup(streams, params, {}, x, episode, first.astype(d.dtype), moment).start
         problem = Problem(d.cell, len(x), len(first), d.dtype, {n: p.shape for n, p in params.items()})
         state = start.states[0]
-        for steps in granules(problem):
+        for steps in segments(problem):
             taken = take(start, steps, state, self.parallel)
             state = taken.states[-1]
             yield steps, taken.after

@@ -14,7 +14,6 @@ from gradsim.engine.forward import Tape
 from gradsim.engine.revolve import Schedule, fewest_recomputed
 from gradsim.errors import BudgetError
 from gradsim.machine.disk import human
-from gradsim.plan.panels import jacobian_bytes, panels
 from gradsim_cells import LSTM, Elman
 from gradsim_mitigations import ClipAdjoint, Truncate
 from gradsim_tasks import Sunspots
@@ -44,13 +43,13 @@ def test_the_optimum_is_that_of_a_search():
 
 @pytest.mark.parametrize("steps", [1_000, 10_000, 100_000])
 @pytest.mark.parametrize("slots", [50, 200, 700, 5_000, 30_000])
-@pytest.mark.parametrize("granule", [1, 4, 16])
-def test_at_most_a_tenth_more_than_the_optimum(steps, slots, granule):
-    """With room for at least 12 granules; a granule at work is among the slots."""
-    if slots >= steps or slots < 12 * granule:
-        slots, steps = 12 * granule + 40, max(steps, 50 * granule)
-    schedule = Schedule(-(-steps // granule), granule, slots - granule)
-    assert granule * schedule.recomputed() <= 1.1 * fewest_recomputed(steps, slots)
+@pytest.mark.parametrize("segment", [1, 4, 16])
+def test_at_most_a_tenth_more_than_the_optimum(steps, slots, segment):
+    """With room for at least 12 segments; a segment at work is among the slots."""
+    if slots >= steps or slots < 12 * segment:
+        slots, steps = 12 * segment + 40, max(steps, 50 * segment)
+    schedule = Schedule(-(-steps // segment), segment, slots - segment)
+    assert segment * schedule.recomputed() <= 1.1 * fewest_recomputed(steps, slots)
 
 
 class Counting(Elman):
@@ -67,34 +66,34 @@ taken: list[int] = []
 @pytest.mark.parametrize(
     ("count", "cost", "room"), [(40, 4, 0), (40, 4, 3), (40, 4, 15), (40, 4, 90), (7, 1, 2), (1, 3, 0)]
 )
-def test_the_tape_gives_every_granule_in_turn_and_keeps_to_its_room(count, cost, room):
+def test_the_tape_gives_every_segment_in_turn_and_keeps_to_its_room(count, cost, room):
     rng = np.random.default_rng(0)
     cell = Counting(2, 3)
     inputs = rng.standard_normal((cost * count, 2, 2))
-    granules = [range(1 + cost * i, 1 + cost * (i + 1)) for i in range(count)]
+    segments = [range(1 + cost * i, 1 + cost * (i + 1)) for i in range(count)]
     schedule = Schedule(count, cost, room)
     start = Trajectory(cell, cell.init_params(rng), np.zeros((1, 2, 3)), inputs, {})
-    tape = Tape(start, granules, schedule, one_by_one)
+    tape = Tape(start, segments, schedule, one_by_one)
     taken.clear()
     ahead = {here.steps: here.states.copy() for here in tape.forward()}
-    assert list(ahead) == granules
+    assert list(ahead) == segments
     for _ in range(2):  # the second time nothing is kept from the way there
         seen = []
         for here in tape.backward():
             steps = here.steps
             np.testing.assert_array_equal(here.states, ahead[steps])
             seen.append(steps)
-            others = [i for i in tape._kept if granules[i] != steps]
-            # Neither the first state nor the one before the granule at work counts.
+            others = [i for i in tape._kept if segments[i] != steps]
+            # Neither the first state nor the one before the segment at work counts.
             assert cost * len(others) + len(tape._snapshots) - 1 <= room + 1
-        assert seen == granules[::-1]
+        assert seen == segments[::-1]
     first = cost * (count + schedule.recomputed())
     assert sum(taken) <= 2 * first
 
 
 def test_any_budget_gives_the_same_bits(monkeypatch):
-    """From everything kept down to single granules, raw and truncated, with readout and clipping."""
-    monkeypatch.setattr(cuts, "_STATE_BYTES", 3 * 2 * 8 * 8)  # granules of a few steps
+    """From everything kept down to single segments, raw and truncated, with readout and clipping."""
+    monkeypatch.setattr(cuts, "_STATE_BYTES", 3 * 2 * 8 * 8)  # segments of a few steps
     names = ["adjoint", "adjoint_norm", "contribution", "gradient", "lyapunov", "state", "loss"]
     twins = [f"effective_{n}" for n in ("adjoint", "contribution", "gradient")]
 
@@ -122,8 +121,8 @@ def test_any_budget_gives_the_same_bits(monkeypatch):
 
 
 @pytest.mark.parametrize("truncation", [(10, 30), (1, 25), (20, 20), (7, 64)])
-def test_windows_of_losses_pass_from_granule_to_granule(monkeypatch, truncation):
-    """Granules whose own losses reach all the way, while later ones that do not are still on the way."""
+def test_windows_of_losses_pass_from_segment_to_segment(monkeypatch, truncation):
+    """Segments whose own losses reach all the way, while later ones that do not are still on the way."""
     setting = {"task": Sunspots(length=100), "batch": 2, "mitigations": [Truncate(*truncation)]}
     names = ["effective_adjoint", "effective_gradient", "effective_contribution"]
     whole = gradsim.simulate(LSTM(1, 3), record=names, **setting)
@@ -133,7 +132,7 @@ def test_windows_of_losses_pass_from_granule_to_granule(monkeypatch, truncation)
         np.testing.assert_allclose(cut[name], values, rtol=1e-10, atol=1e-14, err_msg=name)
 
 
-def test_a_budget_below_one_granule_is_refused_with_the_least_that_works():
+def test_a_budget_below_one_segment_is_refused_with_the_least_that_works():
     arguments = {"inputs": np.ones((5000, 1, 1)), "record": ["gradient"]}
     with pytest.raises(BudgetError, match="at least") as caught:
         gradsim.simulate(Elman(1, 8), **arguments, memory=1000)
@@ -154,10 +153,10 @@ def test_a_budget_below_one_granule_is_refused_with_the_least_that_works():
     ],
     ids=["all", "sources", "band", "lags"],
 )
-def test_products_in_panels_are_the_same_bits(monkeypatch, record, pairs, count):
+def test_products_in_rounds_are_the_same_bits(monkeypatch, record, pairs, count):
     """Step Jacobians of a part of the batch, or of the sources, at one time."""
     monkeypatch.setattr(layout, "_TILE_BYTES", 4000)
-    monkeypatch.setattr(layout, "_BOARDS", 100)
+    monkeypatch.setattr(layout, "_JOBS", 100)
     monkeypatch.setattr(layout, "_CHAIN_BYTES", 1)
     setting = {
         "inputs": np.random.default_rng(1).standard_normal((60, 3, 1)),
@@ -167,8 +166,8 @@ def test_products_in_panels_are_the_same_bits(monkeypatch, record, pairs, count)
     }
     cell = Elman(1, 8)
     least = gradsim.prepare(cell, **setting).plan
-    assert len(panels(least, least.memory_bytes)) >= count
-    assert jacobian_bytes(least, 0) < jacobian_bytes(least, None) / 2
+    assert len(least.rounds(least.memory_bytes)) >= count
+    assert least.jacobian_bytes(0) < least.jacobian_bytes(None) / 2
     whole, parts = (gradsim.simulate(cell, **setting, memory=m) for m in (None, least.memory_bytes))
     for name, values in whole.data_vars.items():
         np.testing.assert_array_equal(parts[name], values, err_msg=name)

@@ -1,0 +1,143 @@
+"""What a run needs, by what is recorded and by the hooks that its mitigations implement.
+
+Whether something is made, kept or changed is asked here and nowhere else: bytes, operations, chunks and the
+run itself follow what this object says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Gradient, LossRows, ProductNorms, Products, Recorder, Variable
+from gradsim.engine import layout
+from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS, PRODUCTS
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the recorders and the mitigations of a run need of it."""
+
+    problem: Problem
+    recorders: Sequence[Recorder]
+    hooks: RunHooks
+    in_memory: bool
+    tiled: bool = False
+    """Whether norms are made by tiles also where halving would do: for a short trial of a long run."""
+
+    # What is recorded. Asked for several times a run, and a small run takes no longer than to answer.
+
+    def variables(self) -> list[tuple[Recorder, Variable]]:
+        """Every variable that will be written, named in full."""
+        return self._variables
+
+    @cached_property
+    def _variables(self) -> list[tuple[Recorder, Variable]]:
+        return [(r, v) for r in self.recorders for v in r.declared(self.problem)]
+
+    @cached_property
+    def _asked(self) -> set[tuple[type, bool]]:
+        return {(r.stream, way) for r in self.recorders for way in r.flows}
+
+    def asks(self, *streams: type, effective: bool | None = None) -> bool:
+        """Whether a recorder wants one of these streams."""
+        ways = (False, True) if effective is None else (effective,)
+        return any((stream, way) in self._asked for stream in streams for way in ways)
+
+    def runs_of(self, *streams: type) -> int:
+        """How often these streams are made: raw, effective, or both."""
+        return max(1, sum(self.asks(*streams, effective=e) for e in (False, True)))
+
+    @property
+    def together(self) -> set[type]:
+        """The streams of which somebody wants the raw and the effective piece at one time."""
+        return {r.stream for r in self.recorders if r.both}
+
+    # What the hooks of the mitigations change, and what they read.
+
+    @property
+    def changes_jacobians(self) -> bool:
+        """Whether a mitigation changes what carries the adjoint back."""
+        return self.hooks.uses("gradsim_jacobians")
+
+    @property
+    def shows_states(self) -> bool:
+        """Whether a mitigation reads states where it changes Jacobians."""
+        return self.hooks.uses("gradsim_jacobians", "trajectory")
+
+    @property
+    def penalty_needs_adjoint(self) -> bool:
+        """Whether a penalty that will be asked for reads the raw adjoint."""
+        return self._goes_back and self.hooks.uses("gradsim_penalty", "adjoint")
+
+    @property
+    def penalty_needs_jacobians(self) -> bool:
+        """Whether a penalty that will be asked for reads all raw step Jacobians."""
+        return self._goes_back and self.hooks.uses("gradsim_penalty", "jacobians")
+
+    @property
+    def _reads_states(self) -> bool:
+        whole = ("gradsim_penalty", "gradsim_rule", "gradsim_gradient")
+        return any(self.hooks.uses(hook, "trajectory") for hook in whole)
+
+    @property
+    def _has_rule(self) -> bool:
+        return self.hooks.uses("gradsim_rule")
+
+    # What follows.
+
+    @property
+    def _goes_back(self) -> bool:
+        return self.asks(*BACKWARD, effective=True)
+
+    @property
+    def measures(self) -> bool:
+        """Whether mitigations act at all, so that what they require has to be measured."""
+        return self.asks(*BACKWARD, *FROM_JACOBIANS, effective=True)
+
+    @property
+    def needs_states(self) -> bool:
+        """Whether a mitigation may read all states at one time."""
+        return self._goes_back and self._reads_states
+
+    @property
+    def needs_direct(self) -> bool:
+        """Whether the derivatives of all losses are needed at one time."""
+        return self.asks(LossRows) or (self._has_rule and self.asks(Gradient, effective=True))
+
+    @property
+    def differentiates_jacobians(self) -> bool:
+        """Whether there is a penalty on Jacobians or on what they do to adjoints."""
+        return self.penalty_needs_adjoint or self.penalty_needs_jacobians
+
+    @property
+    def makes_jacobians(self) -> bool:
+        """Whether step Jacobians are made at all."""
+        changed = self._goes_back and self.changes_jacobians
+        return self.asks(*FROM_JACOBIANS) or changed or self.keeps_jacobians(False)
+
+    def keeps_jacobians(self, effective: bool) -> bool:
+        """Whether step Jacobians must be kept: for products, or for a penalty."""
+        if self.asks(*PRODUCTS, LossRows, effective=effective):
+            return True
+        return self.penalty_needs_jacobians and not effective
+
+    @property
+    def kept_jacobians(self) -> int:
+        """How many sets of step Jacobians are kept at one time: changed ones beside the raw count twice."""
+        raw, effective = self.keeps_jacobians(False), self.keeps_jacobians(True)
+        return raw + (effective and (self.changes_jacobians or not raw))
+
+    @property
+    def halved(self) -> int:
+        """How many batch elements at a time have their norms made by halving; 0: by tiles, if at all."""
+        return layout.halves(self.problem) if self.asks(ProductNorms) and not self.tiled else 0
+
+    @property
+    def walked(self) -> list[bool]:
+        """For which of raw and effective the products are made one by one."""
+        streams = (Products,) if self.halved else PRODUCTS
+        return [e for e in (False, True) if self.asks(*streams, effective=e)]
