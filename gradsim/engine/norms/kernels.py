@@ -13,10 +13,9 @@ import math
 import numpy as np
 from numba import njit
 
-LOWEST = -(2**29)
-"""The exponent of a product that is zero."""
+from gradsim.numerics.scaled import KEEP, LOWEST
 
-_KEEP = 4.0**200
+_KEEP = 4.0 ** KEEP[8]
 _WEIGHTS = np.append(4.0 ** -np.arange(512.0), 0.0)
 """4**-n; what is smaller is nothing beside 1."""
 
@@ -101,33 +100,39 @@ def _norm(matrix, exponent, size, weight):
 
 
 @_compiled
-def norms_of(rows, row_exponent, columns, column_exponent, times, sources, squares, exponents):
-    """The norms of A B for chosen A in rows and B^T in columns (time, k, k, g), multiplied out."""
-    k, groups = rows.shape[2:]
+def norms_of(after, exponent, before, before_exponent, width, times, sources, squares, exponents):
+    """The norms of chosen products A B across the middle of a joint interval (time, k, k, g), multiplied out.
+
+    A is in `after` at a time of the second half, B^T in `before` at a source of the first.
+    """
+    k, groups = after.shape[2:]
     right, room = np.empty((k, k, groups)), np.empty((k, groups))
     size, weight = np.empty(groups), np.empty(groups)
     for n in range(len(times)):
         t, source = times[n], sources[n]
-        product, exponent = rows[t].copy(), row_exponent[t].copy()
+        product, scale = after[width + t].copy(), exponent[width + t].copy()
         for a in range(k):
             for c in range(k):
-                right[a, c] = columns[source, c, a]
-        _multiply(product, exponent, right, column_exponent[source], room)
-        squares[t, source], exponents[t, source] = _norm(product, exponent, size, weight)
+                right[a, c] = before[source, c, a]
+        _multiply(product, scale, right, before_exponent[source], room)
+        squares[t, source], exponents[t, source] = _norm(product, scale, size, weight)
 
 
 @_compiled
-def extend(after, exponent, before, before_exponent, width):
-    """Join intervals of this width: the products (time, k, k, g) to both ends of the joint ones, in place."""
+def extend(after, exponent, before, before_exponent, width, first, last):
+    """Join intervals of this width: the products (time, k, k, g) to both ends of the joint ones, in place.
+
+    The first interval of all is multiplied by nothing before it, the last by nothing after it.
+    """
     times, k, _, groups = after.shape
     row, size = np.empty((k, groups)), np.empty(groups)
     for middle in range(width, times, 2 * width):
         stop = min(middle + width, times)
-        if middle > width:  # the first interval of all is multiplied by nothing
+        if middle > width or not first:
             for t in range(middle, stop):
                 _multiply(after[t], exponent[t], after[middle - 1], exponent[middle - 1], row)
                 _settle(after[t], exponent[t], size)
-        if stop < times:
+        if stop < times or not last:
             for t in range(middle - width, middle):
                 _multiply(before[t], before_exponent[t], before[middle], before_exponent[middle], row)
                 _settle(before[t], before_exponent[t], size)
