@@ -69,6 +69,7 @@ def halves(problem: Problem) -> int:
     p = problem
     if p.pairs != Pairs() or (p.steps + 1) ** 2 * 8 > _HALVED_BYTES:
         return 0
+    # A quarter of the batch at most, so that there is work for some threads.
     chain = p.steps * p.groups * p.block**2 * p.dtype.itemsize
     return int(np.clip(_CHAIN_BYTES // chain, 1, max(1, p.batch // 4)))
 
@@ -76,6 +77,7 @@ def halves(problem: Problem) -> int:
 def halving_bytes(problem: Problem) -> int:
     """What it takes at most to make the norms of so many batch elements: chains, Gram matrices, all pairs."""
     p = problem
+    # In float64: products after and before and their Gram matrices, and what is made on the way.
     chain = 26 * p.steps * p.groups * p.block**2
     return halves(p) * (chain + 30 * (p.steps + 1) ** 2)
 

@@ -125,6 +125,7 @@ class _Frame:
             # What leaves the range has no small error, and is done in shorter intervals.
             with np.errstate(all="ignore"):
                 rooms = self._advance(blocks[start:stop].astype(np.float64, copy=False), self.length)
+            # A lower quartile: an interval that fails costs more than one that could have been longer.
             self.length = int(np.clip(self.length + sorted(rooms)[len(rooms) // 4], 1, WINDOW))
             start = stop
 
@@ -139,6 +140,7 @@ class _Frame:
 
     def _advance(self, blocks: Array, length: int) -> list[float]:
         """Go on in intervals of this length. For each: the steps it could be longer by, -1 if too long."""
+        # All intervals are multiplied together, before the first of them is known to be short enough.
         length = min(length, len(blocks))
         rooms = []
         for i, (product, error) in enumerate(_intervals(blocks, length)):

@@ -23,6 +23,7 @@ def segment_length(problem: Problem) -> int:
     p = problem
     state = p.batch * p.cell.state_size * p.dtype.itemsize
     contribution = sum(math.prod(shape) for shape in p.param_shapes.values()) * p.dtype.itemsize
+    # At least 8 steps, which then share the calls and the snapshot that any segment costs.
     longest = min(_STATE_BYTES // state, _CONTRIBUTION_BYTES // max(1, contribution))
     return min(p.steps, int(np.clip(longest, 8, 256)))
 

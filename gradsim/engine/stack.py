@@ -13,7 +13,7 @@ import numpy as np
 
 from gradsim.contracts.problem import Problem
 from gradsim.engine.jacobians import SMALL, ScaledJacobians
-from gradsim.numerics.scaled import KEEP, LOWEST, Scaled, shift_of
+from gradsim.numerics.scaled import KEEP, LOWEST, Scaled, or_zero, shift_of
 from gradsim.types import Array
 
 _NOTHING = {4: -126, 8: -1000}
@@ -76,6 +76,7 @@ class Stack(ABC):
         """Multiply the active sources by the Jacobian of step t."""
         blocks, exponent = self.jacobians.at(t, self.batch)
         self._multiply(blocks, low, high)
+        # Two rooms that change places: a product in place would overwrite what it still reads.
         self.now, self.next = self.next, self.now
         self.measured = False
         if exponent is not None:
@@ -117,7 +118,8 @@ class Stack(ABC):
             # A group that is exactly zero must not hold up the exponent of the others.
             exponent = np.where(self.squares[..., low:high] > 0, exponent, LOWEST)
         top = exponent.max(axis=1)
-        self.top[:, low:high] = np.where(top == LOWEST, 0, top)
+        self.top[:, low:high] = or_zero(top)
+        # exp2 of the dtype itself, and never subnormal: those are slow, and nothing beside a weight of 1.
         down = np.maximum(2 * (exponent - top[:, None]), _NOTHING[self.weight.itemsize])
         np.exp2(down, out=self.weight[..., low:high], casting="same_kind", dtype=self.weight.dtype)
 
@@ -191,6 +193,7 @@ class SmallStack(Stack):
                 new[:, :, a] += term
 
     def _measure(self, low: int, high: int) -> None:
+        # The other room is free until the next step.
         now = self.now[..., low:high]
         squares = np.multiply(now, now, out=self.next[..., low:high])
         np.sum(squares, axis=(2, 3), out=self.squares[..., low:high])

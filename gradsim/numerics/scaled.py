@@ -51,6 +51,7 @@ class Scaled:
 
         The mantissa itself, where there is no exponent: it is not to be changed.
         """
+        # Mostly nothing left the range, and that is quick to see.
         plain = self.over(0)
         if plain is self.mantissa or (plain.all() and np.isfinite(plain).all()):
             return plain
@@ -136,6 +137,7 @@ def shift_of(size: Array, keep: int) -> Array:
 
 def add(a: Scaled, b: Scaled, axis: Axes = -1) -> Scaled:
     """A + b, which have one exponent along axes each; a zero does not hold down the other."""
+    # The larger one: what the smaller number loses to it is what any sum in the dtype would lose.
     exponent = or_zero(np.maximum(a.top(axis), b.top(axis)))
     return Scaled(a.over(exponent) + b.over(exponent), exponent)
 
@@ -169,6 +171,7 @@ def ratio(a: Scaled, b: Scaled) -> Array:
 
 def euclidean(x: Array) -> float:
     """The Euclidean norm of an array, also where squares leave the range; NaN or inf if it has any."""
+    # A dot product first: it is much quicker than sizes, and nearly always in range.
     wide = x.ravel().astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         square = float(wide @ wide)

@@ -67,6 +67,7 @@ class Plan(Needs):
 
     def schedule(self, memory: float | None) -> Schedule:
         """Which steps are kept for the way back, in what a budget leaves for it."""
+        # In units of a snapshot, which is one state of the whole batch.
         p, state = self.problem, self._state_bytes
         room: float = 0
         if self.asks(*BACKWARD):

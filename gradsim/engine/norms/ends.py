@@ -137,6 +137,7 @@ class Plain(Ends):
         steps, after, before = (_split(x, span) for x in (self.steps, self.after, self.before))
         squares = np.zeros((len(steps.mantissa), span.count, span.length, span.length))
         exponents = np.zeros(squares.shape, dtype=np.int32)
+        # Product t of `after` starts at k, and is multiplied from the right as k goes back to the start.
         for k in range(span.length - 1, -1, -1):
             if k < span.length - 1:
                 _multiply(after[:, :, :, k + 1 :], steps[:, :, :, k])
@@ -156,6 +157,7 @@ class Plain(Ends):
     def multiply_pairs(self, span: Span, width: int, chosen: Array, squares: Array, exponents: Array) -> None:
         """Many at a time."""
         after, before = self._ends(span)
+        # Copies of both factors of every pair: so only so many at a time.
         pairs = np.argwhere(chosen)
         each = max(1, _AT_ONCE // after.mantissa[0, :, 0, 0].size)
         for n in range(0, len(pairs), each):
@@ -229,6 +231,7 @@ def folded(squares: Array, exponents: Array) -> tuple[Array, Array]:
         return squares, exponents
     with np.errstate(over="ignore", under="ignore"):
         whole = np.ldexp(squares, 2 * exponents)
+    # Together or not at all: a norm that keeps its exponent keeps all of it.
     fits = (whole > LEAST_SQUARE) & (whole < 1 / LEAST_SQUARE) | (squares == 0)
     return np.where(fits, whole, squares), np.where(fits, 0, exponents)
 

@@ -31,6 +31,7 @@ def _settle(matrix, exponent, squares):
         for c in range(k):
             for j in range(groups):
                 squares[j] += matrix[a, c, j] * matrix[a, c, j]
+    # Counted without a branch, which makes a vector of the loop; it is rare that one is outside.
     outside = 0
     for j in range(groups):
         outside += not (1 / _KEEP < squares[j] < _KEEP)
@@ -60,6 +61,7 @@ def _rescale(matrix, exponent, j):
 def _multiply(matrix, exponent, by, by_exponent, row):
     """Multiply blocks (k, k, g) from the right by others, in place; `row` is room for (k, g)."""
     k, groups = matrix.shape[1:]
+    # Row a of the product needs only row a of the left matrix, so that one row is room enough.
     for a in range(k):
         for c in range(k):
             for j in range(groups):
@@ -110,6 +112,7 @@ def norms_of(after, exponent, before, before_exponent, width, times, sources, sq
     size, weight = np.empty(groups), np.empty(groups)
     for n in range(len(times)):
         t, source = times[n], sources[n]
+        # A copy, as the product is still needed as it is.
         product, scale = after[width + t].copy(), exponent[width + t].copy()
         for a in range(k):
             for c in range(k):
@@ -153,6 +156,7 @@ def grams(after, exponent, before, before_exponent, width, gram, trace, top):
         scale = exponent[t] if second else before_exponent[t]
         _settle(matrix, scale, trace[t])
         top[t] = _top(trace[t], scale)
+        # One exponent for all groups, as they are summed: what is tiny beside the largest becomes zero.
         _weigh(scale, top[t], weight)
         for j in range(groups):
             trace[t, j] *= weight[j]
@@ -178,6 +182,7 @@ def multiply_out(steps, step_exponent, after, exponent, before, before_exponent,
     row, size, weight = np.empty((k, groups)), np.empty(groups), np.empty(groups)
     for start in range(0, times, width):
         stop = min(start + width, times)
+        # Back from the last source: all products that start there are multiplied from the right.
         for source in range(stop - 1, start - 1, -1):
             after[source], exponent[source] = steps[source], step_exponent[source]
             for t in range(source, stop):
