@@ -162,8 +162,8 @@ class Mitigated(Flow):
         # Hooks compute in plain numbers; what is too small for them is zero, as in any sum.
         values = {n: part.rounded for n, part in parts.items()}
         changed = self._hook("gradsim_contributions", trajectory=trajectory, contributions=_locked(values))
-        _like("gradsim_contributions", changed, values)
-        return {n: Scaled(np.asarray(changed[n]), _no_exponent(v)) for n, v in values.items()}
+        found = _like("gradsim_contributions", changed, values)
+        return {n: Scaled(np.asarray(found[n]), _no_exponent(v)) for n, v in values.items()}
 
     def find_penalty(self, adjoint: Array | None, jacobians: Jacobians | None) -> None:
         """Ask for the terms that are added to the loss."""
@@ -249,6 +249,8 @@ def _like(hook: str, found: object, given: Mapping[str, Array]) -> Params:
     for name, value in given.items():
         if name not in found or np.shape(found[name]) != value.shape:
             raise PluginError(f"{hook} should return an array for {name!r} of shape {value.shape}")
+        if not np.isfinite(found[name]).all() and np.isfinite(value).all():
+            raise NonFiniteError(f"{hook} returned NaN or infinity for {name!r}")
     return dict(found)
 
 

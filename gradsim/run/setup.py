@@ -16,6 +16,7 @@ from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import call_with
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import Trajectory
+from gradsim.errors import PluginError
 from gradsim.run.arguments import Streams, as_dtype, known_step_data, wanted_step_data
 from gradsim.types import Array, Params, StepData
 
@@ -91,6 +92,10 @@ class Model:
                     draws=draws,
                     moment=moment,
                 )
+                if not isinstance(known, Mapping):
+                    raise PluginError(
+                        f"gradsim_step_data should return a dict of arrays, not {type(known).__name__}"
+                    )
             data = wanted_step_data(self.cell, known, (steps, batch), self.dtype)
         return Setup(
             self.cell,

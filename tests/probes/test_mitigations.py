@@ -23,7 +23,7 @@ from probes.mitigations import (
 
 import gradsim
 from gradsim import Cell, Mitigation, Pairs, Penalty, hookimpl
-from gradsim.errors import InputError, PluginError
+from gradsim.errors import InputError, NonFiniteError, PluginError, UnknownNameError
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LRU, Elman
 from gradsim_mitigations import ClipNorm, Truncate, WeightDecay
@@ -325,3 +325,48 @@ def test_a_penalty_of_a_function_of_parameters_alone():
     np.testing.assert_array_equal(penalty.gradient["b"], 0)
     with pytest.raises(PluginError, match=r"one number, not an array of shape \(2,\)"):
         Penalty.of(lambda p, xp: p["b"], params)
+
+
+@dataclass(frozen=True, eq=False)
+class Broken(Mitigation):
+    """Returns something that cannot be."""
+
+    name = "broken"
+
+    hook: str = "gradsim_gradient"
+    result: str = "infinite"
+
+    def _broken(self, given):
+        if self.result == "infinite":
+            return {n: np.full_like(g, np.inf) for n, g in given.items()}
+        return {} if self.result == "nothing" else [given]
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self, gradient):
+        result = yield
+        return self._broken(gradient) if self.hook == "gradsim_gradient" else result
+
+    @hookimpl(wrapper=True)
+    def gradsim_contributions(self, contributions):
+        result = yield
+        return self._broken(contributions) if self.hook == "gradsim_contributions" else result
+
+    @hookimpl(wrapper=True)
+    def gradsim_step_data(self, step_data):
+        result = yield
+        return self._broken(step_data) if self.hook == "gradsim_step_data" else result
+
+
+@pytest.mark.parametrize("hook", ["gradsim_gradient", "gradsim_contributions", "gradsim_step_data"])
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("infinite", "returned NaN or infinity|is nan for the first time"),
+        ("nothing", "should return an array for|unknown step data"),
+        ("a list", "should return a dict of arrays, not list"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_name_of_the_hook(hook, result, message):
+    run = dict(task=Adding(length=20), record=["effective_gradient"])
+    with pytest.raises((PluginError, NonFiniteError, UnknownNameError), match=message):
+        gradsim.simulate(Forced(), mitigations=[Broken(hook, result)], **run)
