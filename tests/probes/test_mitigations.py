@@ -338,7 +338,7 @@ class Broken(Mitigation):
 
     def _broken(self, given):
         if self.result == "infinite":
-            return {n: np.full_like(g, np.inf) for n, g in given.items()}
+            return {n: np.full_like(g, np.inf, dtype=float) for n, g in given.items()}
         return {} if self.result == "nothing" else [given]
 
     @hookimpl(wrapper=True)
@@ -361,7 +361,7 @@ class Broken(Mitigation):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ("infinite", "returned NaN or infinity|is nan for the first time"),
+        ("infinite", "returned NaN or infinity|is nan for the first time|loss is inf"),
         ("nothing", "should return an array for|unknown step data"),
         ("a list", "should return a dict of arrays, not list"),
     ],
