@@ -32,7 +32,9 @@ if TYPE_CHECKING:
         Wrapper,
         accuracy,
         cross_entropy,
+        detach,
         squared_error,
+        surrogate,
     )
     from gradsim.data.store import open_run
     from gradsim.simulation import prepare, simulate
@@ -79,6 +81,7 @@ __all__ = [
     "Wrapper",
     "accuracy",
     "cross_entropy",
+    "detach",
     "hookimpl",
     "open_run",
     "prepare",
@@ -86,6 +89,7 @@ __all__ = [
     "resume",
     "simulate",
     "squared_error",
+    "surrogate",
     "train",
     "trained_params",
 ]

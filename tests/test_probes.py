@@ -55,7 +55,7 @@ class FourBlocks(Cell):
         new_m = xp.maximum(f + m, xp.max(i, axis=-1, keepdims=True))
         i, f = xp.exp(i - new_m), xp.exp(f + m - new_m)
         c, n = f * c + i * z, f * n + i
-        return xp.concatenate((c, n, new_m, (c / (1 + n)) @ params["R"].T), axis=-1)
+        return xp.concat((c, n, new_m, (c / (1 + n)) @ params["R"].T), axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class Clockwork(Cell):
         return {"W": weights(rng, 6, 6), "U": weights(rng, 6, 2)}
 
     def step(self, params, state, inputs, xp, *, step_index):
-        due = step_index[..., None] % np.array([1, 1, 2, 2, 4, 4]) == 0
+        due = step_index[..., None] % xp.asarray([1, 1, 2, 2, 4, 4]) == 0
         return xp.where(due, xp.tanh(state @ params["W"].T + inputs @ params["U"].T), state)
 
 
@@ -113,7 +113,7 @@ class Stacked(Cell):
         )
         low = self.lower.step(lower, state[..., :m], inputs, xp)
         high = self.upper.step(upper, state[..., m:], low, xp)
-        return xp.concatenate((low, high), axis=-1)
+        return xp.concat((low, high), axis=-1)
 
 
 @dataclass(frozen=True, eq=False)

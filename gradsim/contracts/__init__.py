@@ -23,6 +23,7 @@ from gradsim.contracts.task import (
 )
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.contracts.wrapper import Wrapper
+from gradsim.numerics.autodiff.tags import detach, surrogate
 
 __all__ = [
     "Baseline",
@@ -45,6 +46,8 @@ __all__ = [
     "Wrapper",
     "accuracy",
     "cross_entropy",
+    "detach",
     "hookimpl",
     "squared_error",
+    "surrogate",
 ]

@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -56,8 +56,9 @@ class Cell(Plugin, ABC):
         inputs
             Shape (..., input_size), the same leading axes.
         xp
-            The array namespace to compute with: `numpy`, or `autograd.numpy` while a derivative is
-            traced. Use `xp.tanh` and never `numpy.tanh`.
+            The array namespace to compute with, by the names of the array API standard: `xp.concat`
+            and not `concatenate`, `xp.tanh` and never `numpy.tanh`. It is NumPy in a run, and that of
+            autograd while a derivative is traced.
 
         Further keyword-only parameters name the step data that the cell asks for: `step_index`
         (int, 1..T, shape (...)) is always there; `draw` makes the others, or the task. Drawn floats
@@ -170,7 +171,7 @@ class Cell(Plugin, ABC):
 
     def split(self, state: Any) -> tuple[Any, ...]:
         """The blocks of a state (..., m), in order, as views."""
-        return tuple(state[..., a:b] for a, b in pairwise(np.cumsum([0, *self.blocks.values()])))
+        return tuple(state[..., a:b] for a, b in pairwise(accumulate(self.blocks.values(), initial=0)))
 
     def block(self, name: str) -> slice:
         """Where a block lies in the state vector."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from collections.abc import Iterable
-from dataclasses import fields
 
 import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import DerivativeError, PluginError
+from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import Array, Params
 
@@ -102,7 +99,7 @@ def check(at: Trajectory, rng: np.random.Generator, methods: Iterable[str] = MET
     try:
         found = errors(at, rng, methods)
     except PluginError as error:
-        raise type(error)(f"{cell!r}: {error}{_outside(cell)}") from error
+        raise type(error)(f"{cell!r}: {error}") from error
     for method, size in found.items():
         if size > TOLERANCE:
             raise DerivativeError(
@@ -146,29 +143,7 @@ def _advice(cell: Cell, method: str) -> str:
     name = method.split("[")[0]
     if cell.analytic(name):
         return f"mend {type(cell).__name__}.{name}, or delete it to get the free derivative"
-    if outside := _outside(cell):
-        return f"autograd cannot see all of step(){outside}"
-    used = sorted({use for use, _ in numpy_uses(cell)})
-    suspects = ", ".join(used) or "no xp function found"
+    if cures := autodiff.advice(cell.step):
+        return f"autograd cannot see all of step(){cures}"
+    suspects = ", ".join(sorted({use.call for use in autodiff.uses(cell.step)})) or "no xp function found"
     return f"autograd's derivative of one of these is not that of step(): {suspects}"
-
-
-def _outside(cell: Cell) -> str:
-    """Where `step` calls numpy or math instead of xp, as the end of a sentence."""
-    uses = [f"{use} (line {line})" for use, line in numpy_uses(cell) if not use.startswith("xp.")]
-    return f"; use xp in place of {', '.join(uses)}" if uses else ""
-
-
-def numpy_uses(cell: Cell) -> list[tuple[str, int]]:
-    """Where `step`, of this cell and the cells inside it, calls xp, numpy or math: (call, line)."""
-    found: list[tuple[str, int]] = []
-    try:
-        source = textwrap.dedent(inspect.getsource(type(cell).step))
-    except (OSError, TypeError):
-        source = ""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Attribute(value=ast.Name(id="np" | "numpy" | "math" | "xp")):
-                found.append((ast.unparse(node), node.lineno))
-    inner = [getattr(cell, f.name) for f in fields(cell)]  # type: ignore[arg-type]
-    return found + [use for c in inner if isinstance(c, Cell) for use in numpy_uses(c)]

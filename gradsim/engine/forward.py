@@ -118,7 +118,7 @@ def probe(start: Trajectory) -> None:
     if np.shape(new) != state.shape:
         raise PluginError(
             f"{cell!r}: step() returned shape {np.shape(new)} for a state of shape {state.shape}; "
-            "join the blocks with xp.concatenate(..., axis=-1)"
+            "join the blocks with xp.concat(..., axis=-1)"
         )
     if new.dtype != state.dtype:
         raise PluginError(

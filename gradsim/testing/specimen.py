@@ -224,7 +224,7 @@ class Clocked(Cell):
     ) -> Any:
         """One step."""
         new = xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
-        late = 0.5 * keep * (step_index > 2)[..., None]
+        late = xp.where((step_index > 2)[..., None], 0.5 * keep, 0.0)
         return late * state + (1 - late) * new
 
 

@@ -60,13 +60,13 @@ class GRU(Dense):
         """(r, z, candidate, U_n h + c_n); the last one only with reset_after."""
         n = self.hidden_size
         x = inputs @ params["W"].T + params["b"]
-        u, c = params["U"], params["c"]
-        gates = sigmoid(x[..., : 2 * n] + state @ u[: 2 * n].T + c[: 2 * n], xp)
+        u_gates, u_n, c = params["U"][: 2 * n, :], params["U"][2 * n :, :], params["c"]
+        gates = sigmoid(x[..., : 2 * n] + state @ u_gates.T + c[: 2 * n], xp)
         r, z = gates[..., :n], gates[..., n:]
         if self.reset_after:
-            recurrent = state @ u[2 * n :].T + c[2 * n :]
+            recurrent = state @ u_n.T + c[2 * n :]
             return r, z, xp.tanh(x[..., 2 * n :] + r * recurrent), recurrent
-        return r, z, xp.tanh(x[..., 2 * n :] + (r * state) @ u[2 * n :].T + c[2 * n :]), None
+        return r, z, xp.tanh(x[..., 2 * n :] + (r * state) @ u_n.T + c[2 * n :]), None
 
     def step_jacobian(self, params, state, inputs):
         r, z, candidate, recurrent = self._gates(params, state, inputs, np)

@@ -74,7 +74,7 @@ class LRU(Cell):
         gamma = xp.exp(params["log_gamma"])
         new_re = a * re - b * im + gamma * (inputs @ params["B_re"].T)
         new_im = a * im + b * re + gamma * (inputs @ params["B_im"].T)
-        return xp.concatenate((new_re, new_im), axis=-1)
+        return xp.concat((new_re, new_im), axis=-1)
 
     def unroll(self, params, state, inputs, step_data, parallel):
         if not goes_with_step(self, "unroll"):

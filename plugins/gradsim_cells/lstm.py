@@ -54,7 +54,7 @@ class LSTM(Dense):
 
     def step(self, params, state, inputs, xp):
         _, _, _, o, c = self._gates(params, state, inputs, xp)
-        return xp.concatenate((o * xp.tanh(c), c), axis=-1)
+        return xp.concat((o * xp.tanh(c), c), axis=-1)
 
     def _gates(self, params, state, inputs, xp):
         """(i, f, g, o, the new c)."""

@@ -33,7 +33,7 @@ def test_a_plan_gives_time_memory_and_disk(gradsim_cli):
     result = gradsim_cli("plan", "--cell", "gru", *record)
     assert result.exit_code == 0
     assert re.search(r"^time about \d+ (s|min)$", result.output, re.MULTILINE)
-    assert re.search(r"^memory \d+ MB at the peak: [\d.]+ MB of the run", result.output, re.MULTILINE)
+    assert re.search(r"^memory [\d.]+ [MG]B at the peak: [\d.]+ MB of the run", result.output, re.MULTILINE)
     # 2 x 309 x 309 float64, and two for each of the gradients
     assert "disk 1.5" in result.output
     assert not Path("runs").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import autograd.numpy as anp
@@ -13,6 +14,7 @@ from autograd.extend import defvjp, primitive
 import gradsim
 from gradsim import Cell, Wrapper
 from gradsim.errors import DerivativeError, PluginError
+from gradsim.numerics import autodiff
 from gradsim_cells import GRU, LSTM, Elman
 
 
@@ -47,6 +49,26 @@ class OneBlock(Cell):
 class UsesNumpy(OneBlock):
     def step(self, params, state, inputs, xp):
         return xp.tanh(np.stack((state @ params["W"].T, inputs @ params["U"].T)).sum(axis=0))
+
+
+class OldName(OneBlock):
+    def step(self, params, state, inputs, xp):
+        both = xp.concatenate((state, inputs), axis=-1)
+        return xp.tanh(both @ xp.concat((params["W"], params["U"]), axis=-1).T)
+
+
+class Helped(OneBlock):
+    """Its step calls functions and methods."""
+
+    def step(self, params, state, inputs, xp):
+        return helper(self.drive(params, state, inputs, xp), xp)
+
+    def drive(self, params, state, inputs, xp):
+        return xp.sigmoid(state @ params["W"].T) / math.sqrt(2)
+
+
+def helper(a, xp):
+    return np.exp(a) + xp.exp(a)
 
 
 class ReadsValues(OneBlock):
@@ -106,15 +128,31 @@ def test_the_method_is_in_the_dataset(inputs):
 
 def test_numpy_in_a_step_is_named(inputs):
     message = (
-        r"UsesNumpy\(input_size=2\): step\(\) cannot be traced .*; use xp in place of np.stack \(line 2\)"
+        r"UsesNumpy\(input_size=2\): step\(\) cannot be traced .*; use xp.stack in place of np.stack "
+        r"\(line \d+\)"
     )
     with pytest.raises(PluginError, match=message):
         gradsim.simulate(UsesNumpy(), inputs)
 
 
+def test_an_old_name_of_numpy_is_named(inputs):
+    message = (
+        r"no name of the array API standard.*; use xp.concat in place of xp.concatenate "
+        r"\(line \d+\)"
+    )
+    with pytest.raises(PluginError, match=message):
+        gradsim.simulate(OldName(), inputs)
+
+
+def test_advice_reaches_helpers_and_cells_inside():
+    found = {use.call for use in autodiff.uses(Free(Helped()).step) if use.cure}
+    assert found == {"np.exp", "xp.sigmoid", "math.sqrt"}
+
+
 def test_numpy_behind_the_back_of_the_trace_is_named(inputs):
     with pytest.raises(
-        DerivativeError, match=r"differs from central differences .* in place of np.cos \(line 3\)"
+        DerivativeError,
+        match=r"differs from central differences .*; use xp.cos in place of np.cos \(line \d+\)",
     ):
         gradsim.simulate(ReadsValues(), inputs)
 

@@ -59,7 +59,7 @@ class Henon(Cell):
 
     def step(self, params, state, inputs, xp):
         x, y = self.split(state)
-        return xp.concatenate((1 - params["a"] * x * x + y, params["b"] * x), axis=-1)
+        return xp.concat((1 - params["a"] * x * x + y, params["b"] * x), axis=-1)
 
 
 def test_henon_map():

@@ -223,8 +223,9 @@ class Blocked(Cell):
         return {"unused": np.zeros(1)}
 
     def step(self, params, state, inputs, xp, *, jacobian):
-        parts = state.reshape(*state.shape[:-1], self.size, self.groups)
-        return xp.einsum("...gac,...cg->...ag", jacobian, parts).reshape(state.shape)
+        parts = xp.reshape(state, (*state.shape[:-1], self.size, self.groups))
+        new = (jacobian @ xp.matrix_transpose(parts)[..., None])[..., 0]
+        return xp.reshape(xp.matrix_transpose(new), state.shape)
 
     def step_jacobian(self, params, state, inputs, *, jacobian):
         return jacobian

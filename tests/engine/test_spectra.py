@@ -37,7 +37,7 @@ class Lorenz(Cell):
             x, y, z = self.split(s)
             dx = params["sigma"] * (y - x)
             dy = x * (params["rho"] - z) - y
-            return xp.concatenate((dx, dy, x * y - params["beta"] * z), axis=-1)
+            return xp.concat((dx, dy, x * y - params["beta"] * z), axis=-1)
 
         a = slope(state)
         b = slope(state + STEP / 2 * a)

@@ -125,7 +125,7 @@ class Diagonal(Cell):
         return {"a": rng.uniform(0.3, 0.9, 4), "U": rng.standard_normal((4, self.input_size))}
 
     def step(self, params, state, inputs, xp):
-        leak = self.coupling * np.eye(4, k=3, dtype=getattr(state, "dtype", float))
+        leak = self.coupling * xp.eye(4, k=3, dtype=state.dtype)
         return params["a"] * state + inputs @ params["U"].T + state @ leak
 
     def step_jacobian(self, params, state, inputs):

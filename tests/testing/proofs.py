@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from unittest import SkipTest
 
-import numpy as np
 import pytest
-from autograd.extend import defvjp, primitive
 
+from gradsim import surrogate
 from gradsim.testing import checks_of
 
 WRONG = 1.001
@@ -50,9 +49,6 @@ def proven(proofs, checks):
     return fails_this_check_and_no_other, every_check_has_a_proof
 
 
-@primitive
-def wrong_tanh(x):
-    return np.tanh(x)
-
-
-defvjp(wrong_tanh, lambda answer, x: lambda g: WRONG * g * (1 - answer**2))
+def wrong_tanh(x, xp):
+    """The values of tanh, with a derivative wrong by 0.1 %."""
+    return surrogate(xp.tanh(x), WRONG * xp.tanh(x))

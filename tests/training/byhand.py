@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import autograd.numpy as anp
 import numpy as np
 from autograd import grad
+
+from gradsim.numerics.autodiff import xp
 
 
 def start(cell, task, seed=1):
@@ -23,9 +24,9 @@ def unrolled(cell, params, inputs, state=None):
     state = np.tile(cell.initial_state(), (inputs.shape[1], 1)) if state is None else state
     states = []
     for x in inputs:
-        state = cell.step(params, state, x, anp)
+        state = cell.step(params, state, x, xp)
         states.append(state)
-    return anp.stack(states), state
+    return xp.stack(states), state
 
 
 def loss_by_hand(params, cell, episode, state=None):
@@ -35,7 +36,7 @@ def loss_by_hand(params, cell, episode, state=None):
     outputs = states[..., seen] @ params["readout_W"].T + params["readout_b"]
     if episode.targets.dtype.kind == "i":
         at_target = (outputs * np.eye(outputs.shape[-1])[episode.targets]).sum(-1)
-        losses = anp.log(anp.exp(outputs).sum(-1)) - at_target
+        losses = xp.log(xp.exp(outputs).sum(-1)) - at_target
     else:
         losses = ((outputs - episode.targets) ** 2).mean(-1)
     return (episode.weights * losses).sum() / episode.inputs.shape[1]

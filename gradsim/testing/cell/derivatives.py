@@ -291,6 +291,7 @@ def _derivatives(bench: CellBench, place: Place, u: Array) -> dict[str, Array]:
 
 @CHECKS(
     "leading_axes",
+    "speaks_the_standard",
     applies=lambda bench: any(map(bench.cell.analytic, ("step_jacobian", "state_vjp", "params_vjp"))),
 )
 def free_derivatives(bench: CellBench) -> None:

@@ -20,7 +20,7 @@ _COPIES = 2
 _TWICE = "an xp function of step() has a derivative that cannot be differentiated again"
 
 
-@CHECKS("state_vjp", "free_derivatives")
+@CHECKS("state_vjp", "free_derivatives", "speaks_the_standard")
 def second_derivatives(bench: CellBench) -> None:
     """`bilinear_vjp` is that of differences of `left @ J @ right`, along a random direction."""
     fix = mend(bench, "bilinear_vjp") if bench.cell.analytic("bilinear_vjp") else _TWICE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import warnings
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import numpy as np
 from gradsim.contracts.cell import drawn
 from gradsim.contracts.recorder import Forward
 from gradsim.errors import GradsimError, InputError
+from gradsim.numerics import autodiff
 from gradsim.simulation import prepare
 from gradsim.testing.cell.bench import CellBench, Place
 from gradsim.testing.kit import Checks, names, no_global_randomness, same
@@ -140,7 +142,7 @@ def step_shape_and_dtype(bench: CellBench) -> None:
             )
             bench.expect(
                 new.shape == given.state.shape,
-                f"{about} shape {new.shape}; join the blocks with xp.concatenate(..., axis=-1) and index "
+                f"{about} shape {new.shape}; join the blocks with xp.concat(..., axis=-1) and index "
                 "with [..., i]",
             )
             bench.expect(
@@ -168,6 +170,39 @@ def step_is_pure(bench: CellBench) -> None:
         "step() gives two results for the same arguments; keep nothing on the cell, and make what is "
         "random in draw()",
     )
+
+
+@CHECKS("step_is_pure")
+def speaks_the_standard(bench: CellBench) -> None:
+    """A step computes with `xp`, by the names of the array API standard, and with nothing else."""
+    expected = bench.step(bench.run)
+    for title, xp in _strict_namespaces().items():
+
+        def strict(x: Any, xp: Any = xp) -> Any:
+            return xp.asarray(x)
+
+        run = bench.run.copy()
+        params, data = ({n: strict(x) for n, x in d.items()} for d in (run.params, run.data))
+        given = Place(params, strict(run.state), strict(run.inputs), data)
+        try:
+            new = given.call(bench.cell.step, xp)
+        except Exception as error:
+            advice = autodiff.advice(bench.cell.step)
+            bench.fail(f"step() does not go with {title} ({type(error).__name__}: {error}){advice}")
+        bench.expect(
+            isinstance(new, type(given.state))
+            and np.allclose(np.asarray(new), expected, rtol=1e-9, atol=1e-11),
+            f"step() gives a {type(new).__name__} with {title}, or other numbers than with NumPy; compute "
+            f"with xp alone{autodiff.advice(bench.cell.step)}",
+        )
+
+
+def _strict_namespaces() -> dict[str, Any]:
+    """Namespaces that have the names of the standard and no others."""
+    found: dict[str, Any] = {"the names of the array API standard": autodiff.xp}
+    if importlib.util.find_spec("array_api_strict"):
+        found["array_api_strict"] = importlib.import_module("array_api_strict")
+    return found
 
 
 @CHECKS("step_is_pure")

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-from autograd.extend import defvjp, primitive
 from examples import Tanh
 from proofs import WRONG, failures, proven
 
+from gradsim import detach
 from gradsim.testing import check_cell
 from gradsim.testing.cell.second_derivatives import CHECKS
 
 
-@primitive
-def once_tanh(x):
-    return np.tanh(x)
-
-
-@primitive
-def slope_of_tanh(x):
-    return 1 - np.tanh(x) ** 2
-
-
-defvjp(once_tanh, lambda answer, x: lambda g: g * slope_of_tanh(x))
-defvjp(slope_of_tanh, lambda answer, x: lambda g: -2 * WRONG * g * np.tanh(x) * answer)
-
-
 class OnceDifferentiable(Tanh):
+    """Its first derivative is that of tanh, and its second one that times 2 - 0.999."""
+
     def step(self, params, state, inputs, xp):
-        return once_tanh(self.drive(params, state, inputs))
+        a = self.drive(params, state, inputs)
+        h = xp.tanh(a)
+        straight = detach(h) + (a - detach(a)) * (1 - h * h)
+        return 0.999 * h + 0.001 * straight
 
 
 class Bends(Tanh):

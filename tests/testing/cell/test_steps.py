@@ -84,6 +84,17 @@ class WritesState(Tanh):
         return new
 
 
+class NumpyInside(Tanh):
+    def step(self, params, state, inputs, xp):
+        return np.tanh(np.asarray(self.drive(params, state, inputs), dtype=state.dtype))
+
+
+class OldName(Tanh):
+    def step(self, params, state, inputs, xp):
+        new = super().step(params, state, inputs, xp)
+        return xp.concatenate((new[..., :2], new[..., 2:]), axis=-1)
+
+
 class MixesBatch(Tanh):
     def step(self, params, state, inputs, xp):
         new = super().step(params, state, inputs, xp)
@@ -144,6 +155,8 @@ PROOFS = [
     ("step_shape_and_dtype", Flat()),
     ("step_is_pure", Counts()),
     ("step_is_pure", WritesState()),
+    ("speaks_the_standard", NumpyInside()),
+    ("speaks_the_standard", OldName()),
     ("leading_axes", MixesBatch()),
     ("finite_at_extremes", Overflows()),
     ("wrong_input_shape_is_refused", TakesAnything()),

@@ -34,7 +34,7 @@ class LossOfAll(Follow):
 
 class WrongLoss(Follow):
     def loss(self, outputs, targets, xp):
-        return xp.sum(wrong_tanh(outputs - targets), axis=-1)
+        return xp.sum(wrong_tanh(outputs - targets, xp), axis=-1)
 
 
 class LossOverflows(Follow):

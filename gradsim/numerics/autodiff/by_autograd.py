@@ -13,11 +13,12 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-import autograd.numpy as anp
 import numpy as np
 from autograd import builtins, make_vjp
 
 from gradsim.errors import PluginError
+from gradsim.numerics.autodiff.advice import advice
+from gradsim.numerics.autodiff.autograd_namespace import xp
 from gradsim.types import Array, Params, StepData
 
 Step = Callable[..., Any]
@@ -77,7 +78,7 @@ def _rows(step: Step, k: int, m: int, params: Params, state: Array, inputs: Arra
     n = len(state)
     copies, repeated = _copies(k, state), _copies(k, inputs)
     named = {name: _copies(k, x) for name, x in data.items()}
-    pull = _trace(lambda s: step(params, s, repeated, anp, **named), copies)
+    pull = _trace(step, lambda s: step(params, s, repeated, xp, **named), copies)
     cotangent = np.zeros((k, n, k, m // k), dtype=state.dtype)
     cotangent[np.arange(k), :, np.arange(k)] = 1
     return np.asarray(pull(cotangent.reshape(k, n, m)))
@@ -91,7 +92,7 @@ def state_vjp(
     step: Step, params: Params, state: Array, inputs: Array, cotangent: Array, data: StepData
 ) -> Array:
     """The cotangent of the old state, shape (..., m): cotangent @ J."""
-    pull = _trace(lambda s: step(params, s, inputs, anp, **data), state)
+    pull = _trace(step, lambda s: step(params, s, inputs, xp, **data), state)
     return np.asarray(pull(cotangent), dtype=state.dtype)
 
 
@@ -103,21 +104,21 @@ def params_vjp(
     result = {n: np.empty((*outer, *p.shape), dtype=p.dtype) for n, p in params.items()}
     for i in product(*map(range, outer)):
         here = {name: x[i] for name, x in data.items()}
-        pull = _trace(partial(_step_of_params, step, state[i], inputs[i], here), params)
+        pull = _trace(step, partial(_step_of_params, step, state[i], inputs[i], here), params)
         for name, value in pull(cotangent[i]).items():
             result[name][i] = value
     return result
 
 
 def _step_of_params(step: Step, state: Array, inputs: Array, data: StepData, params: Params) -> Any:
-    return step(params, state, inputs, anp, **data)
+    return step(params, state, inputs, xp, **data)
 
 
 def inputs_vjp(
     step: Step, params: Params, state: Array, inputs: Array, cotangent: Array, data: StepData
 ) -> Array:
     """The cotangent of the inputs, shape (..., input)."""
-    pull = _trace(lambda x: step(params, state, x, anp, **data), inputs)
+    pull = _trace(step, lambda x: step(params, state, x, xp, **data), inputs)
     return np.asarray(pull(cotangent), dtype=inputs.dtype)
 
 
@@ -135,16 +136,16 @@ def bilinear_vjp(
 
     def scalar(arguments: tuple[Params, Array]) -> Any:
         p, s = arguments
-        pull = _trace(lambda old: step(p, old, repeated, anp, **named), ones * s)
-        return anp.sum(pull(left) * right)
+        pull = _trace(step, lambda old: step(p, old, repeated, xp, **named), ones * s)
+        return xp.sum(pull(left) * right)
 
-    pull = _trace(scalar, (params, state))
+    pull = _trace(step, scalar, (params, state))
     return pull(np.ones((), dtype=state.dtype))  # type: ignore[no-any-return]
 
 
 def value_and_gradient(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Any]:
     """A number that a function makes of some arguments and `xp`, and its derivatives for all of them."""
-    pull, value = _pull_and_value(lambda given: function(*given, anp), arguments)
+    pull, value = _pull_and_value("the function", function, lambda given: function(*given, xp), arguments)
     if np.shape(value) != ():
         raise PluginError(f"the function should return one number, not an array of shape {np.shape(value)}")
     return value, pull(np.ones_like(value))
@@ -152,7 +153,7 @@ def value_and_gradient(function: Callable[..., Any], arguments: tuple[Any, ...])
 
 def gradient(function: Callable[[Any], Any], argument: Any) -> tuple[Any, Array]:
     """Gradient and value of sum(function(argument)); the value keeps its shape."""
-    pull, value = _pull_and_value(function, argument)
+    pull, value = _pull_and_value("the loss", function, function, argument)
     return pull(np.ones_like(value)), value
 
 
@@ -163,22 +164,32 @@ def named_vjp(
 
     It takes cotangents of what is made to those of the arguments.
     """
-    pull, made = _pull_and_value(lambda given: builtins.dict(function(given, anp)), arguments)
+
+    def way(given: Params) -> Any:
+        return builtins.dict(function(given, xp))
+
+    pull, made = _pull_and_value("the function", function, way, arguments)
     return dict(made), lambda cotangents: pull({n: cotangents[n] for n in made})
 
 
-def _trace(function: Callable[[Any], Any], argument: Any) -> Callable[[Any], Any]:
-    return _pull_and_value(function, argument)[0]
+def _trace(step: Step, function: Callable[[Any], Any], argument: Any) -> Callable[[Any], Any]:
+    """The way back through `function`, which takes a step."""
+    return _pull_and_value("step()", step, function, argument)[0]
 
 
-def _pull_and_value(function: Callable[[Any], Any], argument: Any) -> tuple[Callable[[Any], Any], Any]:
+def _pull_and_value(
+    what: str, read: Callable[..., Any], function: Callable[[Any], Any], argument: Any
+) -> tuple[Callable[[Any], Any], Any]:
+    """The way back through `function`, and what it gives; `read` is what its author wrote."""
     with warnings.catch_warnings():
         # A step may well not depend on a parameter; where it should, central differences tell.
         warnings.filterwarnings("ignore", message="Output seems independent of input")
         try:
             pull, value = make_vjp(function)(argument)
-        except (TypeError, AttributeError, ValueError) as error:
-            raise PluginError(f"step() cannot be traced ({type(error).__name__}: {error})") from error
+        except (TypeError, AttributeError, ValueError, IndexError, NotImplementedError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{what} cannot be traced ({why}){advice(read)}") from error
     if isinstance(value, np.ndarray) and value.dtype == np.dtype(object):
-        raise PluginError("step() cannot be traced (numpy made an object array of what it was given)")
+        why = "numpy made an object array of what it was given"
+        raise PluginError(f"{what} cannot be traced ({why}){advice(read)}")
     return pull, value
