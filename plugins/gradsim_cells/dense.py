@@ -17,8 +17,8 @@ from gradsim_cells.weights import Term, Weights, add_term
 class Dense(Cell):
     """A cell whose new state comes elementwise from the old one and preactivations W x + U h + b."""
 
-    kernel: ClassVar[str]
-    """What the names of its compiled passes begin with."""
+    kernel: ClassVar[str | None] = None
+    """The module with its compiled passes, `forward` and `backward`; None for those in NumPy."""
 
     @abstractmethod
     def weights(self, params: Params) -> Weights:

@@ -12,20 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradsim.contracts.trajectory import Parallel, Trajectory
-from gradsim.machine.accelerator import kernels
+from gradsim.machine import accelerator
 from gradsim.types import Array, Params
+from gradsim_cells.kernels import compiled
 from gradsim_cells.weights import Term, Weights, add_term, slices, weights_of
 
 if TYPE_CHECKING:
     from gradsim_cells.dense import Dense
 
-_KERNELS = "gradsim_cells.kernels"
 _NUMPY_NUMBERS = 8192
 """Preactivations that one call of NumPy should have at least, so that calling is not the cost."""
 
@@ -55,9 +54,9 @@ class DenseSteps(Trajectory):
 
     def take(self) -> None:
         """Fill `states` and `saved` from the first state on."""
-        if compiled := kernels(_KERNELS):
+        if self._compiled:
             arrays = np.ascontiguousarray(self.inputs), *self.weights.forward, self.states, self.saved
-            self._split_compiled(compiled, "forward", arrays)
+            self._split_compiled("forward", arrays)
         else:
             weight = np.ascontiguousarray(self.weights.state.T)
             self._split(self._numpy_rows, partial(self._take_rows, weight))
@@ -67,15 +66,19 @@ class DenseSteps(Trajectory):
         w, adjoints = self.weights, np.empty_like(self.states)
         adjoints[-1] = incoming
         d = np.empty((*self.inputs.shape[:2], len(w.bias)), dtype=self.states.dtype)
-        if compiled := kernels(_KERNELS):
+        if self._compiled:
             given = self.states, self.saved, w.backward, np.ascontiguousarray(direct)
-            self._split_compiled(compiled, "backward", (*given, adjoints, d))
+            self._split_compiled("backward", (*given, adjoints, d))
         else:
             self._split(self._numpy_rows, partial(self._pull_rows, direct, adjoints, d))
         return PulledDense(self, adjoints, d)
 
-    def _split_compiled(self, compiled: ModuleType, way: str, arrays: tuple[Array, ...]) -> None:
-        run = compiled.compiled(f"{self.cell.kernel}_{way}", self.states.dtype)
+    @property
+    def _compiled(self) -> bool:
+        return self.cell.kernel is not None and accelerator.enabled()
+
+    def _split_compiled(self, way: str, arrays: tuple[Array, ...]) -> None:
+        run = compiled(self.cell.kernel, way, self.states.dtype)
         more = self.cell.kernel_options
         rows = 4 if self.states.shape[1] < 16 else 8  # tiles have 4; more is faster, but leaves fewer jobs
         self._split(rows, lambda part: run(*arrays, part.start, part.stop, *more))

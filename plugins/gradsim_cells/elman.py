@@ -48,7 +48,7 @@ class Elman(Dense):
     """
 
     name = "elman"
-    kernel = "elman"
+    kernel = "gradsim_cells.kernels.elman"
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 32

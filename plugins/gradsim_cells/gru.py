@@ -28,7 +28,7 @@ class GRU(Dense):
     """
 
     name = "gru"
-    kernel = "gru"
+    kernel = "gradsim_cells.kernels.gru"
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 32

@@ -23,7 +23,7 @@ class Linear(Dense):
     """
 
     name = "linear"
-    kernel = "elman"
+    kernel = "gradsim_cells.kernels.elman"
     kernel_options = (3,)
 
     input_size: PositiveInt = 1

@@ -31,7 +31,7 @@ class LSTM(Dense):
     """
 
     name = "lstm"
-    kernel = "lstm"
+    kernel = "gradsim_cells.kernels.lstm"
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 32

@@ -15,7 +15,8 @@ import gradsim
 from gradsim.contracts.trajectory import one_by_one
 from gradsim.errors import NonFiniteError
 from gradsim.testing import check_cell
-from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, kernel_parts, kernels
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, kernels
+from gradsim_cells.kernels import parts
 
 CELLS = [
     *(Elman(3, 17, activation=a) for a in ("tanh", "relu", "logistic")),
@@ -88,7 +89,7 @@ def test_numpy_keeps_the_contract(cell, monkeypatch):
 @njit
 def tanh_of(x, out):
     for i in range(len(x)):
-        out[i] = kernel_parts.tanh(x[i])
+        out[i] = parts.tanh(x[i])
 
 
 @pytest.mark.parametrize("dtype", CLOSE)

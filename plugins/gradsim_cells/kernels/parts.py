@@ -1,7 +1,7 @@
 """What the compiled passes are made of: products with weights, and tanh.
 
 Numba's cache on disk notices changes of the file that a kernel is in, and of no other: whoever changes this
-one must touch `kernels.py` as well. (An installation writes both anew.)
+one must touch those with kernels as well. (An installation writes all anew.)
 """
 
 from __future__ import annotations

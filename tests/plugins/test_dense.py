@@ -1,0 +1,124 @@
+"""Dense cells of somebody else, with and without compiled passes of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import gradsim
+from gradsim.testing import check_cell
+from gradsim_cells import Dense, Term, Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Leaky(Dense):
+    """h = 0.9 h + 0.1 tanh(W h + U x + b)."""
+
+    name = "leaky_dense"
+
+    input_size: int = 2
+    hidden_size: int = 5
+
+    @property
+    def blocks(self):
+        return {"h": self.hidden_size}
+
+    def init_params(self, rng):
+        n = self.hidden_size
+        return {"W": rng.standard_normal((n, n)), "U": rng.standard_normal((n, 2)), "b": np.zeros(n)}
+
+    def step(self, params, state, inputs, xp):
+        a = state @ params["W"].T + inputs @ params["U"].T + params["b"]
+        return 0.9 * state + 0.1 * xp.tanh(a)
+
+    def weights(self, params):
+        return Weights(params["U"], params["W"], params["b"])
+
+    def terms(self):
+        whole = slice(0, self.hidden_size)
+        return [Term(name, whole, whole, factor) for name, factor in (("U", "x"), ("W", "h"), ("b", "1"))]
+
+    @property
+    def saved_size(self):
+        return self.hidden_size
+
+    def activate(self, a, old, new, saved):
+        saved[...] = np.tanh(a)
+        new[...] = 0.9 * old + 0.1 * saved
+
+    def slopes(self, old, new, saved):
+        return 0.1 * (1 - saved * saved)
+
+    def deactivate(self, adjoint, slopes, d, beside):
+        d[...] = adjoint * slopes
+        beside[...] = 0.9 * adjoint
+
+
+KERNELS = """
+from gradsim_cells.kernels.parts import preactivations, pull, room, tanh
+
+
+def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):
+    n = states.shape[2]
+    kept, new = states.dtype.type(0.9), states.dtype.type(0.1)
+    a = room(last - first, input_weight, state_weight, 0)
+    for t in range(len(inputs)):
+        old = states[t, first:last]
+        preactivations(inputs[t, first:last], old, input_weight, state_weight, bias, 0, a)
+        for b in range(first, last):
+            for j in range(n):
+                saved[t, b, j] = tanh(a[b - first, j])
+                states[t + 1, b, j] = kept * states[t, b, j] + new * saved[t, b, j]
+
+
+def backward(states, saved, state_weight, direct, adjoints, cotangents, first, last):
+    n = states.shape[2]
+    one, kept, new = states.dtype.type(1), states.dtype.type(0.9), states.dtype.type(0.1)
+    pulled = room(last - first, state_weight, state_weight, 0)
+    for t in range(len(direct) - 1, -1, -1):
+        for b in range(first, last):
+            for j in range(n):
+                slope = new * (one - saved[t, b, j] * saved[t, b, j])
+                cotangents[t, b, j] = adjoints[t + 1, b, j] * slope
+        pull(cotangents[t, first:last], state_weight, pulled)
+        for b in range(first, last):
+            for j in range(n):
+                carried = kept * adjoints[t + 1, b, j]
+                adjoints[t, b, j] = carried + pulled[b - first, j] + direct[t, b, j]
+"""
+
+
+class LeakyCompiled(Leaky):
+    name = "leaky_compiled"
+    kernel = "leaky_kernels_of_somebody"
+
+
+@pytest.fixture
+def kernels(tmp_path, monkeypatch):
+    (tmp_path / f"{LeakyCompiled.kernel}.py").write_text(KERNELS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_cell_without_a_kernel_passes_the_kit():
+    check_cell(Leaky())
+
+
+def test_a_cell_with_a_kernel_outside_the_tree_passes_the_kit(kernels):
+    check_cell(LeakyCompiled())
+
+
+def test_both_give_the_same_numbers(kernels, inputs):
+    params = Leaky().init_params(np.random.default_rng(0))
+    record = ["state", "adjoint", "gradient"]
+    plain, compiled = (
+        gradsim.simulate(cell, inputs, params=params, record=record) for cell in (Leaky(), LeakyCompiled())
+    )
+    for name in plain.data_vars:
+        np.testing.assert_allclose(compiled[name], plain[name], rtol=1e-12, atol=1e-14)
+
+
+def test_a_kernel_that_is_not_there_is_not_looked_for_without_numba(inputs, monkeypatch):
+    monkeypatch.setenv("GRADSIM_COMPILED", "0")
+    gradsim.simulate(LeakyCompiled(), inputs, record=["gradient"])
