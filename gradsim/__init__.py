@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         detach,
         squared_error,
         surrogate,
+        through,
     )
     from gradsim.data.store import open_run
     from gradsim.simulation import prepare, simulate
@@ -90,6 +91,7 @@ __all__ = [
     "simulate",
     "squared_error",
     "surrogate",
+    "through",
     "train",
     "trained_params",
 ]

@@ -270,14 +270,8 @@ class JacobianNorm(Mitigation):
     def gradsim_penalty(self, trajectory, jacobians):
         penalty = yield
         jacobian = jacobians.blocks
-        steps, batch, groups, k, _ = jacobian.shape
-        # Row a of the diagonal blocks: outer(unit vector, row), one copy for each a.
-        left = np.zeros((k, steps, batch, k, groups))
-        left[np.arange(k), ..., np.arange(k), :] = 1
-        right = jacobian.transpose(3, 0, 1, 4, 2)
-        shape = (k, steps, batch, k * groups)
-        left, right = left.reshape(shape), right.reshape(shape) / batch
-        gradient, states = trajectory.call(trajectory.cell.bilinear_vjp, left, right)
+        batch = jacobian.shape[1]
+        gradient, states = trajectory.call(trajectory.cell.jacobian_vjp, jacobian / batch)
         state_gradient = np.concatenate((states, np.zeros_like(states[:1])))
         return penalty + Penalty(0.5 * float(np.sum(jacobian**2)) / batch, gradient, state_gradient)
 

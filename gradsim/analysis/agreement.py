@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import xarray as xr
 
 from gradsim.analysis.choose import values_of
+from gradsim.contracts.problem import axis_dim
 from gradsim.errors import InputError, unknown
 from gradsim.types import Array
 
@@ -63,13 +64,17 @@ def compare_adjoints(ds: xr.Dataset) -> xr.Dataset:
 def _params(ds: xr.Dataset) -> list[str]:
     """Parameters whose gradient is there: `gradient_<param>` has the axes of that parameter."""
     names = [str(v).removeprefix("gradient_") for v in ds.data_vars if str(v).startswith("gradient_")]
-    found = [n for n in names if all(str(d).startswith(f"{n}_axis") for d in ds[f"gradient_{n}"].dims)]
+    found = [n for n in names if _is_param(n, ds[f"gradient_{n}"].dims)]
     if not found:
         raise InputError(
             "the dataset has no gradient: add the recorders 'gradient' and 'effective_gradient' to record= "
             "(--record gradient --record effective_gradient) and run again"
         )
     return found
+
+
+def _is_param(name: str, dims: tuple[Hashable, ...]) -> bool:
+    return dims == tuple(axis_dim(name, i) for i in range(len(dims)))
 
 
 def _chosen(there: list[str], wanted: Sequence[str] | None) -> list[str]:

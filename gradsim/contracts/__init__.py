@@ -23,7 +23,7 @@ from gradsim.contracts.task import (
 )
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.contracts.wrapper import Wrapper
-from gradsim.numerics.autodiff.tags import detach, surrogate
+from gradsim.numerics.autodiff.tags import detach, surrogate, through
 
 __all__ = [
     "Baseline",
@@ -50,4 +50,5 @@ __all__ = [
     "hookimpl",
     "squared_error",
     "surrogate",
+    "through",
 ]

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,19 @@ class Cell(Plugin, ABC):
     """
 
     input_size: int
+
+    exact: ClassVar[bool] = True
+    """False for a step whose backward pass is not its derivative on purpose, such as one with `surrogate`."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Leave behind the derivatives of a step that another one has replaced: the free ones are right."""
+        super().__init_subclass__(**options)
+        order = cls.__mro__[: cls.__mro__.index(Cell)]
+        writers = [i for i, c in enumerate(order) if "step" in vars(c)]
+        if len(writers) > 1:
+            kept = {name for c in order[: writers[0] + 1] for name in vars(c)}
+            for name in _WITH_STEP - kept:
+                setattr(cls, name, vars(Cell)[name])
 
     @property
     @abstractmethod
@@ -95,6 +108,19 @@ class Cell(Plugin, ABC):
     @property
     def recurrent_weights(self) -> tuple[str, ...]:
         """The parameters that multiply a block of the state, shape (rows * n, n); none by default."""
+        return ()
+
+    @property
+    def gates(self) -> Mapping[str, tuple[str, ...]]:
+        """For parameters whose rows belong to gates, the gates, each with as many rows, in order."""
+        return {}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The tags of `gradsim.through` in `step`, in the order in which `path_jacobians` opens them.
+
+        A path within another comes after it: where it comes first its share is zero.
+        """
         return ()
 
     def initial_state(self) -> Array:
@@ -162,6 +188,24 @@ class Cell(Plugin, ABC):
         """
         return autodiff.bilinear_vjp(self.step, params, state, inputs, left, right, data)
 
+    def jacobian_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> tuple[Params, Array]:
+        """Derivative of sum(cotangent * J) with respect to parameters and old states.
+
+        `cotangent` has the shape (..., g, k, k) of the step Jacobians. In bounded memory, by `bilinear_vjp`.
+        """
+        return autodiff.jacobian_vjp(self.bilinear_vjp, params, state, inputs, cotangent, data)
+
+    def path_jacobians(self, params: Params, state: Array, inputs: Array, **data: Array) -> dict[str, Array]:
+        """The share of each path in J, (..., g, k, k): "direct", then `paths` in order. They sum to J.
+
+        Each share is what opening the path adds to those before it; "direct" has all of them closed.
+        """
+        return autodiff.path_jacobians(
+            self.step, self.paths, self.jacobian_groups, params, state, inputs, data
+        )
+
     # What follows from the above.
 
     @property
@@ -184,6 +228,13 @@ class Cell(Plugin, ABC):
     def analytic(self, method: str) -> bool:
         """Whether the cell overrides this derivative instead of taking the free one."""
         return getattr(type(self), method) is not getattr(Cell, method)
+
+
+_WITH_STEP = {
+    *("step_jacobian", "state_vjp", "params_vjp", "bilinear_vjp", "jacobian_vjp", "path_jacobians"),
+    *("unroll", "saved_size"),
+}
+"""What goes with a `step`, and not with that of a subclass."""
 
 
 def drawn(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, get_args
 
@@ -52,6 +52,11 @@ class Derived(Wrapper):
     def recurrent_weights(self) -> tuple[str, ...]:
         """Those of the cell inside that are not replaced, and the own."""
         return tuple(n for n in super().recurrent_weights if n not in self.replaces)
+
+    @property
+    def gates(self) -> Mapping[str, tuple[str, ...]]:
+        """Those of the parameters inside that are not replaced."""
+        return {n: gates for n, gates in super().gates.items() if n not in self.replaces}
 
     @property
     def saved_size(self) -> int:
@@ -149,4 +154,12 @@ class Derived(Wrapper):
         """Those of the cell inside, pulled back."""
         made, back = self._made_and_back(params, data)
         found, states = self.cell.bilinear_vjp(made, state, inputs, left, right, **self._inside(data))
+        return back(found), states
+
+    def jacobian_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> tuple[Params, Array]:
+        """Those of the cell inside, pulled back once for all its pieces."""
+        made, back = self._made_and_back(params, data)
+        found, states = self.cell.jacobian_vjp(made, state, inputs, cotangent, **self._inside(data))
         return back(found), states

@@ -169,5 +169,5 @@ class Problem:
 
 
 def axis_dim(param: str, axis: int) -> str:
-    """The dim of one axis of a parameter."""
-    return f"{param}_axis{axis}"
+    """The dim of one axis of a parameter: its rows, its columns, and further axes by number."""
+    return f"{param}_{('row', 'column')[axis] if axis < 2 else f'axis{axis}'}"

@@ -43,12 +43,11 @@ class Wrapper(Cell):
 
     cell: Cell
 
-    def __init_subclass__(cls) -> None:
-        """A step of another kind inherits no derivative."""
-        super().__init_subclass__()
-        if "step" in vars(cls):
-            for name in {"step_jacobian", "state_vjp", "params_vjp"} - set(vars(cls)):
-                setattr(cls, name, getattr(Cell, name))
+    def __init_subclass__(cls, **options: Any) -> None:
+        """What is derived inside is evaluated once, whatever the step."""
+        super().__init_subclass__(**options)
+        if cls.unroll is Cell.unroll:
+            setattr(cls, "unroll", Wrapper.unroll)  # noqa: B010 - mypy refuses an assignment
 
     def own_params(self, rng: np.random.Generator) -> Params:
         """Draw the parameters that the wrapper adds; it may also name `inner`, those of the cell inside."""
@@ -152,6 +151,21 @@ class Wrapper(Cell):
     def recurrent_weights(self) -> tuple[str, ...]:
         """Those of the cell inside and the wrapper's own."""
         return (*self.cell.recurrent_weights, *(self.prefix + n for n in self.own_recurrent_weights))
+
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        """Whether the cell inside is."""
+        return self.cell.exact
+
+    @property
+    def gates(self) -> Mapping[str, tuple[str, ...]]:
+        """Those of the cell inside."""
+        return self.cell.gates
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Those of the cell inside."""
+        return self.cell.paths
 
     def initial_state(self) -> Array:
         """That of the cell inside."""

@@ -16,7 +16,7 @@ from gradsim.contracts import registry
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.plugin import Plugin
-from gradsim.contracts.problem import Problem
+from gradsim.contracts.problem import Problem, axis_dim
 from gradsim.contracts.recorder import Variable
 from gradsim.contracts.task import Task
 from gradsim.engine.derivatives import METHODS
@@ -73,7 +73,8 @@ def frame(problem: Problem) -> Frame:
 def coordinates(problem: Problem, dims: Iterable[str]) -> Coordinates:
     """Coordinates for these dims.
 
-    The axes of parameters have none: there xarray's default, the positions, says it all.
+    Of the axes of parameters only rows that belong to gates have any: the gate, and the unit within it. Of
+    the others xarray's default, the positions, says it all.
     """
     times, sources = problem.pairs.resolved(problem.steps)
     values: dict[str, Array] = {
@@ -93,6 +94,12 @@ def coordinates(problem: Problem, dims: Iterable[str]) -> Coordinates:
     for dim, name in (("component", "block"), ("state_out", "block_out"), ("state_in", "block_in")):
         if dim in found:
             found[name] = (dim, blocks, {"long_name": "block of the state"})
+    for param, gates in problem.cell.gates.items():
+        if (rows := axis_dim(param, 0)) in set(dims) & set(sizes):
+            units = sizes[rows] // len(gates)
+            found[f"{param}_gate"] = (rows, np.repeat(gates, units), {"long_name": "gate"})
+            unit = np.tile(np.arange(units), len(gates))
+            found[f"{param}_unit"] = (rows, unit, {"long_name": "unit of the gate"})
     return found
 
 
@@ -126,10 +133,16 @@ def provenance(
         "batch": problem.batch,
         "dtype": str(problem.dtype),
         "seed": seed,
-        "derivatives": {m: "analytic" if cell.analytic(m) else "autograd" for m in METHODS},
+        "derivatives": {m: _derivative(cell, m) for m in METHODS},
         "plugins": plugin_distributions([given_cell, *mitigations, *([task] if task else [])]),
         "versions": versions(),
     }
+
+
+def _derivative(cell: Cell, method: str) -> str:
+    if not cell.exact:
+        return "surrogate"
+    return "analytic" if cell.analytic(method) else "autograd"
 
 
 def plugin_distributions(plugins: Iterable[Plugin]) -> dict[str, str]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from gradsim import Cell
 from gradsim.types import Array
 
 
@@ -43,10 +42,3 @@ def flat(x: Array) -> Array:
 def bias_vjp(cotangent: Array) -> Array:
     """The cotangent of a bias: summed over the batch."""
     return cotangent.sum(axis=-2)
-
-
-def goes_with_step(cell: Cell, method: str) -> bool:
-    """Whether a method does what `step` does; not so if a subclass has changed `step` alone."""
-    order = type(cell).__mro__
-    own, step = (next(i for i, c in enumerate(order) if n in vars(c)) for n in (method, "step"))
-    return own <= step

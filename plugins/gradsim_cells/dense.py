@@ -9,7 +9,6 @@ import numpy as np
 
 from gradsim import Cell
 from gradsim.types import Array, Params
-from gradsim_cells.algebra import goes_with_step
 from gradsim_cells.dense_steps import DenseSteps
 from gradsim_cells.weights import Term, Weights, add_term
 
@@ -48,8 +47,6 @@ class Dense(Cell):
         return ()
 
     def unroll(self, params, state, inputs, step_data, parallel):
-        if not goes_with_step(self, "activate"):
-            return super().unroll(params, state, inputs, step_data, parallel)
         steps, batch = inputs.shape[:2]
         states = np.empty((steps + 1, *state.shape), dtype=state.dtype)
         states[0] = state

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell
+from gradsim import Cell, through
 from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_cells.algebra import bias_vjp, diagonal, normal, rows_scaled, sigmoid, weight_vjp
 from gradsim_cells.dense import Dense
@@ -43,6 +43,14 @@ class GRU(Dense):
     def recurrent_weights(self):
         return ("U",)
 
+    @property
+    def paths(self):
+        return ("update", "candidate", "reset")  # the reset gate acts within the candidate
+
+    @property
+    def gates(self):
+        return dict.fromkeys(("W", "U", "b", "c"), ("reset", "update", "candidate"))
+
     def init_params(self, rng):
         n = self.hidden_size
         return {
@@ -62,11 +70,13 @@ class GRU(Dense):
         x = inputs @ params["W"].T + params["b"]
         u_gates, u_n, c = params["U"][: 2 * n, :], params["U"][2 * n :, :], params["c"]
         gates = sigmoid(x[..., : 2 * n] + state @ u_gates.T + c[: 2 * n], xp)
-        r, z = gates[..., :n], gates[..., n:]
+        r, z = through(gates[..., :n], "reset"), through(gates[..., n:], "update")
         if self.reset_after:
             recurrent = state @ u_n.T + c[2 * n :]
-            return r, z, xp.tanh(x[..., 2 * n :] + r * recurrent), recurrent
-        return r, z, xp.tanh(x[..., 2 * n :] + (r * state) @ u_n.T + c[2 * n :]), None
+            candidate = xp.tanh(x[..., 2 * n :] + r * recurrent)
+        else:
+            recurrent, candidate = None, xp.tanh(x[..., 2 * n :] + (r * state) @ u_n.T + c[2 * n :])
+        return r, z, through(candidate, "candidate"), recurrent
 
     def step_jacobian(self, params, state, inputs):
         r, z, candidate, recurrent = self._gates(params, state, inputs, np)

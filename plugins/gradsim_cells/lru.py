@@ -9,7 +9,7 @@ import numpy as np
 from gradsim import Cell
 from gradsim.errors import InputError
 from gradsim.types import PositiveFloat, PositiveInt, Probability
-from gradsim_cells.algebra import goes_with_step, weight_vjp
+from gradsim_cells.algebra import weight_vjp
 from gradsim_cells.elementwise import ElementwiseSteps, joined, parted, recurrence
 
 
@@ -77,8 +77,6 @@ class LRU(Cell):
         return xp.concat((new_re, new_im), axis=-1)
 
     def unroll(self, params, state, inputs, step_data, parallel):
-        if not goes_with_step(self, "unroll"):
-            return super().unroll(params, state, inputs, step_data, parallel)
         a, b = self._eigenvalues(params, np)
         factor = np.broadcast_to(a + 1j * b, (len(inputs), 1, len(a)))
         driven = inputs @ np.concatenate((params["B_re"], params["B_im"])).T

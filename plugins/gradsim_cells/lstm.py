@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsim import through
 from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_cells.algebra import diagonal, normal, rows_scaled, sigmoid
 from gradsim_cells.dense import Dense
@@ -24,7 +25,8 @@ class LSTM(Dense):
     b_f = forget_bias.
 
     With gates that see no state, dc_T/dc_0 = diag of the product of all f: a forget gate near 1
-    keeps the gradient. dh_t/dh_k is a block of the product of *joint* Jacobians.
+    keeps the gradient. diag f is the direct share of J, beside the paths through the gates. dh_t/dh_k
+    is a block of the product of *joint* Jacobians.
 
     Hochreiter & Schmidhuber (1997), Long short-term memory; with the forget gate of Gers,
     Schmidhuber & Cummins (2000), and its bias as Jozefowicz, Zaremba & Sutskever (2015) advise.
@@ -46,6 +48,14 @@ class LSTM(Dense):
     def recurrent_weights(self):
         return ("U",)
 
+    @property
+    def paths(self):
+        return ("input", "forget", "candidate", "output")
+
+    @property
+    def gates(self):
+        return dict.fromkeys(("W", "U", "b"), self.paths)
+
     def init_params(self, rng):
         n = self.hidden_size
         bias = np.zeros(4 * n)
@@ -61,8 +71,9 @@ class LSTM(Dense):
         n = self.hidden_size
         h, c = self.split(state)
         a = inputs @ params["W"].T + h @ params["U"].T + params["b"]
-        i, f, o = (sigmoid(a[..., s * n : (s + 1) * n], xp) for s in (0, 1, 3))
-        g = xp.tanh(a[..., 2 * n : 3 * n])
+        i, f, g, o = (a[..., s * n : (s + 1) * n] for s in range(4))
+        i, f, g, o = sigmoid(i, xp), sigmoid(f, xp), xp.tanh(g), sigmoid(o, xp)
+        i, f, g, o = (through(gate, path) for gate, path in zip((i, f, g, o), self.paths, strict=True))
         return i, f, g, o, f * c + i * g
 
     def step_jacobian(self, params, state, inputs):

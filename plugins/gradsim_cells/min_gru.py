@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell
+from gradsim import Cell, through
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import bias_vjp, goes_with_step, normal, sigmoid, weight_vjp
+from gradsim_cells.algebra import bias_vjp, normal, sigmoid, weight_vjp
 from gradsim_cells.elementwise import ElementwiseSteps, recurrence
 
 
@@ -38,6 +38,14 @@ class MinGRU(Cell):
     def jacobian_groups(self):
         return self.hidden_size
 
+    @property
+    def paths(self):
+        return ("update", "candidate")
+
+    @property
+    def gates(self):
+        return dict.fromkeys(("W", "b"), self.paths)
+
     def init_params(self, rng):
         n = self.hidden_size
         bias = np.concatenate((np.full(n, self.update_bias), np.zeros(n)))
@@ -50,11 +58,9 @@ class MinGRU(Cell):
     def _gates(self, params, inputs, xp):
         n = self.hidden_size
         a = inputs @ params["W"].T + params["b"]
-        return sigmoid(a[..., :n], xp), a[..., n:]
+        return through(sigmoid(a[..., :n], xp), "update"), through(a[..., n:], "candidate")
 
     def unroll(self, params, state, inputs, step_data, parallel):
-        if not goes_with_step(self, "unroll"):
-            return super().unroll(params, state, inputs, step_data, parallel)
         z, candidate = self._gates(params, inputs, np)
         states = recurrence(1 - z, state, z * candidate)
         return ElementwiseSteps(self, params, states, inputs, step_data, 1 - z)

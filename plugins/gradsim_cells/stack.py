@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,19 @@ class Stack(Cell):
         return tuple(f"layer{i}_{n}" for i, c in enumerate(self.cells) for n in c.recurrent_weights)
 
     @property
+    def exact(self):
+        return all(c.exact for c in self.cells)
+
+    @property
+    def gates(self):
+        return _named(c.gates for c in self.cells)
+
+    @property
+    def paths(self):
+        """Those of the layers; a path of several layers is opened in all of them at once."""
+        return tuple(dict.fromkeys(path for c in self.cells for path in c.paths))
+
+    @property
     def saved_size(self):
         """What the layers keep, and their states once more."""
         return self.state_size + sum(c.saved_size for c in self.cells)
@@ -105,7 +118,7 @@ class Stack(Cell):
 
     def parts(self, x):
         """Those of an array (..., m) that belong to each layer."""
-        ends = np.cumsum([0, *(c.state_size for c in self.cells)])
+        ends = accumulate((c.state_size for c in self.cells), initial=0)
         return [x[..., a:b] for a, b in pairwise(ends)]
 
     def step(self, params, state, inputs, xp, **data):
@@ -113,7 +126,7 @@ class Stack(Cell):
         for (cell, own, here), old in zip(self._layers(params, data), self.parts(state), strict=True):
             new.append(cell.step(own, old, x, xp, **here))
             x = _output(cell, new[-1], xp)
-        return xp.concatenate(new, axis=-1)
+        return xp.concat(new, axis=-1)
 
     def step_jacobian(self, params, state, inputs, **data):
         m, ends = self.state_size, np.cumsum([0, *(c.state_size for c in self.cells)])
@@ -275,7 +288,7 @@ def _output_size(cell: Cell) -> int:
 
 def _output(cell: Cell, state: Any, xp: Any) -> Any:
     found = [state[..., cell.block(n)] for n in cell.output_blocks]
-    return found[0] if len(found) == 1 else xp.concatenate(found, axis=-1)
+    return found[0] if len(found) == 1 else xp.concat(found, axis=-1)
 
 
 def _onto_output(cell: Cell, cotangent: Array, output: Array) -> Array:

@@ -15,8 +15,8 @@ def gradients(**pairs):
     """A dataset with the given (raw, effective) gradients of vector parameters."""
     variables = {}
     for name, (raw, effective) in pairs.items():
-        variables[f"gradient_{name}"] = (f"{name}_axis0", np.array(raw, dtype=float))
-        variables[f"effective_gradient_{name}"] = (f"{name}_axis0", np.array(effective, dtype=float))
+        variables[f"gradient_{name}"] = (f"{name}_row", np.array(raw, dtype=float))
+        variables[f"effective_gradient_{name}"] = (f"{name}_row", np.array(effective, dtype=float))
     return xr.Dataset(variables).assign(gradient_norm=("param", np.ones(len(pairs))))
 
 

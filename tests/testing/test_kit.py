@@ -73,14 +73,14 @@ def test_ids_are_readable_and_selectable(pytester):
 def test_a_failure_is_one_sentence_and_what_rests_on_it_is_skipped(pytester):
     result = outcomes(pytester, "WrongJacobian()")
     count = len(checks_of(WrongJacobian()))
-    result.assert_outcomes(failed=1, skipped=1, passed=count - 2)
+    result.assert_outcomes(failed=1, skipped=2, passed=count - 3)
     result.stdout.fnmatch_lines(["*AssertionError: WrongJacobian(*: step_jacobian() differs from central*"])
 
 
 def test_expected_failures_are_strict(pytester):
     expected = 'expected_failures={"jacobian": "a surrogate"}'
     count = len(checks_of(WrongJacobian()))
-    outcomes(pytester, f"WrongJacobian(), {expected}").assert_outcomes(xfailed=1, skipped=1, passed=count - 2)
+    outcomes(pytester, f"WrongJacobian(), {expected}").assert_outcomes(xfailed=1, skipped=2, passed=count - 3)
     result = outcomes(pytester, f"Tanh(), {expected}")
     result.assert_outcomes(failed=1, passed=count - 1)
     result.stdout.fnmatch_lines(["*XPASS(strict)*a surrogate*"])

@@ -18,7 +18,8 @@ from gradsim.numerics.autodiff.by_autograd import (
     step_jacobians,
     value_and_gradient,
 )
-from gradsim.numerics.autodiff.tags import detach, surrogate
+from gradsim.numerics.autodiff.pieces import jacobian_vjp, path_jacobians
+from gradsim.numerics.autodiff.tags import detach, opened, surrogate, through
 
 __all__ = [
     "advice",
@@ -27,12 +28,16 @@ __all__ = [
     "gradient",
     "inputs_jacobian",
     "inputs_vjp",
+    "jacobian_vjp",
     "named_vjp",
+    "opened",
     "params_vjp",
+    "path_jacobians",
     "state_vjp",
     "step_jacobian",
     "step_jacobians",
     "surrogate",
+    "through",
     "uses",
     "value_and_gradient",
     "xp",

@@ -1,13 +1,39 @@
-"""Where derivatives are closed: the same functions for arrays of any library."""
+"""Where derivatives are closed, always or when somebody asks: for arrays of any library."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from autograd.extend import notrace_primitive
 
 _unboxed = notrace_primitive(lambda x: x)
+_open: ContextVar[tuple[Collection[str], list[str]] | None] = ContextVar("open", default=None)
+
+
+def through(x: Any, path: str) -> Any:
+    """`x`, tagged as what a path of the step goes through; see `Cell.paths`."""
+    asked = _open.get()
+    if asked is None:
+        return x
+    names, met = asked
+    if path not in met:
+        met.append(path)
+    return x if path in names else detach(x)
+
+
+@contextmanager
+def opened(paths: Collection[str]) -> Iterator[list[str]]:
+    """Close all other paths for derivatives made within; gives the list of those that are met."""
+    met: list[str] = []
+    token = _open.set((paths, met))
+    try:
+        yield met
+    finally:
+        _open.reset(token)
 
 
 def detach(x: Any) -> Any:

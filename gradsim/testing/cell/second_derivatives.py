@@ -10,7 +10,7 @@ import numpy as np
 from gradsim.numerics import autodiff
 from gradsim.testing import differences
 from gradsim.testing.cell.bench import CellBench, Place
-from gradsim.testing.cell.derivatives import expect_float32, expect_names, expect_smooth, mend
+from gradsim.testing.cell.derivatives import expect_float32, expect_names, expect_smooth, mend, source
 from gradsim.testing.kit import Checks
 from gradsim.types import Array, Params
 
@@ -39,7 +39,27 @@ def _derivatives(bench: CellBench, place: Place, u: Array) -> dict[str, Array]:
     return {**named, "bilinear_vjp()[1]": states}
 
 
-@CHECKS("second_derivatives", applies=lambda bench: bench.cell.analytic("bilinear_vjp"))
+@CHECKS("second_derivatives")
+def jacobian_derivatives(bench: CellBench) -> None:
+    """`jacobian_vjp` is `bilinear_vjp` of a sum of outer products."""
+    cell, place, rng = bench.cell, bench.run, bench.rng("jacobian")
+    left, right = rng.standard_normal((2, *place.state.shape))
+    split = (*place.state.shape[:-1], -1, cell.jacobian_groups)
+    outer = np.einsum("...rj,...cj->...jrc", left.reshape(split), right.reshape(split))
+    params, states = place.copy().call(cell.jacobian_vjp, outer)
+    expect_names(bench, "jacobian_vjp", params, place.params)
+    expected, moved = place.copy().call(cell.bilinear_vjp, left[None], right[None])
+    for name, value in {**expected, "the states": moved}.items():
+        ours = states if name == "the states" else params[name]
+        bench.expect(
+            np.shape(ours) == value.shape
+            and np.abs(ours - value).max(initial=0.0) <= 1e-8 * np.abs(value).max(initial=1e-3),
+            f"jacobian_vjp() for {name} is not bilinear_vjp() of the cotangent outer(left, right); mend "
+            f"{type(cell).__name__}.jacobian_vjp, or delete it to get the free one",
+        )
+
+
+@CHECKS("second_derivatives", applies=lambda bench: bench.cell.exact and bench.cell.analytic("bilinear_vjp"))
 def free_second_derivatives(bench: CellBench) -> None:
     """The free `bilinear_vjp` of `step` is right too: wrappers use it."""
 
@@ -60,7 +80,10 @@ def _second_derivatives(bench: CellBench, method: Callable[..., Any], fix: str) 
         np.zeros_like(place.inputs),
         {},
     )
-    slope, smooth = differences.slopes(lambda h: _bilinear(bench, _moved(place, moves, h), left, right))
+    if bench.cell.exact:
+        slope, smooth = differences.slopes(lambda h: _bilinear(bench, _moved(place, moves, h), left, right))
+    else:
+        slope, smooth = _free_slope(bench, place, moves, left, right)
     expect_smooth(bench, smooth)
     params, states = place.copy().call(method, left * smooth[..., None], right.copy())
     expect_names(bench, "bilinear_vjp", params, place.params)
@@ -70,9 +93,21 @@ def _second_derivatives(bench: CellBench, method: Callable[..., Any], fix: str) 
     scale = float(np.sqrt(sum(np.sum(x * x) for x in terms)) + np.linalg.norm(slope))
     bench.expect(
         abs(ours - theirs) <= 1e-6 * scale + 1e-8,
-        f"bilinear_vjp() differs from differences of left @ J @ right: {ours:.8g} where {theirs:.8g} is "
+        f"bilinear_vjp() differs from {source(bench)} of left @ J @ right: {ours:.8g} where {theirs:.8g} is "
         f"right; {fix}",
     )
+
+
+def _free_slope(
+    bench: CellBench, place: Place, moves: Place, left: Array, right: Array
+) -> tuple[Array, Array]:
+    """The slope in one number, as a trace through the trace of the step has it."""
+    given = place.params, place.state, place.inputs, left, right, place.data
+    params, states = autodiff.bilinear_vjp(bench.cell.step, *given)
+    whole = sum(np.sum(params[n] * moves.params[n]) for n in params) + np.sum(states * moves.state)
+    slope = np.zeros(place.state.shape[:-1])
+    slope.flat[0] = whole
+    return slope, np.ones(slope.shape, bool)
 
 
 def _moved(place: Place, moves: Place, h: float) -> Place:

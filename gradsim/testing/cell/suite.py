@@ -5,12 +5,19 @@ from __future__ import annotations
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.task import Task
 from gradsim.testing import common
-from gradsim.testing.cell import derivatives, second_derivatives, steps, unrolls
+from gradsim.testing.cell import derivatives, paths, second_derivatives, steps, unrolls
 from gradsim.testing.cell.bench import CellBench
 from gradsim.testing.kit import Checks, Suite
 
 CHECKS = Checks(
-    [*common.CHECKS, *steps.CHECKS, *unrolls.CHECKS, *derivatives.CHECKS, *second_derivatives.CHECKS]
+    [
+        *common.CHECKS,
+        *steps.CHECKS,
+        *unrolls.CHECKS,
+        *derivatives.CHECKS,
+        *second_derivatives.CHECKS,
+        *paths.CHECKS,
+    ]
 )
 
 

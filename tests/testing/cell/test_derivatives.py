@@ -59,8 +59,34 @@ class CoarseFloat32(Tanh):
 
 
 class WrongPrimitive(Tanh):
+    """Wrong where it is traced; the derivatives that it brings along are right."""
+
+    step_jacobian, state_vjp, params_vjp = Tanh.step_jacobian, Tanh.state_vjp, Tanh.params_vjp
+
     def step(self, params, state, inputs, xp):
         return wrong_tanh(self.drive(params, state, inputs), xp)
+
+
+class Inexact:
+    """A step whose backward pass is only compared with itself."""
+
+    exact = False
+
+
+class InexactWrongJacobian(Inexact, WrongJacobian):
+    pass
+
+
+class InexactWrongStateVjp(Inexact, WrongStateVjp):
+    pass
+
+
+class InexactWrongParamsVjp(Inexact, WrongParamsVjp):
+    pass
+
+
+class InexactOutsideGroups(Inexact, Diagonal):
+    pass
 
 
 PROOFS = [
@@ -68,6 +94,10 @@ PROOFS = [
     ("jacobian", OneWrongElement()),
     ("jacobian", Transposed()),
     ("jacobian_structure", Diagonal(coupling=0.001)),
+    ("jacobian", InexactWrongJacobian()),
+    ("jacobian_structure", InexactOutsideGroups(coupling=0.001)),
+    ("state_vjp", InexactWrongStateVjp()),
+    ("parameter_vjp", InexactWrongParamsVjp()),
     ("jacobian_product", WrongInARun()),
     ("state_vjp", WrongStateVjp()),
     ("parameter_vjp", WrongParamsVjp()),

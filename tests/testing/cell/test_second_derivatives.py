@@ -66,12 +66,24 @@ class BendsCoarsely(Bends):
         return params, states if states.dtype == np.float64 else states * np.float32(WRONG)
 
 
+class WrongJacobianVjp(Tanh):
+    def jacobian_vjp(self, *arguments):
+        params, states = super().jacobian_vjp(*arguments)
+        return {**params, "W": WRONG * params["W"]}, states
+
+
+class InexactBends(WrongBends):
+    exact = False
+
+
 PROOFS = [
     ("second_derivatives", OnceDifferentiable()),
     ("second_derivatives", WrongBends()),
     ("second_derivatives", WrongBendsOfStates()),
+    ("second_derivatives", InexactBends()),
     ("second_derivatives", BendsOneCopy()),
     ("second_derivatives", BendsAtEachStep()),
+    ("jacobian_derivatives", WrongJacobianVjp()),
     ("float32_second_derivatives", BendsCoarsely()),
     ("free_second_derivatives", BendsOnceDifferentiable()),
 ]

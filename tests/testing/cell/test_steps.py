@@ -85,11 +85,15 @@ class WritesState(Tanh):
 
 
 class NumpyInside(Tanh):
+    step_jacobian, state_vjp, params_vjp = Tanh.step_jacobian, Tanh.state_vjp, Tanh.params_vjp
+
     def step(self, params, state, inputs, xp):
         return np.tanh(np.asarray(self.drive(params, state, inputs), dtype=state.dtype))
 
 
 class OldName(Tanh):
+    step_jacobian, state_vjp, params_vjp = Tanh.step_jacobian, Tanh.state_vjp, Tanh.params_vjp
+
     def step(self, params, state, inputs, xp):
         new = super().step(params, state, inputs, xp)
         return xp.concatenate((new[..., :2], new[..., 2:]), axis=-1)
