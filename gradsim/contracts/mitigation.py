@@ -11,6 +11,7 @@ import numpy as np
 
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Pairs
+from gradsim.contracts.trajectory import Trajectory
 from gradsim.numerics import autodiff
 from gradsim.types import Array, Params, StepData
 
@@ -81,6 +82,18 @@ class Penalty:
         given: tuple[Any, ...] = (params,) if states is None else (params, states)
         value, slopes = autodiff.value_and_gradient(function, given)
         return cls(float(value), slopes[0], None if states is None else slopes[1])
+
+    @classmethod
+    def of_jacobians(cls, function: Callable[..., Any], trajectory: Trajectory) -> Penalty:
+        """The penalty that a function of all step Jacobians makes.
+
+        ``function(blocks, xp)`` takes them as (steps, batch, g, k, k) and returns one number. How they
+        move with parameters and states is found in pieces, so that memory stays bounded.
+        """
+        cell = trajectory.cell
+        value, (slope,) = autodiff.value_and_gradient(function, (trajectory.call(cell.step_jacobian),))
+        gradient, before = trajectory.call(cell.jacobian_vjp, slope)
+        return cls(float(value), gradient, np.concatenate((before, np.zeros_like(before[:1]))))
 
     def __add__(self, other: Penalty) -> Penalty:
         names = {**self.gradient, **other.gradient}

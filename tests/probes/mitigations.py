@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Mitigation, Pairs, Penalty, hookimpl
+from gradsim.contracts.trajectory import step_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,3 +184,37 @@ class NormStabiliser(Mitigation):
             return self.beta / (batch * steps) * xp.sum((size[1:] - size[:-1]) ** 2)
 
         return penalty + Penalty.of(stabiliser, trajectory.params, trajectory.states)
+
+
+@dataclass(frozen=True, eq=False)
+class JacobianRegulariser(Mitigation):
+    """Add (weight / 2) sum ||J_t||_F^2, averaged over the batch (Hoffman, Roberts & Yaida 2019, eq. 5)."""
+
+    name = "jacobian_regulariser"
+
+    weight: float = 1.0
+
+    @hookimpl(wrapper=True)
+    def gradsim_penalty(self, trajectory):
+        penalty = yield
+        scale = 0.5 * self.weight / trajectory.inputs.shape[1]
+        return penalty + scale * Penalty.of_jacobians(lambda blocks, xp: xp.sum(blocks**2), trajectory)
+
+
+@dataclass(frozen=True, eq=False)
+class DetachHidden(Mitigation):
+    """h-detach: at random steps the adjoint goes back through the carry alone (Kanuparthi et al. 2019)."""
+
+    name = "detach_hidden"
+
+    probability: float = 0.5
+
+    def draw(self, rng, steps):
+        return {"detached": rng.random(steps) < self.probability}
+
+    @hookimpl(wrapper=True)
+    def gradsim_jacobians(self, trajectory, draws):
+        jacobians = yield
+        direct = trajectory.call(trajectory.cell.path_jacobians)["direct"]
+        detached = draws[self]["detached"][step_rows(jacobians.steps)][:, None, None, None, None]
+        return jacobians.changed(lambda blocks: np.where(detached, direct, blocks))

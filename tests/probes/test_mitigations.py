@@ -14,7 +14,9 @@ from probes.mitigations import (
     AnnealedTruncation,
     AutoClip,
     ClipContributions,
+    DetachHidden,
     GradientNoise,
+    JacobianRegulariser,
     NormStabiliser,
     SpectralProjection,
     StiefelStep,
@@ -25,7 +27,7 @@ import gradsim
 from gradsim import Cell, Mitigation, Pairs, Penalty, hookimpl
 from gradsim.errors import InputError, NonFiniteError, PluginError, UnknownNameError
 from gradsim.testing import conformance
-from gradsim_cells import GRU, LRU, Elman
+from gradsim_cells import GRU, LRU, LSTM, Elman
 from gradsim_mitigations import ClipNorm, Truncate, WeightDecay
 from gradsim_optimizers import SGD, Adam
 from gradsim_tasks import Adding, FlipFlop
@@ -40,6 +42,8 @@ test_probes_keep_the_contract = conformance(
     ClipContributions(),
     UnitGain(),
     NormStabiliser(),
+    JacobianRegulariser(),
+    DetachHidden(),
 )
 
 
@@ -370,3 +374,39 @@ def test_what_cannot_be_is_refused_with_the_name_of_the_hook(hook, result, messa
     run = dict(task=Adding(length=20), record=["effective_gradient"])
     with pytest.raises((PluginError, NonFiniteError, UnknownNameError), match=message):
         gradsim.simulate(Forced(), mitigations=[Broken(hook, result)], **run)
+
+
+@pytest.mark.parametrize("cell", [Elman(2, 4), GRU(2, 3), LRU(2, 2)], ids=lambda c: c.name)
+def test_a_penalty_of_jacobians_is_differentiated_through_them(cell, inputs):
+    params = cell.init_params(np.random.default_rng(5))
+
+    def run(p):
+        chosen = [JacobianRegulariser(weight=0.7)]
+        return gradsim.simulate(cell, inputs, params=p, mitigations=chosen, record=["effective_gradient"])
+
+    def total(p):
+        return sum(run(p).attrs[n] for n in ("loss", "penalty"))
+
+    ds = run(params)
+    assert ds.attrs["penalty"] > 0
+    for name in params:
+        slope = numerical_gradient(total, params, name)
+        np.testing.assert_allclose(ds[f"effective_gradient_{name}"], slope, rtol=1e-5, atol=1e-7)
+
+
+def test_detached_steps_carry_the_cell_alone():
+    """Detached everywhere, an LSTM carries its adjoint as its forget gates say."""
+    run = dict(task=Adding(length=20), record=["effective_product_norm", "state"], rng=1)
+    ds = gradsim.simulate(LSTM(2, 3), mitigations=[DetachHidden(probability=1.0)], **run)
+    free = gradsim.simulate(LSTM(2, 3), mitigations=[DetachHidden(probability=0.0)], **run)
+    raw = gradsim.simulate(
+        LSTM(2, 3), record=["product_norm", "step_jacobian"], task=Adding(length=20), rng=1
+    )
+    np.testing.assert_allclose(free.effective_product_norm, raw.product_norm, rtol=1e-12)
+    c = dict(state_out=slice(3, 6), state_in=slice(3, 6))
+    forget = np.diagonal(raw.step_jacobian.isel(c).values, axis1=-2, axis2=-1)
+    carried = raw.step_jacobian.isel(state_out=slice(0, 3), state_in=slice(3, 6)).values[-1, 0]
+    whole = np.prod(forget[:, 0], axis=0)
+    up = np.diagonal(carried) * np.prod(forget[:-1, 0], axis=0)
+    expected = np.sqrt((whole**2).sum() + (up**2).sum())
+    assert float(ds.effective_product_norm[-1, 0, 0]) == pytest.approx(expected, rel=1e-10)

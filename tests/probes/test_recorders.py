@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from probes.recorders import GradientCosine, Influence, InputGradient, LargestState, RunningCosine
+from probes.recorders import GradientCosine, Influence, InputGradient, LargestState, PathNorm, RunningCosine
 
 import gradsim
 from gradsim import Recorder, Variable
@@ -14,12 +14,12 @@ from gradsim.contracts.recorder import Exponents, Forward, Products
 from gradsim.engine import segments
 from gradsim.errors import PluginError
 from gradsim.testing import conformance
-from gradsim_cells import GRU, Elman
+from gradsim_cells import GRU, LSTM, Elman
 from gradsim_mitigations import ClipAdjoint, ClipValue, JacobianPenalty, Truncate
 from gradsim_tasks import FlipFlop
 
 test_probes_keep_the_contract = conformance(
-    InputGradient(), Influence(), RunningCosine(), LargestState(), GradientCosine()
+    InputGradient(), Influence(), RunningCosine(), LargestState(), GradientCosine(), PathNorm()
 )
 
 RUN = dict(task=FlipFlop(length=40), batch=2, rng=5)
@@ -138,3 +138,15 @@ def test_what_comes_piece_by_piece_lies_along_time(inputs):
     recorder = remade(compute=lambda self, piece: {"wrong": np.zeros(3)})
     with pytest.raises(PluginError, match="piece by piece along step, time; that should be its first dim"):
         gradsim.simulate(Elman(2, 3), inputs, record=[recorder])
+
+
+def test_the_shares_of_paths_in_an_lstm(rng):
+    x = rng.standard_normal((7, 2, 2))
+    ds = gradsim.simulate(LSTM(2, 3), x, record=[PathNorm(), "step_jacobian"])
+    assert list(ds.path.values) == ["direct", "input", "forget", "candidate", "output"]
+    block = ds.step_jacobian.isel(state_out=slice(3, 6), state_in=slice(3, 6)).values
+    forget = np.diagonal(block, axis1=-2, axis2=-1)
+    np.testing.assert_allclose(block, forget[..., None] * np.eye(3), atol=1e-15)  # diag f in (c, c)
+    carried = ds.step_jacobian.isel(state_out=slice(0, 3), state_in=slice(3, 6)).values
+    expected = np.sqrt((block**2).sum((-1, -2)) + (carried**2).sum((-1, -2)))
+    np.testing.assert_allclose(ds.path_norm.sel(path="direct"), expected, rtol=1e-12)

@@ -28,7 +28,8 @@ def path_jacobians(
 
     "direct" is what is left with all of them closed. The sum is that of all differences, J itself.
     """
-    found, before = {}, np.zeros(())
+    found: dict[str, Array] = {}
+    before: Array | float = 0.0  # a Python number, which widens no float32
     for count, name in enumerate(("direct", *paths)):
         with opened(paths[:count]):
             whole = step_jacobian(step, groups, params, state, inputs, data)
