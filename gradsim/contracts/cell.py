@@ -106,6 +106,26 @@ class Cell(Plugin, ABC):
         return (next(iter(self.blocks)),)
 
     @property
+    def output_size(self) -> int:
+        """The number of features that a readout sees; a cell with an `output` of another size says so."""
+        return sum(self.blocks[name] for name in self.output_blocks)
+
+    def output(self, params: Params, state: Any, inputs: Any, xp: Any) -> Any:
+        """What a readout sees of the state s_t (..., m), shape (..., output_size): the output blocks.
+
+        A cell whose output is something else, such as a gated state, overrides it, and nothing that is
+        only there to be read has to be in the state. `inputs` are x_t, those of the step that made s_t. The
+        rules are those of `step`; the derivatives come for free.
+        """
+        blocks = tuple(state[..., self.block(name)] for name in self.output_blocks)
+        return blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=-1)
+
+    @property
+    def own_output(self) -> bool:
+        """Whether a readout sees something else than blocks of the state."""
+        return type(self).output is not Cell.output
+
+    @property
     def recurrent_weights(self) -> tuple[str, ...]:
         """The parameters that multiply a block of the state, shape (rows * n, n); none by default."""
         return ()

@@ -124,6 +124,14 @@ class Derived(Wrapper):
         inside = self.cell.evaluated(made, step_data)
         return Evaluated(inside.cell, inside.params, lambda gradient: back(inside.back(gradient)))
 
+    def _inner(self, params: Params, xp: Any) -> Params:
+        """Those that are made; an output sees no step data, and so no noise."""
+        if not self.own_output:
+            return params
+        if self._noise in self.step_data:
+            raise PluginError(f"{self!r}: the output of {self.cell!r} cannot see weights with noise")
+        return self._made(params, xp, {})
+
     def step(self, params: Params, state: Any, inputs: Any, xp: Any, **data: Any) -> Any:
         """That of the cell inside."""
         return self.cell.step(self._made(params, xp, data), state, inputs, xp, **self._inside(data))

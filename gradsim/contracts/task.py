@@ -44,12 +44,14 @@ class Task(Plugin, ABC):
     """What a network should do: draws episodes and says how wrong an output is.
 
     The loss of a run is L = (1/batch) * sum over t, b of weights[t, b] * loss[t, b], with outputs
-    y_t = R o_t + r of a linear readout of the cell's output blocks o_t.
+    y_t = R o_t + r of a linear readout of what the cell gives, o_t; see `Cell.output`. With ``readout =
+    False`` the loss looks at o_t itself, and `output_size` is that of the cell, or None for any.
 
     `metric` names what `score` measures, such as "accuracy"; None where the loss says it all.
     """
 
     metric: ClassVar[str | None] = None
+    readout: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -58,8 +60,8 @@ class Task(Plugin, ABC):
 
     @property
     @abstractmethod
-    def output_size(self) -> int:
-        """The number of readout units."""
+    def output_size(self) -> int | None:
+        """The number of outputs that the loss looks at; None, without a readout, for as many as there are."""
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, batch: int) -> Episode:

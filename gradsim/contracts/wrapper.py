@@ -148,6 +148,24 @@ class Wrapper(Cell):
         return self.cell.output_blocks
 
     @property
+    def output_size(self) -> int:
+        """That of the cell inside."""
+        return self.cell.output_size
+
+    def output(self, params: Params, state: Any, inputs: Any, xp: Any) -> Any:
+        """That of the cell inside."""
+        return self.cell.output(self._inner(params, xp), state, inputs, xp)
+
+    def _inner(self, params: Params, xp: Any) -> Params:
+        """The parameters that the cell inside makes its output with."""
+        return self._parted(params)[1]
+
+    @property
+    def own_output(self) -> bool:
+        """Whether the wrapper or the cell inside has an output of its own."""
+        return type(self).output is not Wrapper.output or self.cell.own_output
+
+    @property
     def recurrent_weights(self) -> tuple[str, ...]:
         """Those of the cell inside and the wrapper's own."""
         return (*self.cell.recurrent_weights, *(self.prefix + n for n in self.own_recurrent_weights))

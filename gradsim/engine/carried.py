@@ -106,6 +106,14 @@ class GradientSum:
         return {n: g.rounded for n, g in self._total.items()}
 
 
+def combined(one: dict[str, Scaled], other: dict[str, Scaled]) -> dict[str, Scaled]:
+    """What enters the gradient at each step by both ways: mantissas (n, *param), exponents (n, 1...)."""
+    both = {
+        n: add(one[n], part, tuple(range(1, part.mantissa.ndim))) for n, part in other.items() if n in one
+    }
+    return one | other | both
+
+
 def _added(a: Scaled, b: Scaled) -> Scaled:
     """Their sum, in the memory of `a` where both have the same exponent, as they nearly always do."""
     if a.exponent == b.exponent:

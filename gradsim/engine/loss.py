@@ -1,4 +1,4 @@
-"""The loss of a run: a linear readout, the loss of the task, and its derivatives at each step."""
+"""The loss of a run: what a readout sees, the loss of the task, and its derivatives at each step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.task import Episode, Task
-from gradsim.errors import InputError, NonFiniteError
+from gradsim.contracts.trajectory import step_rows
+from gradsim.errors import InputError, NonFiniteError, PluginError
 from gradsim.numerics import autodiff
 from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array, Params
@@ -16,24 +17,48 @@ READOUT = ("readout_W", "readout_b")
 
 
 def init_readout(cell: Cell, task: Task, rng: np.random.Generator) -> Params:
-    """A readout with weights N(0, 1/features) and zero bias."""
-    features = _features(cell)
-    weight = rng.standard_normal((task.output_size, features)) / np.sqrt(features)
-    return {READOUT[0]: weight, READOUT[1]: np.zeros(task.output_size)}
+    """A readout with weights N(0, 1/features) and zero bias; none for a task without one.
+
+    Raises
+    ------
+    InputError
+        The task looks at the output of the cell itself, and that has another size.
+    """
+    size, features = task.output_size, cell.output_size
+    if not task.readout:
+        if size not in (None, features):
+            raise InputError(
+                f"the task {task.name} looks at {size} outputs itself, without a readout, and {cell!r} has "
+                f"{features}; give it a cell with output_size={size}"
+            )
+        return {}
+    if size is None:
+        raise PluginError(f"{task!r} has a readout; its output_size should be an int, 1 or more")
+    weight = rng.standard_normal((size, features)) / np.sqrt(features)
+    return {READOUT[0]: weight, READOUT[1]: np.zeros(size)}
 
 
 class Loss:
-    """The loss at every step, and q_t = dL_t/ds_t, stretch by stretch.
+    """The loss at every step, and its derivatives, stretch by stretch.
 
-    Without a task the loss is the sum of the last outputs, averaged over the batch: its adjoint at
+    Without a task the loss is the sum of the last outputs, averaged over the batch: its derivative at
     the last time is 1/batch in every component that a readout would see.
     """
 
     def __init__(
-        self, cell: Cell, task: Task | None, episode: Episode | None, readout: Params, steps: int
+        self,
+        cell: Cell,
+        params: Params,
+        readout: Params,
+        inputs: Array,
+        task: Task | None,
+        episode: Episode | None,
     ) -> None:
-        self.task, self.episode, self.readout, self.steps = task, episode, readout, steps
-        self.seen = _seen(cell)
+        self.cell, self.params, self.readout, self.inputs = cell, params, readout, inputs
+        self.task, self.episode = task, episode
+        self.steps, self.batch = inputs.shape[:2]
+        # Where what a readout sees lies in the state; None if the cell makes something else of it.
+        self.place = None if cell.own_output else _place(cell)
         self.total = 0.0
         self._slopes: Array | None = None
 
@@ -41,70 +66,119 @@ class Loss:
         """The weighted losses (step, batch) of these steps, from the states after them; once a step."""
         terms = np.zeros(states.shape[:2], dtype=states.dtype)
         if self.task is None or self.episode is None:
-            if steps.stop > self.steps:
-                terms[-1] = states[-1][:, self.seen].sum(axis=-1)
+            last = self._counting(steps)
+            terms[last] = self._seen(steps, states, last).sum(axis=-1)
         else:
             counting = self._counting(steps)
             if self._slopes is None:
-                shape = self.steps, states.shape[1], self.task.output_size
+                shape = self.steps, self.batch, self.task.output_size or self.cell.output_size
                 self._slopes = np.zeros(shape, dtype=states.dtype)
             if terms[counting].size:
                 terms[counting], slopes = self._evaluated(self.task, self.episode, steps, states)
-                self._slopes[_rows(steps)][counting] = slopes / states.shape[1]
-        self.total += float(terms.sum(dtype=np.float64)) / states.shape[1]
+                self._slopes[step_rows(steps)][counting] = slopes / self.batch
+        self.total += float(terms.sum(dtype=np.float64)) / self.batch
         return terms
 
     def direct(self, steps: range, states: Array) -> Array:
-        """q, shape (step + 1, batch, m), at the states after these steps; and a row of zeros before."""
+        """q_t = dL_t/ds_t, shape (step + 1, batch, m), after these steps; and a row of zeros before."""
         direct = np.zeros((len(states) + 1, *states.shape[1:]), dtype=states.dtype)
-        if self._slopes is not None:
-            counting = self._counting(steps)
-            rows = direct[1:][counting]
-            rows[:, :, self.seen] = self._through_readout(self._slopes[_rows(steps)][counting])
-            if not isinstance(counting, slice):  # then the rows are a copy
-                direct[1:][counting] = rows
-        elif steps.stop > self.steps:
-            direct[-1][:, self.seen] = 1 / states.shape[1]
+        counting = self._counting(steps)
+        rows = direct[1:][counting]
+        if not len(rows):
+            return direct
+        if self.place is not None:
+            rows[:, :, self.place] = self._slopes_of_seen(steps, counting)
+        else:
+            rows[:] = autodiff.state_vjp(self.cell.output, self.params, *self._pulled(steps, states), {})
+        if not isinstance(counting, slice):  # then the rows are a copy
+            direct[1:][counting] = rows
         return direct
 
-    def _through_readout(self, slopes: Array) -> Array:
-        """From slopes (step, batch, output) to slopes of what the readout sees, (step, batch, feature)."""
+    def contributions(self, steps: range, states: Array) -> dict[str, Scaled]:
+        """What enters the gradient at these steps by the readout and the output, from the states after."""
+        counting = self._counting(steps)
+        parts: Params = {}
+        if self.place is None and len(states[counting]):
+            parts = autodiff.params_vjp(self.cell.output, self.params, *self._pulled(steps, states), {})
+        if self.readout:
+            slopes = self._slopes_of_outputs(steps, counting)
+            weight = slopes.swapaxes(1, 2) @ self._seen(steps, states, counting)
+            parts |= zip(READOUT, (weight, slopes.sum(axis=1)), strict=True)
+        found = {}
+        for name, part in parts.items():
+            whole = np.zeros((len(steps), *part.shape[1:]), dtype=part.dtype)
+            whole[counting] = part
+            found[name] = Scaled(whole, np.zeros((len(steps), *(1,) * (part.ndim - 1)), dtype=np.int32))
+        return found
+
+    def gradient(self, steps: range, states: Array) -> dict[str, Scaled]:
+        """The sum of these contributions."""
+        counting = self._counting(steps)
+        parts: Params = {}
+        if self.place is None and len(states[counting]):
+            here, inputs, slopes = (_flat(x) for x in self._pulled(steps, states))
+            parts = autodiff.params_vjp(self.cell.output, self.params, here, inputs, slopes, {})
+        if self.readout:
+            slopes = _flat(self._slopes_of_outputs(steps, counting))
+            weight = slopes.T @ _flat(self._seen(steps, states, counting))
+            parts |= zip(READOUT, (weight, slopes.sum(axis=0)), strict=True)
+        none = np.zeros((), dtype=np.int32)
+        return {name: Scaled(part, none) for name, part in parts.items()}
+
+    def outputs(self, steps: range, states: Array) -> Array:
+        """What the loss looks at, (step, batch, output): what the readout says, or what it would see."""
+        return self._said(self._seen(steps, states, slice(None)))
+
+    def _said(self, seen: Array) -> Array:
+        if not self.readout:
+            return seen
+        weight, bias = (self.readout[n] for n in READOUT)
+        said: Array = _flat(seen) @ weight.T + bias
+        return said.reshape(*seen.shape[:2], said.shape[1])
+
+    def _seen(self, steps: range, states: Array, chosen: slice | Array) -> Array:
+        """What a readout sees at chosen ones of these steps, (step, batch, feature)."""
+        states = states[chosen]
+        if self.place is not None:
+            return states[:, :, self.place]
+        seen = self.cell.output(self.params, states, self.inputs[step_rows(steps)][chosen], np)
+        expected = *states.shape[:2], self.cell.output_size
+        if np.shape(seen) != expected or seen.dtype != states.dtype:
+            raise PluginError(
+                f"{self.cell!r}: output() returned {np.shape(seen)}, {np.asarray(seen).dtype}, where (..., "
+                f"output_size) = {expected}, {states.dtype}, is needed"
+            )
+        return np.asarray(seen)
+
+    def _pulled(self, steps: range, states: Array) -> tuple[Array, Array, Array]:
+        """States, inputs and slopes of what the cell makes of them, at the steps that count."""
+        counting = self._counting(steps)
+        inputs = self.inputs[step_rows(steps)][counting]
+        return states[counting], inputs, self._slopes_of_seen(steps, counting)
+
+    def _slopes_of_seen(self, steps: range, counting: slice | Array) -> Array:
+        """(step, batch, feature)."""
+        if self.task is None:
+            return np.full((1, self.batch, self.cell.output_size), 1 / self.batch, dtype=self.inputs.dtype)
+        slopes = self._slopes_of_outputs(steps, counting)
+        if not self.readout:
+            return slopes
         weight = self.readout[READOUT[0]]
         if len(weight) == 1:  # nothing to sum: quicker than a product of matrices
             return np.asarray(slopes * weight[0])
-        flat = slopes.reshape(-1, len(weight)) @ weight  # as one matrix: quicker
+        flat = _flat(slopes) @ weight  # as one matrix: quicker
         return flat.reshape(*slopes.shape[:2], weight.shape[1])
 
-    def readout_contributions(self, steps: range, states: Array) -> dict[str, Scaled]:
-        """What enters the gradient of the readout at these steps, from the states after them."""
-        if self._slopes is None:
-            return {}
-        slopes, none = self._slopes[_rows(steps)], np.zeros(len(steps), dtype=np.int32)
-        weight = slopes.swapaxes(1, 2) @ states[:, :, self.seen]
-        parts = (Scaled(weight, none[:, None, None]), Scaled(slopes.sum(axis=1), none[:, None]))
-        return dict(zip(READOUT, parts, strict=True))
-
-    def readout_gradient(self, steps: range, states: Array) -> dict[str, Scaled]:
-        """The sum of these contributions."""
-        if self._slopes is None:
-            return {}
-        counting, none = self._counting(steps), np.zeros((), dtype=np.int32)
-        slopes = self._slopes[_rows(steps)][counting]
-        flat, seen = slopes.reshape(-1, slopes.shape[-1]), states[counting][:, :, self.seen]
-        weight = flat.T @ seen.reshape(-1, seen.shape[-1])
-        return dict(zip(READOUT, (Scaled(weight, none), Scaled(flat.sum(axis=0), none)), strict=True))
-
-    def outputs(self, states: Array) -> Array:
-        """What the readout says of states (step, batch, m): (step, batch, output)."""
-        weight, bias = (self.readout[n] for n in READOUT)
-        seen = states[:, :, self.seen]
-        said: Array = seen.reshape(-1, seen.shape[-1]) @ weight.T + bias
-        return said.reshape(*states.shape[:2], said.shape[1])
+    def _slopes_of_outputs(self, steps: range, counting: slice | Array) -> Array:
+        """(step, batch, output)."""
+        assert self._slopes is not None
+        return np.asarray(self._slopes[step_rows(steps)][counting])
 
     def _counting(self, steps: range) -> slice | Array:
         """The rows of these steps at which some loss counts; a slice, which copies nothing, if it can."""
-        assert self.episode is not None
-        rows = np.flatnonzero(self.episode.weights[_rows(steps)].any(axis=1))
+        if self.episode is None:
+            return slice(len(steps) - (steps.stop > self.steps), len(steps))
+        rows = np.flatnonzero(self.episode.weights[step_rows(steps)].any(axis=1))
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
             return slice(int(rows[0]), int(rows[-1]) + 1)
         return rows
@@ -112,7 +186,7 @@ class Loss:
     def _evaluated(self, task: Task, episode: Episode, steps: range, states: Array) -> tuple[Array, Array]:
         """Losses and their slopes at the steps that count."""
         counting = self._counting(steps)
-        targets, weights = (x[_rows(steps)][counting] for x in (episode.targets, episode.weights))
+        targets, weights = (x[step_rows(steps)][counting] for x in (episode.targets, episode.weights))
         weights = weights.astype(states.dtype)
 
         def weighted(said: Array) -> Array:
@@ -127,7 +201,7 @@ class Loss:
                 )
             return weights * value
 
-        slopes, terms = autodiff.gradient(weighted, self.outputs(states[counting]))
+        slopes, terms = autodiff.gradient(weighted, self._said(self._seen(steps, states, counting)))
         if not np.isfinite(terms).all():
             t, b = (int(i) for i in np.argwhere(~np.isfinite(terms))[0])
             step = np.array(steps)[counting][t]
@@ -137,15 +211,11 @@ class Loss:
         return terms, slopes
 
 
-def _rows(steps: range) -> slice:
-    return slice(steps.start - 1, steps.stop - 1)
+def _flat(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
 
 
-def _features(cell: Cell) -> int:
-    return sum(cell.blocks[n] for n in cell.output_blocks)
-
-
-def _seen(cell: Cell) -> slice | Array:
+def _place(cell: Cell) -> slice | Array:
     """Where the output blocks lie in the state; a slice, which copies nothing, if they are one."""
     if len(cell.output_blocks) == 1:
         return cell.block(cell.output_blocks[0])

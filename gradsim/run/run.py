@@ -21,7 +21,7 @@ from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink, Sink
 from gradsim.engine import derivatives
 from gradsim.engine.backward import Backward
-from gradsim.engine.carried import Carried, GradientSum, joined
+from gradsim.engine.carried import Carried, GradientSum, combined, joined
 from gradsim.engine.forward import Tape, probe, take
 from gradsim.engine.loss import Loss
 from gradsim.engine.segments import segments
@@ -62,7 +62,7 @@ class Run:
         self.stages = JacobianStages(plan, sink, recording, advance)
         self.tape = tape or Tape(s.start, segments(p), plan.schedule(memory), recording.workers.run)
         self.rounds = plan.rounds(memory)
-        self.losses = Loss(s.cell, s.task, s.episode, s.readout, p.steps)
+        self.losses = Loss(s.cell, s.params, s.readout, s.inputs, s.task, s.episode)
         self.penalty = 0.0
         self.last_state = s.initial_state
         vectors = p.steps + 1, p.batch, p.cell.state_size
@@ -198,15 +198,16 @@ class Run:
             self._backward([raw])
 
     def _by_rule(self, flow: Mitigated) -> None:
-        """Let a rule make the gradient of the cell; that of the readout needs no way back through time."""
+        """Let a rule make the gradient of the cell; readout and output need no way back through time."""
         assert self._direct is not None
         direct = self._direct.copy()
         direct = flow.direct(range(1, self.problem.steps + 1), direct)
         direct[0] = flow.direct_at_start(direct[0])
         total = GradientSum()
+        total.add({n: Scaled(g, np.zeros((), dtype=np.int32)) for n, g in flow.by_rule(direct).items()})
         for taken in self.tape.forward():
-            total.add(self.losses.readout_gradient(taken.steps, taken.after))
-        values = flow.by_rule(direct) | total.values()
+            total.add(self.losses.gradient(taken.steps, taken.after))
+        values = total.values()
         self.recording.piece(flow.gradient(values), effective=True)
 
     def _measured(self) -> Measured:
@@ -263,13 +264,14 @@ class _Walk:
         losses, here = self.run.losses, carried.trajectory
         by_step = None
         if self._wants_contributions or (self.wants_gradient and self._sums_contributions):
-            given = carried.contributions() | losses.readout_contributions(here.steps, here.after)
+            given = combined(carried.contributions(), losses.contributions(here.steps, here.after))
             by_step = self.flow.contributions(here, given)
         if self.wants_gradient:
             if by_step is not None and self._sums_contributions:
                 self.total.add({n: _summed(part) for n, part in by_step.items()})
             else:
-                self.total.add(carried.gradient() | losses.readout_gradient(here.steps, here.after))
+                self.total.add(carried.gradient())
+                self.total.add(losses.gradient(here.steps, here.after))
         return Contributions(here, by_step) if self._wants_contributions and by_step is not None else None
 
     def gradient(self) -> Gradient:

@@ -9,7 +9,7 @@ import numpy as np
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.task import Episode, FiniteTask, Task
-from gradsim.contracts.trajectory import Parallel, step_rows
+from gradsim.contracts.trajectory import Parallel, Trajectory, step_rows
 from gradsim.engine.forward import take
 from gradsim.engine.loss import Loss
 from gradsim.engine.segments import segments
@@ -75,12 +75,13 @@ class Evaluation:
         state = None
         for i, chosen in enumerate(self.batches):
             episode = self._episode(i)
-            part = Loss(self.model.cell, self.task, episode, readout, len(episode.inputs))
-            for steps, states in self._states(i, episode, params, state, moment):
+            start = self._start(i, episode, params, state, moment)
+            part = Loss(self.model.cell, params, readout, start.inputs, self.task, episode)
+            for steps, states in self._states(start):
                 part.terms(steps, states)
                 if self.task.metric is not None:
                     rows = step_rows(steps)
-                    score = self.task.score(part.outputs(states), episode.targets[rows])
+                    score = self.task.score(part.outputs(steps, states), episode.targets[rows])
                     good += float((score * episode.weights[rows]).sum())
                 state = states[-1] if self.stateful else None
             loss += part.total * len(chosen)
@@ -88,17 +89,21 @@ class Evaluation:
         mean = good / weight if self.task.metric is not None else np.nan
         return loss / sum(map(len, self.batches)), mean
 
-    def _states(
+    def _start(
         self, i: int, episode: Episode, params: Params, state: Array | None, moment: Moment
-    ) -> Iterator[tuple[range, Array]]:
-        """The states (step, batch, m) after some steps at a time."""
+    ) -> Trajectory:
         d = self.model
         x = fitting_inputs(d.cell, self.task, episode.inputs, episode, d.dtype)
         shape = x.shape[1], d.cell.state_size
         first = np.broadcast_to(d.cell.initial_state() if state is None else state, shape)
         streams = self.streams.within("update", i)
-        start = d.setup(streams, params, {}, x, episode, first.astype(d.dtype), moment).start
-        problem = Problem(d.cell, len(x), len(first), d.dtype, {n: p.shape for n, p in params.items()})
+        return d.setup(streams, params, {}, x, episode, first.astype(d.dtype), moment).start
+
+    def _states(self, start: Trajectory) -> Iterator[tuple[range, Array]]:
+        """The states (step, batch, m) after some steps at a time."""
+        shapes = {n: p.shape for n, p in start.params.items()}
+        length, batch = start.inputs.shape[:2]
+        problem = Problem(start.cell, length, batch, self.model.dtype, shapes)
         state = start.states[0]
         for steps in segments(problem):
             taken = take(start, steps, state, self.parallel)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from gradsim_cells.lstm import LSTM
 
 @dataclass(frozen=True, eq=False)
 class Stack(Cell):
-    """s^l_t = f_l(s^l_{t-1}, o^{l-1}_t), with o^0_t = x_t and o^l_t the output blocks of s^l_t.
+    """s^l_t = f_l(s^l_{t-1}, o^{l-1}_t), with o^0_t = x_t and o^l_t the output of layer l.
 
     l: 0 .. L-1 layers in `cells`, from the input up; f_l: their steps. Each takes as many inputs as the one
     below has outputs. State: the blocks of all layers side by side. A block, a parameter or a drawn step
@@ -47,7 +46,7 @@ class Stack(Cell):
         if not self.cells:
             raise InputError("Stack: cells should hold at least one cell")
         for i, (below, cell) in enumerate(pairwise(self.cells), 1):
-            if cell.input_size != (size := _output_size(below)):
+            if cell.input_size != (size := below.output_size):
                 raise InputError(
                     f"Stack: cells[{i}] takes input_size={cell.input_size} where the layer below gives {size}"
                 )
@@ -63,6 +62,25 @@ class Stack(Cell):
     @property
     def output_blocks(self):
         return tuple(f"layer{len(self.cells) - 1}_{n}" for n in self.cells[-1].output_blocks)
+
+    @property
+    def output_size(self):
+        return self.cells[-1].output_size
+
+    def output(self, params, state, inputs, xp):
+        x = inputs
+        for i, (cell, own) in enumerate(zip(self.cells, self.parts(state), strict=True)):
+            x = cell.output(_own(params, i), own, x, xp)
+        return x
+
+    @property
+    def own_output(self):
+        return self.cells[-1].own_output
+
+    @property
+    def by_blocks(self):
+        """Whether layers see blocks of the state below. If not, the derivatives are the free ones."""
+        return not any(cell.own_output for cell in self.cells[:-1])
 
     @property
     def recurrent_weights(self):
@@ -125,10 +143,12 @@ class Stack(Cell):
         new, x = [], inputs
         for (cell, own, here), old in zip(self._layers(params, data), self.parts(state), strict=True):
             new.append(cell.step(own, old, x, xp, **here))
-            x = _output(cell, new[-1], xp)
+            x = cell.output(own, new[-1], x, xp)
         return xp.concat(new, axis=-1)
 
     def step_jacobian(self, params, state, inputs, **data):
+        if not self.by_blocks:
+            return super().step_jacobian(params, state, inputs, **data)
         m, ends = self.state_size, np.cumsum([0, *(c.state_size for c in self.cells)])
         found = np.zeros((*state.shape[:-1], m, m), dtype=state.dtype)
         for i, layer in enumerate(self._steps(params, state, inputs, data)):
@@ -141,11 +161,15 @@ class Stack(Cell):
         return found[..., None, :, :]
 
     def state_vjp(self, params, state, inputs, cotangent, **data):
+        if not self.by_blocks:
+            return super().state_vjp(params, state, inputs, cotangent, **data)
         taken = self._steps(params, state, inputs, data)
         found = [layer.state_vjp(u) for layer, u in _down(taken, self.parts(cotangent))]
         return np.concatenate(found[::-1], axis=-1)
 
     def params_vjp(self, params, state, inputs, cotangent, **data):
+        if not self.by_blocks:
+            return super().params_vjp(params, state, inputs, cotangent, **data)
         taken = self._steps(params, state, inputs, data)
         found = [layer.params_vjp(u) for layer, u in _down(taken, self.parts(cotangent))]
         return _named(found[::-1])
@@ -155,7 +179,7 @@ class Stack(Cell):
         found, x = [], inputs
         for (cell, own, here), old in zip(self._layers(params, data), self.parts(state), strict=True):
             found.append(_Steps(cell, own, old, x, here))
-            x = _output(cell, cell.step(own, old, x, np, **here), np)
+            x = cell.output(own, cell.step(own, old, x, np, **here), x, np)
         return found
 
     def evaluated(self, params, step_data):
@@ -174,10 +198,12 @@ class Stack(Cell):
         plain = self.evaluated(params, step_data)
         if plain.cell is not self:
             return plain.unroll(self, params, state, inputs, step_data, parallel)
+        if not self.by_blocks:
+            return super().unroll(params, state, inputs, step_data, parallel)
         taken, x = [], inputs
         for (cell, own, here), first in zip(self._layers(params, step_data), self.parts(state), strict=True):
             taken.append(cell.unroll(own, np.ascontiguousarray(first), x, here, parallel))
-            x = _output(cell, taken[-1].states[1:], np)
+            x = cell.output(own, taken[-1].states[1:], x, np)
         states = np.concatenate([t.states for t in taken], axis=-1)
         return StackSteps(self, params, states, inputs, step_data, tuple(taken))
 
@@ -280,15 +306,6 @@ def _named(layers: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
 def _own(params: Params, i: int) -> Params:
     prefix = f"layer{i}_"
     return {n[len(prefix) :]: params[n] for n in params if n.startswith(prefix)}
-
-
-def _output_size(cell: Cell) -> int:
-    return sum(cell.blocks[n] for n in cell.output_blocks)
-
-
-def _output(cell: Cell, state: Any, xp: Any) -> Any:
-    found = [state[..., cell.block(n)] for n in cell.output_blocks]
-    return found[0] if len(found) == 1 else xp.concat(found, axis=-1)
 
 
 def _onto_output(cell: Cell, cotangent: Array, output: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers import loss_of, numerical_gradient
+from sru import SRU
 
 import gradsim
 from gradsim.errors import NonFiniteError, OutOfRangeWarning
@@ -22,6 +23,7 @@ CELLS = {
     "lstm": LSTM(1, 3),
     "min_gru": MinGRU(1, 4),
     "lru": LRU(1, 3),
+    "output": SRU(1),
 }
 each_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS.keys())
 

@@ -270,7 +270,7 @@ def wrong_input_shape_is_refused(bench: CellBench) -> None:
         )
 
 
-@CHECKS("leading_axes", "unroll_states")
+@CHECKS("leading_axes", "unroll_states", "output_shape_and_dtype")
 def replay(bench: CellBench) -> None:
     """The same run twice gives the same states, to the last bit, and those of single steps to rounding."""
     states = []

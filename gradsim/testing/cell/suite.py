@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.task import Task
 from gradsim.testing import common
-from gradsim.testing.cell import derivatives, paths, second_derivatives, steps, unrolls
+from gradsim.testing.cell import derivatives, outputs, paths, second_derivatives, steps, unrolls
 from gradsim.testing.cell.bench import CellBench
 from gradsim.testing.kit import Checks, Suite
 
@@ -13,6 +13,7 @@ CHECKS = Checks(
     [
         *common.CHECKS,
         *steps.CHECKS,
+        *outputs.CHECKS,
         *unrolls.CHECKS,
         *derivatives.CHECKS,
         *second_derivatives.CHECKS,

@@ -12,6 +12,9 @@ from gradsim.testing.kit import Bench, copied
 from gradsim.testing.specimen import BATCH
 from gradsim.types import Array
 
+SOME = 4
+"""Outputs, where a task takes any number."""
+
 Measure = Literal["loss", "score"]
 
 
@@ -40,9 +43,13 @@ class TaskBench(Bench):
 
     @property
     def outputs(self) -> Array:
-        """What a readout might say, (time, batch, output)."""
-        shape = (*self.episode.inputs.shape[:2], self.task.output_size)
-        return self.rng("outputs").standard_normal(shape)
+        """What a readout or a cell might say, (time, batch, output)."""
+        return self.rng("outputs").standard_normal((*self.episode.inputs.shape[:2], self.output_size))
+
+    @property
+    def output_size(self) -> int:
+        """The number of outputs; some, if the task takes any number."""
+        return self.task.output_size or SOME
 
     def loss(self, outputs: Array) -> Array:
         """The loss of the task for the targets of the episode."""

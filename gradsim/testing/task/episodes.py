@@ -17,10 +17,16 @@ CHECKS = Checks()
 
 @CHECKS()
 def sizes(bench: TaskBench) -> None:
-    """The numbers of input features and readout units are ints, 1 or more."""
+    """The numbers of input features and outputs are ints, 1 or more; None for any, without a readout."""
+    task = bench.task
+    bench.expect(isinstance(task.readout, bool), f"readout is {task.readout!r}; it should be True or False")
     for name in ("input_size", "output_size"):
-        value = getattr(bench.task, name)
-        bench.expect(_is_count(value), f"{name} is {value!r}; it should be an int, 1 or more")
+        value = getattr(task, name)
+        free = name == "output_size" and not task.readout
+        bench.expect(
+            _is_count(value) or (free and value is None),
+            f"{name} is {value!r}; it should be an int, 1 or more{', or None' if free else ''}",
+        )
 
 
 def _is_count(value: Any) -> bool:

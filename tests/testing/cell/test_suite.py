@@ -9,7 +9,7 @@ from examples import Diagonal, Forced, ForcingTask, Noisy, StepOnly, Tanh
 from proofs import failures, proven
 
 from gradsim.testing import check_cell, checks_of, common
-from gradsim.testing.cell import derivatives, paths, second_derivatives, steps, suite, unrolls
+from gradsim.testing.cell import derivatives, outputs, paths, second_derivatives, steps, suite, unrolls
 
 
 class CapitalName(Tanh):
@@ -47,7 +47,7 @@ test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS
 
 
 def test_the_suite_is_the_checks_of_all_modules():
-    modules = (common, steps, unrolls, derivatives, second_derivatives, paths)
+    modules = (common, steps, outputs, unrolls, derivatives, second_derivatives, paths)
     assert [*suite.CHECKS] == [check for module in modules for check in module.CHECKS]
     assert len(suite.CHECKS) > 20
 
@@ -74,6 +74,9 @@ class OwnDiagonal(Diagonal):
 
     def bilinear_vjp(self, *arguments):
         return super().bilinear_vjp(*arguments)
+
+    def output(self, *arguments):
+        return super().output(*arguments)
 
 
 def test_all_checks_of_a_good_cell_are_made():

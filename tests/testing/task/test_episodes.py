@@ -13,6 +13,10 @@ from gradsim.testing import check_task
 from gradsim.testing.task.episodes import CHECKS
 
 
+class AnyNumber(Follow):
+    output_size = None
+
+
 class FloatSize(Follow):
     @property
     def output_size(self):
@@ -115,6 +119,7 @@ class Endless(Few):
 
 PROOFS = [
     ("sizes", FloatSize()),
+    ("sizes", AnyNumber()),
     ("sample_from_rng", SamplesAnyhow()),
     ("episode_shapes", TurnedWeights()),
     ("parts", NoTrain()),
