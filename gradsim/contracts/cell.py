@@ -74,9 +74,9 @@ class Cell(Plugin, ABC):
             autograd while a derivative is traced.
 
         Further keyword-only parameters name the step data that the cell asks for: `step_index`
-        (int, 1..T, shape (...)) is always there; `draw` makes the others, or the task. Drawn floats
-        have the dtype of the state; integers and booleans belong into `xp.where`, as arithmetic with
-        them would widen float32.
+        (int, 1..T, shape (...)) is always there; `targets` and `weights` are those of the task; `draw`
+        makes the others, or the task. Floats have the dtype of the state; integers and booleans belong
+        into `xp.where`, as arithmetic with them would widen float32.
 
         Returns
         -------

@@ -22,7 +22,7 @@ class Episode:
     `inputs` has shape (time, batch, input). `targets` has leading axes (time, batch) and whatever
     shape the loss of the task takes. `weights`, shape (time, batch), says how much the loss at each
     step counts; zero where there is none, as behind the end of a short sequence. `step_data` is what a
-    cell may ask for by name.
+    cell may ask for by name, besides `targets` and `weights`.
     """
 
     inputs: Array

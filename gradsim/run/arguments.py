@@ -21,6 +21,9 @@ from gradsim.engine.streams import FROM_JACOBIANS
 from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, unknown
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
 
+OF_TASK = ("targets", "weights")
+"""What a cell may ask a task for, besides the step data that the task names itself."""
+
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 
 
@@ -228,7 +231,7 @@ def known_step_data(
     index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch)).copy()
     given: dict[str, Array] = {}
     if episode is not None:
-        given = {"targets": episode.targets, "weights": episode.weights, **episode.step_data}
+        given = {n: getattr(episode, n) for n in OF_TASK} | dict(episode.step_data)
     return {"step_index": index, **given, **call_with(cell.draw, rng=rng, **offered)}
 
 
@@ -238,9 +241,11 @@ def wanted_step_data(
     """The step data that the cell asks for, (steps, batch, ...)."""
     found = {}
     for name in cell.step_data:
+        if name not in known and name in OF_TASK:
+            raise InputError(f"{cell!r} asks for the {name} of a task, and there is none; give task=")
         if name not in known:
             raise unknown(f"step data that {cell.name} asks for", name, known)
-        value = np.asarray(known[name])
+        value = np.asarray(known[name]).view()  # which a run may lock, unlike what the task keeps
         if value.shape[:2] != lead:
             raise PluginError(
                 f"{cell!r}: step data {name!r} has shape {value.shape}; its leading axes should be {lead}"

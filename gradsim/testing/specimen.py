@@ -15,6 +15,7 @@ from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Forward, Recorder, Variable
 from gradsim.contracts.task import Episode, Task, squared_error
 from gradsim.errors import InputError
+from gradsim.run.arguments import OF_TASK
 from gradsim.testing.kit import copied
 from gradsim.types import Array, Params, PositiveInt, StepData
 
@@ -38,7 +39,8 @@ def step_data(
     inputs = np.random.default_rng(0).standard_normal((steps, batch, cell.input_size))
     known: dict[str, Any] = {"step_index": index, **drawn(cell, rng, inputs)}
     if task is not None:
-        given = task.sample(rng, batch).step_data
+        episode = task.sample(rng, batch)
+        given = {n: getattr(episode, n) for n in OF_TASK} | dict(episode.step_data)
         known = {n: np.resize(x, (steps, *np.shape(x)[1:])) for n, x in given.items()} | known
     missing = [n for n in cell.step_data if n not in known]
     if missing:
