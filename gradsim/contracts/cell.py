@@ -131,6 +131,14 @@ class Cell(Plugin, ABC):
         return ()
 
     @property
+    def fixed(self) -> tuple[str, ...]:
+        """The parameters that training leaves alone, such as those of a reservoir; none by default.
+
+        Their gradients are recorded raw; their effective gradients are zero.
+        """
+        return ()
+
+    @property
     def gates(self) -> Mapping[str, tuple[str, ...]]:
         """For parameters whose rows belong to gates, the gates, each with as many rows, in order."""
         return {}

@@ -59,6 +59,11 @@ class Derived(Wrapper):
         return {n: gates for n, gates in super().gates.items() if n not in self.replaces}
 
     @property
+    def fixed(self) -> tuple[str, ...]:
+        """Those of the cell inside that are not replaced."""
+        return tuple(n for n in self.cell.fixed if n not in self.replaces)
+
+    @property
     def saved_size(self) -> int:
         """That of the cell inside."""
         return self.cell.saved_size

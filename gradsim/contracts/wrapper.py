@@ -185,6 +185,11 @@ class Wrapper(Cell):
         """Those of the cell inside."""
         return self.cell.paths
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Those of the cell inside; the wrapper's own are trained."""
+        return self.cell.fixed
+
     def initial_state(self) -> Array:
         """That of the cell inside."""
         return self.cell.initial_state()

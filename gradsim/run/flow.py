@@ -156,14 +156,17 @@ class Mitigated(Flow):
         return np.asarray(changed, dtype=adjoint.dtype)
 
     def contributions(self, trajectory: Trajectory, parts: dict[str, Scaled]) -> dict[str, Scaled]:
-        """Those of the cell and of the readout, as the mitigations change them."""
+        """Those of the cell and of the readout, as the mitigations change them; zeros for what is fixed."""
+        fixed = {
+            n: Scaled(np.zeros_like(p.mantissa), p.exponent) for n, p in parts.items() if self._is_fixed(n)
+        }
         if not self.hooks.uses("gradsim_contributions"):
-            return parts
+            return parts | fixed
         # Hooks compute in plain numbers; what is too small for them is zero, as in any sum.
-        values = {n: part.rounded for n, part in parts.items()}
+        values = {n: part.rounded for n, part in parts.items() if n not in fixed}
         changed = self._hook("gradsim_contributions", trajectory=trajectory, contributions=_locked(values))
         found = _like("gradsim_contributions", changed, values)
-        return {n: Scaled(np.asarray(found[n]), _no_exponent(v)) for n, v in values.items()}
+        return parts | fixed | {n: Scaled(np.asarray(found[n]), _no_exponent(v)) for n, v in values.items()}
 
     def find_penalty(self, adjoint: Array | None, jacobians: Jacobians | None) -> None:
         """Ask for the terms that are added to the loss."""
@@ -207,11 +210,13 @@ class Mitigated(Flow):
         return zeros if states is None else states[0].astype(zeros.dtype)
 
     def gradient(self, values: Params) -> Gradient:
-        """With the penalty, after the mitigations of the gradient."""
+        """With the penalty, after the mitigations of the gradient, which see nothing of what is fixed."""
+        everything = {n: np.zeros_like(g) if self._is_fixed(n) else g for n, g in values.items()}
+        values = {n: g for n, g in everything.items() if not self._is_fixed(n)}
         if self.penalty.gradient:
             values = {n: g + self.penalty.gradient.get(n, 0) for n, g in values.items()}
         if not self.hooks.uses("gradsim_gradient"):
-            return Gradient(values, 1.0)
+            return Gradient(everything | values, 1.0)
         changed = self._hook(
             "gradsim_gradient",
             gradient=_locked(values),
@@ -221,7 +226,11 @@ class Mitigated(Flow):
         )
         found = _like("gradsim_gradient", changed, values)
         before, size = _norm(values), _norm(found)
-        return Gradient(found, size / before if before else 1.0, before)
+        return Gradient(everything | found, size / before if before else 1.0, before)
+
+    def _is_fixed(self, name: str) -> bool:
+        """Whether training leaves this parameter alone."""
+        return name in self.setup.cell.fixed
 
     def by_rule(self, direct: Array) -> Params:
         """The gradient of the parameters of the cell that a rule makes."""
@@ -251,7 +260,7 @@ def _like(hook: str, found: object, given: Mapping[str, Array]) -> Params:
             raise PluginError(f"{hook} should return an array for {name!r} of shape {value.shape}")
         if not np.isfinite(found[name]).all() and np.isfinite(value).all():
             raise NonFiniteError(f"{hook} returned NaN or infinity for {name!r}")
-    return dict(found)
+    return {n: found[n] for n in given}
 
 
 def _locked(values: Params) -> Params:

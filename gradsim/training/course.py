@@ -85,6 +85,17 @@ class Course:
         """The parameters before the first update, as one vector."""
         return self.flat.joined({**self.params, **self.readout}, self.model.dtype)
 
+    @cached_property
+    def moving(self) -> slice | Array:
+        """Where in the vector lies what the optimizer moves: all but the fixed parameters of the cell."""
+        fixed = self.model.cell.fixed
+        if not fixed:
+            return slice(None)
+        moving = np.ones(self.flat.size, dtype=bool)
+        for name in fixed:
+            moving[self.flat.slices[name]] = False
+        return moving
+
     def apart(self, vector: Array) -> tuple[Params, Params]:
         """The parameters of the cell and of the readout, read-only."""
         vector.flags.writeable = False

@@ -98,7 +98,7 @@ class Training:
 
     def _begin(self) -> State:
         c = self.course
-        slots = {name: np.zeros_like(c.start) for name in c.optimizer.slots}
+        slots = {name: np.zeros_like(c.start[c.moving]) for name in c.optimizer.slots}
         state = State(c.start, slots, c.initial_state(c.batches.batch), c.start)
         self._after(state)
         self._save(state)
@@ -138,12 +138,13 @@ class Training:
 
     def _changed(self, state: State, gradient: Array, rate: float) -> tuple[Array, dict[str, Array]]:
         """Parameters and slots after an update; those before it stay as they are."""
-        optimizer = self.course.optimizer
+        optimizer, moving = self.course.optimizer, self.course.moving
+        vector = state.vector.copy()
         slots = {name: slot.copy() for name, slot in state.slots.items()}
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
-                change = optimizer.change(state.vector, gradient, slots, rate, state.update + 1)
-                vector = state.vector + change
+                params = state.vector[moving]
+                vector[moving] += optimizer.change(params, gradient[moving], slots, rate, state.update + 1)
         except FloatingPointError as error:
             raise NonFiniteError(
                 f"{error} in {optimizer.name} or the parameters it makes; clip the gradient, use a smaller "
@@ -156,19 +157,26 @@ class Training:
         """The parameters after the mitigations of the update."""
         if not setup.hooks.uses("gradsim_update"):
             return vector
-        flat = self.course.flat
+        flat, fixed = self.course.flat, setup.cell.fixed
+        after = flat.views(vector)
+        given, before, gradient = (
+            {n: x for n, x in whole.items() if n not in fixed}
+            for whole in (after, setup.all_params, gradient)
+        )
         changed = setup.hooks(
             "gradsim_update",
-            params=dict(flat.views(vector)),
-            before=setup.all_params,
+            params=given,
+            before=before,
             gradient=gradient,
             draws=setup.draws,
             moment=setup.moment,
         )
-        for name, shape in flat.shapes.items():
-            if name not in changed or np.shape(changed[name]) != shape:
-                raise PluginError(f"gradsim_update should return the parameter {name!r} of shape {shape}")
-        vector = flat.joined({n: np.asarray(changed[n]) for n in flat.shapes}, vector.dtype)
+        for name, value in given.items():
+            if name not in changed or np.shape(changed[name]) != value.shape:
+                raise PluginError(
+                    f"gradsim_update should return the parameter {name!r} of shape {value.shape}"
+                )
+        vector = flat.joined(after | {n: np.asarray(changed[n]) for n in given}, vector.dtype)
         self._refuse_non_finite(vector, "gradsim_update")
         return vector
 

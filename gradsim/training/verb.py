@@ -82,6 +82,10 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     recorders = chosen_recorders(probe.recorders, hooks) if probe else []
     updates = _update_count(given, batches)
     course = Course(given, model, updates, batches, streams, own, readout, recorders, {})
+    if not len(course.start[course.moving]):
+        raise InputError(
+            f"nothing to train: {prepared!r} leaves all parameters alone, and there is no readout"
+        )
     provenance = schema.provenance(
         course.problem,
         task=task,

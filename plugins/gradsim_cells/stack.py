@@ -100,6 +100,10 @@ class Stack(Cell):
         return tuple(dict.fromkeys(path for c in self.cells for path in c.paths))
 
     @property
+    def fixed(self):
+        return tuple(f"layer{i}_{n}" for i, c in enumerate(self.cells) for n in c.fixed)
+
+    @property
     def saved_size(self):
         """What the layers keep, and their states once more."""
         return self.state_size + sum(c.saved_size for c in self.cells)

@@ -100,6 +100,16 @@ def recurrent_weights_exist(bench: CellBench) -> None:
         )
 
 
+@CHECKS("params_from_rng")
+def fixed_parameters_exist(bench: CellBench) -> None:
+    """What training leaves alone are parameters of the cell."""
+    params, fixed = bench.cell.init_params(bench.rng("params")), bench.cell.fixed
+    bench.expect(
+        isinstance(fixed, tuple) and set(fixed) <= set(params),
+        f"fixed is {fixed!r}; it should be a tuple of some of the parameters {names(params)}",
+    )
+
+
 @CHECKS("params_from_rng", "state_layout")
 def draws_from_rng(bench: CellBench) -> None:
     """The random step data come from the rng alone, with leading axes (steps, batch)."""

@@ -43,6 +43,10 @@ class UnknownWeight(Tanh):
         return ("V",)
 
 
+class UnknownFixed(Tanh):
+    fixed = ("U", "V")
+
+
 class NoisyAnyhow(Noisy):
     def draw(self, rng, steps, batch):
         return super().draw(np.random.default_rng(), steps, batch)
@@ -152,6 +156,7 @@ PROOFS = [
     ("params_from_rng", GlobalRandomness()),
     ("params_from_rng", Float32Params()),
     ("recurrent_weights_exist", UnknownWeight()),
+    ("fixed_parameters_exist", UnknownFixed()),
     ("draws_from_rng", NoisyAnyhow()),
     ("draws_from_rng", NoisyTurned()),
     ("step_data_is_given", AsksForMore()),
