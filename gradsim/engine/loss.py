@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import autograd.numpy as anp
 import numpy as np
 
@@ -89,7 +92,7 @@ class Loss:
         if self.place is not None:
             rows[:, :, self.place] = self._slopes_of_seen(steps, counting)
         else:
-            rows[:] = autodiff.state_vjp(self.cell.output, self.params, *self._pulled(steps, states), {})
+            rows[:] = self._back(autodiff.state_vjp, *self._pulled(steps, states))
         if not isinstance(counting, slice):  # then the rows are a copy
             direct[1:][counting] = rows
         return direct
@@ -99,7 +102,7 @@ class Loss:
         counting = self._counting(steps)
         parts: Params = {}
         if self.place is None and len(states[counting]):
-            parts = autodiff.params_vjp(self.cell.output, self.params, *self._pulled(steps, states), {})
+            parts = self._back(autodiff.params_vjp, *self._pulled(steps, states))
         if self.readout:
             slopes = self._slopes_of_outputs(steps, counting)
             weight = slopes.swapaxes(1, 2) @ self._seen(steps, states, counting)
@@ -116,8 +119,7 @@ class Loss:
         counting = self._counting(steps)
         parts: Params = {}
         if self.place is None and len(states[counting]):
-            here, inputs, slopes = (_flat(x) for x in self._pulled(steps, states))
-            parts = autodiff.params_vjp(self.cell.output, self.params, here, inputs, slopes, {})
+            parts = self._back(autodiff.params_vjp, *map(_flat, self._pulled(steps, states)))
         if self.readout:
             slopes = _flat(self._slopes_of_outputs(steps, counting))
             weight = slopes.T @ _flat(self._seen(steps, states, counting))
@@ -149,6 +151,13 @@ class Loss:
                 f"output_size) = {expected}, {states.dtype}, is needed"
             )
         return np.asarray(seen)
+
+    def _back(self, vjp: Callable[..., Any], *place: Array) -> Any:
+        """Through the output of the cell, from states, inputs and slopes of what it gives."""
+        try:
+            return vjp(self.cell.output, self.params, *place, {})
+        except PluginError as error:
+            raise PluginError(f"{self.cell!r}: {error}") from error
 
     def _pulled(self, steps: range, states: Array) -> tuple[Array, Array, Array]:
         """States, inputs and slopes of what the cell makes of them, at the steps that count."""

@@ -26,6 +26,9 @@ _TRACE_BYTES = 32 * 2**20
 _PENALTY_COPIES = 80
 """Arrays like all states that a penalty on Jacobians makes, when it is differentiated."""
 
+_OUTPUT_COPIES = 12
+"""Arrays like the states of a segment that an output which is no block of the state makes."""
+
 
 def least(needs: Needs) -> dict[str, int]:
     """The bytes of each thing that must fit into memory at one time, besides the tape: of the stages only
@@ -62,9 +65,11 @@ def at_work(needs: Needs) -> dict[str, int]:
     params = sum(math.prod(s) for s in p.param_shapes.values()) * item
     matrices = 2 * jacobian_length(p) * state * p.block
     traced = 0 if p.cell.analytic("step_jacobian") else _TRACE_BYTES
-    back = length * (8 * state + 2 * saved + 3 * params * needs.asks(Contributions))
+    seen = p.cell.own_output * _OUTPUT_COPIES * p.batch * max(p.cell.state_size, p.cell.output_size) * item
+    by_step = (3 + p.cell.own_output) * params * needs.asks(Contributions)
+    back = length * (8 * state + seen + 2 * saved + by_step)
     return {
-        "forward": length * (6 * state + 2 * saved),
+        "forward": length * (6 * state + seen + 2 * saved),
         "Jacobians": needs.makes_jacobians * (matrices + traced) + needs.asks(Exponents) * _exponents(needs),
         "norms": _norms(needs) if needs.halved else 0,
         "products": _products(needs) if needs.walked else 0,
