@@ -27,6 +27,8 @@ def command(name: str) -> None:
     for family, cls, source in _named(name):
         click.echo(f"{name} ({family.removesuffix('s')}, from {source})\n")
         click.echo(inspect.cleandoc(cls.__doc__ or "It has no docstring."))
+        if family == "tasks" and not cls.readout:
+            click.echo("\nWithout a readout: the loss looks at the output of the cell itself.")
         _show_parameters(cls, family)
 
 

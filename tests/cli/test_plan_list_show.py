@@ -125,6 +125,13 @@ def test_show_gives_docstring_parameters_and_reference(gradsim_cli):
     assert "list of str or none" in gradsim_cli("show", "orthogonal_init").output
 
 
+def test_show_says_that_a_task_has_no_readout(gradsim_cli, monkeypatch):
+    told = "Without a readout: the loss looks at the output of the cell itself."
+    assert told not in gradsim_cli("show", "sunspots").output
+    monkeypatch.setattr(registry.catalogue().plugins["tasks"]["sunspots"], "readout", False)
+    assert told in gradsim_cli("show", "sunspots").output
+
+
 @pytest.mark.parametrize("name", ["clip_norm", "sunspots", "product_norm", "effective_product_norm"])
 def test_show_finds_a_name_in_any_family(gradsim_cli, name):
     result = gradsim_cli("show", name)
