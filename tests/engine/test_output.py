@@ -231,6 +231,19 @@ def test_an_output_of_another_size_is_refused():
         gradsim.simulate(TooFew(3), np.ones((2, 1, 3)))
 
 
+class Numpy(SRU):
+    name = "numpy"
+
+    def output(self, params, state, inputs, xp):
+        return np.tanh(np.asarray(state))
+
+
+def test_an_output_that_cannot_be_traced_is_named():
+    match = r"^Numpy\(input_size=1\): output\(\) cannot be traced .*; use xp\.tanh in place of np\.tanh"
+    with pytest.raises(PluginError, match=match):
+        gradsim.simulate(Numpy(), np.ones((3, 1, 1)), record=["gradient"])
+
+
 def test_a_task_without_a_readout_needs_a_cell_of_its_size():
     with pytest.raises(InputError, match=r"unread looks at 3 outputs itself.*Elman.* has 5; .*output_size=3"):
         gradsim.simulate(Elman(3, 5), task=Unread(size=3))

@@ -173,8 +173,9 @@ def named_vjp(
 
 
 def _trace(step: Step, function: Callable[[Any], Any], argument: Any) -> Callable[[Any], Any]:
-    """The way back through `function`, which takes a step."""
-    return _pull_and_value("step()", step, function, argument)[0]
+    """The way back through `function`, which takes a step or makes the output of a cell."""
+    what = "output()" if getattr(step, "__name__", "") == "output" else "step()"
+    return _pull_and_value(what, step, function, argument)[0]
 
 
 def _pull_and_value(

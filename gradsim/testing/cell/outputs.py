@@ -10,6 +10,7 @@ from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
 from gradsim.testing import differences
 from gradsim.testing.cell.bench import CellBench, Place
+from gradsim.testing.cell.steps import expect_standard
 from gradsim.testing.kit import Checks, same
 from gradsim.testing.specimen import BATCH, STEPS
 from gradsim.types import Array
@@ -71,6 +72,13 @@ def output_is_pure(bench: CellBench) -> None:
 
 
 @CHECKS("output_is_pure", applies=_has_own)
+def output_speaks_the_standard(bench: CellBench) -> None:
+    """The output, too, computes with `xp`, by the names of the array API standard."""
+    run = bench.run
+    expect_standard(bench, bench.cell.output, Place(run.params, run.state, run.inputs, {}))
+
+
+@CHECKS("output_is_pure", applies=_has_own)
 def output_leading_axes(bench: CellBench) -> None:
     """The output of many states is that of each alone."""
     together = _output(bench, bench.run)
@@ -84,7 +92,7 @@ def output_leading_axes(bench: CellBench) -> None:
         )
 
 
-@CHECKS("output_leading_axes", applies=_has_own)
+@CHECKS("output_leading_axes", "output_speaks_the_standard", applies=_has_own)
 def output_derivative(bench: CellBench) -> None:
     """The derivatives of `output` by autograd, in state and parameters, are those of central differences."""
     cell, place, rng = bench.cell, bench.points.copy(), bench.rng("output")

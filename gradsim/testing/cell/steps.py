@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -185,25 +185,29 @@ def step_is_pure(bench: CellBench) -> None:
 @CHECKS("step_is_pure")
 def speaks_the_standard(bench: CellBench) -> None:
     """A step computes with `xp`, by the names of the array API standard, and with nothing else."""
-    expected = bench.step(bench.run)
+    expect_standard(bench, bench.cell.step, bench.run)
+
+
+def expect_standard(bench: CellBench, function: Callable[..., Any], place: Place) -> None:
+    """Fail unless a function of the cell computes with namespaces that have the names of the standard."""
+    name, expected, advice = function.__name__, place.copy().call(function, np), autodiff.advice(function)
     for title, xp in _strict_namespaces().items():
 
         def strict(x: Any, xp: Any = xp) -> Any:
             return xp.asarray(x)
 
-        run = bench.run.copy()
-        params, data = ({n: strict(x) for n, x in d.items()} for d in (run.params, run.data))
-        given = Place(params, strict(run.state), strict(run.inputs), data)
+        here = place.copy()
+        params, data = ({n: strict(x) for n, x in d.items()} for d in (here.params, here.data))
+        given = Place(params, strict(here.state), strict(here.inputs), data)
         try:
-            new = given.call(bench.cell.step, xp)
+            found = given.call(function, xp)
         except Exception as error:
-            advice = autodiff.advice(bench.cell.step)
-            bench.fail(f"step() does not go with {title} ({type(error).__name__}: {error}){advice}")
+            bench.fail(f"{name}() does not go with {title} ({type(error).__name__}: {error}){advice}")
         bench.expect(
-            isinstance(new, type(given.state))
-            and np.allclose(np.asarray(new), expected, rtol=1e-9, atol=1e-11),
-            f"step() gives a {type(new).__name__} with {title}, or other numbers than with NumPy; compute "
-            f"with xp alone{autodiff.advice(bench.cell.step)}",
+            isinstance(found, type(given.state))
+            and np.allclose(np.asarray(found), expected, rtol=1e-9, atol=1e-11),
+            f"{name}() gives a {type(found).__name__} with {title}, or other numbers than with NumPy; "
+            f"compute with xp alone{advice}",
         )
 
 

@@ -34,6 +34,11 @@ class OutputWrites(Gated):
         return seen
 
 
+class OutputOfNumpy(Gated):
+    def output(self, params, state, inputs, xp):
+        return np.tanh(np.asarray(state))
+
+
 class OutputMixesBatch(Gated):
     def output(self, params, state, inputs, xp):
         seen = super().output(params, state, inputs, xp)
@@ -54,6 +59,7 @@ PROOFS = [
     ("output_shape_and_dtype", ThinOutput()),
     ("output_shape_and_dtype", PromotesOutput()),
     ("output_is_pure", OutputWrites()),
+    ("output_speaks_the_standard", OutputOfNumpy()),
     ("output_leading_axes", OutputMixesBatch()),
     ("output_derivative", WrongOutput()),
     ("output_derivative", WrongOutputOfState()),
