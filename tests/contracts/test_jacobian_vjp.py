@@ -32,7 +32,7 @@ def test_is_the_derivative_of_the_penalty(cell, rng):
 
 
 def test_memory_is_bounded(rng):
-    """At once, all rows at all positions took 400 MB."""
+    """All rows at all positions at once take 90 MB."""
     cell = LSTM(input_size=2, hidden_size=24)
     params = cell.init_params(rng)
     state, inputs = rng.standard_normal((50, 4, 48)), rng.standard_normal((50, 4, 2))
@@ -41,4 +41,4 @@ def test_memory_is_bounded(rng):
     cell.jacobian_vjp(params, state, inputs, cotangent)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 40e6, f"{peak / 1e6:.0f} MB"
+    assert peak < 15e6, f"{peak / 1e6:.0f} MB"

@@ -13,7 +13,8 @@ from autograd import grad
 
 from gradsim import Cell, detach, surrogate, through
 from gradsim.numerics import autodiff
-from gradsim_cells import GRU, LSTM, MinGRU
+from gradsim_cells import GRU, LSTM, MinGRU, Stack
+from gradsim_mitigations.leak import Leaky
 
 
 def at_random_places(cell, rng, lead=(4, 3)):
@@ -91,6 +92,16 @@ def test_the_gates_of_a_min_gru_do_not_see_the_state(rng):
     shares = cell.path_jacobians(*here)
     np.testing.assert_allclose(shares["direct"], cell.step_jacobian(*here), rtol=1e-14)
     assert not shares["update"].any()
+
+
+def test_a_stack_and_a_wrapper_have_the_paths_and_gates_of_what_they_hold(rng):
+    below, above = GRU(input_size=2, hidden_size=3), LSTM(input_size=3, hidden_size=2)
+    for cell in (stack := Stack(cells=(below, above)), Leaky(cell=stack, rate=0.5)):
+        here = at_random_places(cell, rng)
+        shares = cell.path_jacobians(*here)
+        assert set(shares) == {"direct", *below.paths, *above.paths}
+        np.testing.assert_allclose(sum(shares.values()), cell.step_jacobian(*here), rtol=1e-12, atol=1e-13)
+        assert cell.gates["layer1_W"] == above.gates["W"]
 
 
 def test_a_tag_does_nothing_to_a_run(rng):

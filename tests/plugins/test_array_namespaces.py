@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, Stack
 
 CELLS = [
     Linear(input_size=3, hidden_size=5),
@@ -18,6 +18,7 @@ CELLS = [
     LSTM(input_size=3, hidden_size=5),
     MinGRU(input_size=3, hidden_size=5),
     LRU(input_size=3, hidden_size=5),
+    Stack(cells=(LSTM(input_size=3, hidden_size=2), LRU(input_size=2, hidden_size=3))),
 ]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=repr)
 
