@@ -23,3 +23,8 @@ def numerical_gradient(function, params, name, h=1e-6):
             values.append(function(moved))
         gradient[i] = (values[0] - values[1]) / (2 * h)
     return gradient
+
+
+def flat(ds, prefix="effective_gradient"):
+    names = [n for n in sorted(ds) if n.startswith(f"{prefix}_") and not n.endswith("_factor")]
+    return np.concatenate([ds[n].values.ravel() for n in names])

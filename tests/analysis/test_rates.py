@@ -10,7 +10,13 @@ import gradsim
 from gradsim import Pairs, analysis
 from gradsim.analysis.rates import student_t
 from gradsim.errors import InputError
-from gradsim_cells.linear import Linear
+from gradsim_cells import Elman, Linear
+
+
+def test_a_rate_needs_two_lags(rng):
+    ds = gradsim.simulate(Elman(2, 4), rng.standard_normal((60, 1, 2)), pairs=Pairs(lags=(0, 10, 50)))
+    with pytest.raises(InputError, match=r"lags=\(20, 45\) holds 0 of the recorded lags 0, 10, 50"):
+        analysis.decay_rate(ds, lags=(20, 45))
 
 
 def linear(W, steps, **arguments):

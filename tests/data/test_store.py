@@ -17,7 +17,7 @@ import gradsim
 from gradsim import Pairs
 from gradsim.data import store
 from gradsim.errors import BudgetError, IncompleteRunError, NonFiniteError, StoreError
-from gradsim_cells import GRU, LRU, LSTM, Elman
+from gradsim_cells import GRU, LRU, Elman
 from gradsim_mitigations import Truncate
 
 RECORD = [
@@ -59,18 +59,6 @@ def test_round_trip_is_exact(cell, pairs, dtype, rng, tmp_path):
         xr.testing.assert_equal(plain[name].variable, in_memory[name].variable)
     assert set(plain.coords) == set(in_memory.coords)
     assert plain.attrs == in_memory.attrs
-
-
-def test_full_products_are_cut_into_several_chunks(tmp_path, rng, monkeypatch):
-    """Blocks are unions of whole chunks also where a tile is written in several pieces."""
-    from gradsim.engine import layout
-
-    monkeypatch.setattr(layout, "_WRITTEN_BYTES", 40_000)
-    x = rng.standard_normal((90, 2, 2))
-    setting = {"record": ["jacobian_product", "step_jacobian", "product_norm"]}
-    stored = gradsim.simulate(LSTM(2, 3), x, store=tmp_path / "run", **setting)
-    assert stored.jacobian_product.encoding["chunks"][0] < 91
-    xr.testing.assert_identical(stored.load(), gradsim.simulate(LSTM(2, 3), x, **setting))
 
 
 def test_run_json_says_what_and_how_it_ended(tmp_path):
@@ -204,10 +192,3 @@ def test_a_run_of_a_newer_format_is_refused(tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
     with pytest.raises(StoreError, match="format 99 by a newer gradsim"):
         gradsim.open_run(tmp_path / "run")
-
-
-def test_values_are_read_when_used(tmp_path):
-    ds = gradsim.simulate(
-        LSTM(2, 3), np.ones((20, 1, 2)), record=["jacobian_product"], store=tmp_path / "run"
-    )
-    assert not ds.jacobian_product.variable._in_memory

@@ -1,4 +1,4 @@
-"""Lyapunov exponents against exact and published values."""
+"""Lyapunov exponents against exact, measured and published values."""
 
 from __future__ import annotations
 
@@ -11,9 +11,104 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import gradsim
-from gradsim import Cell
+from gradsim import Cell, Pairs
 from gradsim.engine.lyapunov import LyapunovSum, exponents
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
+
+STEP = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Lorenz(Cell):
+    """x' = 10 (y - x), y' = x (28 - z) - y, z' = x y - 8/3 z; a step is one of Runge and Kutta's of 0.01."""
+
+    name = "lorenz"
+    input_size: int = 1
+
+    @property
+    def blocks(self):
+        return {"x": 1, "y": 1, "z": 1}
+
+    def init_params(self, rng):
+        return {"sigma": np.array(10.0), "rho": np.array(28.0), "beta": np.array(8 / 3)}
+
+    def step(self, params, state, inputs, xp):
+        def slope(s):
+            x, y, z = self.split(s)
+            dx = params["sigma"] * (y - x)
+            dy = x * (params["rho"] - z) - y
+            return xp.concat((dx, dy, x * y - params["beta"] * z), axis=-1)
+
+        a = slope(state)
+        b = slope(state + STEP / 2 * a)
+        c = slope(state + STEP / 2 * b)
+        return state + STEP / 6 * (a + 2 * b + 2 * c + slope(state + STEP * c))
+
+
+def lorenz_exponents(steps, batch, rng):
+    """Per unit of time, the mean over the batch, once the attractor and the directions are found."""
+    x = np.zeros((steps + 2000, batch, 1))
+    start = rng.standard_normal((batch, 3)) * [8, 8, 8] + [0, 0, 24]
+    ds = gradsim.simulate(Lorenz(), x, initial_state=start, record=["step_jacobian"])
+    blocks = ds.step_jacobian.values[:, :, None]
+    growth = LyapunovSum(batch, 1, 3)
+    growth.add(blocks[:2000])
+    before = 2000 * growth.exponents()
+    growth.add(blocks[2000:])
+    return ((len(blocks) * growth.exponents() - before) / steps).mean(axis=0) / STEP
+
+
+def test_lorenz_system(rng):
+    """Sprott, Chaos and Time-Series Analysis (2003): 0.9056, 0, -14.5723; the sum is -41/3."""
+    found = lorenz_exponents(4000, 40, rng)
+    assert found.sum() == pytest.approx(-41 / 3, abs=5e-4)
+    np.testing.assert_allclose(found, [0.9056, 0, -14.5723], atol=0.03)
+
+
+@pytest.mark.long
+def test_lorenz_system_for_long(rng):
+    found = lorenz_exponents(60_000, 8, rng)
+    assert found.sum() == pytest.approx(-41 / 3, abs=2e-4)
+    np.testing.assert_allclose(found, [0.9056, 0, -14.5723], atol=0.01)
+
+
+def test_products_of_large_ginibre_matrices(rng):
+    """Newman (1986): lambda_i = (ln(2/N) + psi(z)) / 2 with z = (N - i + 1)/2, spread sqrt(psi'(z)) / 2."""
+    size, steps = 48, 400
+    twice = np.arange(size, 0, -1)
+    found = exponents(rng.standard_normal((steps, 1, 1, size, size)) / np.sqrt(size))[0]
+    score = (found - (np.log(2 / size) + psi(twice)) / 2) / np.sqrt(trigamma(twice) / 4 / steps)
+    assert np.abs(score).max() < 5
+    assert 0.5 < np.sqrt(np.mean(score**2)) < 1.5
+
+
+def psi(twice):
+    """The digamma function at integers over 2, from its recurrence."""
+    half = np.concatenate([[-np.euler_gamma - 2 * np.log(2)], 2 / np.arange(1, 2 * len(twice), 2)])
+    whole = np.concatenate([[-np.euler_gamma], 1 / np.arange(1, len(twice))])
+    return np.where(twice % 2, np.cumsum(half)[twice // 2], np.cumsum(whole)[twice // 2 - 1])
+
+
+def trigamma(twice):
+    """Its derivative."""
+    half = np.concatenate([[np.pi**2 / 2], -4 / np.arange(1.0, 2 * len(twice), 2) ** 2])
+    whole = np.concatenate([[np.pi**2 / 6], -1 / np.arange(1.0, len(twice)) ** 2])
+    return np.where(twice % 2, np.cumsum(half)[twice // 2], np.cumsum(whole)[twice // 2 - 1])
+
+
+def test_normal_matrix(rng):
+    """Singular values are powers of the moduli of the eigenvalues; exponents, late, their logarithms."""
+    moduli = np.linspace(1.1, 0.6, 6)
+    q, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    params = {"W": q @ np.diag(moduli * [1, -1, 1, -1, 1, -1]) @ q.T, "U": np.zeros((6, 1))}
+    setting = {"params": params, "record": ["product_spectrum", "lyapunov"], "pairs": Pairs(lags=(1, 5, 20))}
+    late, early = (gradsim.simulate(Linear(1, 6), np.zeros((n, 1, 1)), **setting) for n in (600, 300))
+    for lag in (1, 5, 20):
+        values = late.product_spectrum.sel(lag=lag, source=3, batch=0)
+        np.testing.assert_allclose(values, moduli**lag, rtol=1e-9)
+    rate = (600 * late.lyapunov - 300 * early.lyapunov)[0] / 300
+    np.testing.assert_allclose(rate, np.log(moduli), atol=1e-8)
+
 
 CAT = np.array([[2.0, 1.0], [1.0, 1.0]])
 

@@ -7,17 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from gradsim.numerics.scaled import (
-    KEEP,
-    LEAST_SQUARE,
-    LOWEST,
-    Scaled,
-    add,
-    combine,
-    euclidean,
-    norm,
-    ratio,
-)
+from gradsim.numerics.scaled import KEEP, LEAST_SQUARE, LOWEST, Scaled, add, combine, euclidean, norm, ratio
 
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 

@@ -10,7 +10,7 @@ from gradsim import Pairs
 from gradsim.engine import layout
 from gradsim.plan.rounds import jacobian_bytes, largest, rounds
 from gradsim_cells import Elman
-from gradsim_mitigations import JacobianPenalty
+from gradsim_mitigations import JacobianPenalty, Truncate
 
 STEPS, BATCH = 60, 5
 
@@ -62,3 +62,33 @@ def test_one_round_has_all_steps_where_no_products_are_made(small_tiles):
         needs = needs_of(record, mitigations=mitigations)
         assert [one.steps for one in rounds(needs, 0)] == [range(1, STEPS + 1)]
     assert jacobian_bytes(needs_of(["state"]), 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "pairs", "count"),
+    [
+        (["product_norm", "jacobian_product"], Pairs(), 3),
+        (["jacobian_product", "loss_adjoint_norm"], Pairs(sources=(4, 9, 30)), 3),
+        (["product_norm"], Pairs(max_lag=5), 6),
+        (["product_spectral_norm"], Pairs(lags=(2, 7)), 6),
+    ],
+    ids=["all", "sources", "band", "lags"],
+)
+def test_products_in_rounds_are_the_same_bits(monkeypatch, record, pairs, count):
+    """Step Jacobians of a part of the batch, or of the sources, at one time."""
+    monkeypatch.setattr(layout, "_TILE_BYTES", 4000)
+    monkeypatch.setattr(layout, "_JOBS", 100)
+    monkeypatch.setattr(layout, "_CHAIN_BYTES", 1)
+    setting = {
+        "inputs": np.random.default_rng(1).standard_normal((60, 3, 1)),
+        "record": [*record, *(f"effective_{n}" for n in record)],
+        "pairs": pairs,
+        "mitigations": [Truncate(7, 11)],
+    }
+    cell = Elman(1, 8)
+    least = gradsim.prepare(cell, **setting).plan
+    assert len(least.rounds(least.memory_bytes)) >= count
+    assert least.jacobian_bytes(0) < least.jacobian_bytes(None) / 2
+    whole, parts = (gradsim.simulate(cell, **setting, memory=m) for m in (None, least.memory_bytes))
+    for name, values in whole.data_vars.items():
+        np.testing.assert_array_equal(parts[name], values, err_msg=name)

@@ -5,8 +5,6 @@ import pytest
 
 from gradsim import analysis, plot
 from gradsim.errors import InputError
-from gradsim.plot.decades import DecadeLocator, power
-from gradsim.plot.style import typeset
 
 
 def curve(ax, i=0):
@@ -84,31 +82,3 @@ def test_a_missing_variable_names_its_recorder(run, draw):
 def test_nothing_to_draw():
     with pytest.raises(InputError, match="no run to draw"):
         plot.norm_by_lag({})
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (-800, 0, [-800, -600, -400, -200, 0]),
-        (-4, 2, [-4, -3, -2, -1, 0, 1, 2]),
-        (-0.1, 1.05, [0, 0.3010, 0.6990, 1]),
-    ],
-)
-def test_ticks(low, high, ticks):
-    np.testing.assert_allclose(sorted(DecadeLocator().tick_values(low, high)), ticks, atol=1e-4)
-
-
-def test_tick_labels():
-    assert [power(x) for x in (0, -400, 0.30103, -0.69897)] == ["1", "$10^{-400}$", "2", "0.2"]
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("norm of dL_t/ds_k", r"Norm of $\partial L_t/\partial s_k$"),
-        ("step Jacobian ds_t/ds_{t-1}", r"Step Jacobian $\partial s_t/\partial s_{t-1}$"),
-        ("gradient dL/dreadout_W", "Gradient dL/dreadout_W"),
-    ],
-)
-def test_typeset(text, label):
-    assert typeset(text) == label

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gradsim import Schedule
-from gradsim.errors import InputError, PluginError
+from gradsim.errors import InputError
 from gradsim_optimizers import SGD, Adam, AdamW, RMSprop
 from gradsim_schedules import Cosine, Exponential, InverseSqrt, StepDecay, Warmup
 
@@ -178,28 +176,3 @@ def test_a_schedule_after_the_warmup_has_the_rest_of_the_updates():
     assert (factors[10], factors[20]) == (1, pytest.approx(0.5))
     assert Warmup(length=10).factor(30, 30) == 1
     assert schedule.factor(8, 8) == 0.8  # a training may be over before it
-
-
-def test_the_schedule_multiplies_the_learning_rate():
-    assert SGD(0.2, schedule=StepDecay(gamma=0.5, every=2)).rate(3, 10) == 0.1
-    x = path(SGD(0.2, schedule=StepDecay(gamma=0.5, every=2)), [0.0], lambda u, x: [1.0], 4)[:, 0]
-    np.testing.assert_allclose(x, [-0.2, -0.4, -0.5, -0.6], rtol=1e-14)
-    assert SGD(0.2).rate(3, 10) == 0.2
-
-
-@dataclass(frozen=True, eq=False)
-class Falls(Schedule):
-    """Below zero, at last."""
-
-    name = "falls"
-
-    def factor(self, update, updates):
-        return 1 - update
-
-
-def test_a_schedule_that_makes_no_sense_is_named():
-    assert SGD(0.1, schedule=Falls()).rate(1, 10) == 0
-    with pytest.raises(
-        PluginError, match=r"Falls\(\): factor\(3, 10\) should be finite and 0 or more, not -2"
-    ):
-        SGD(0.1, schedule=Falls()).rate(3, 10)

@@ -1,4 +1,4 @@
-"""What a training gives, worked out with nothing of gradsim but the step of the cell."""
+"""What a training gives, and the same worked out with nothing of gradsim but the step of the cell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from autograd import grad
 
 from gradsim.numerics.autodiff import xp
+from gradsim.training.verb import train
 
 
 def start(cell, task, seed=1):
@@ -63,3 +64,10 @@ def identical(a, b):
 def _same(a, b):
     labels = (a.dims, a.dtype, a.attrs) == (b.dims, b.dtype, b.attrs)
     return labels and a.values.tobytes() == b.values.tobytes()
+
+
+def after(update, cell, task, **setting):
+    """The parameters after some updates."""
+    if not update:
+        return setting["params"]
+    return trained(train(cell, task, updates=int(update), **setting))

@@ -1,0 +1,58 @@
+"""`gradsim list`: which plugins there are."""
+
+from __future__ import annotations
+
+import warnings
+
+from gradsim.contracts import registry
+from gradsim.errors import PluginWarning
+
+
+def row(output, name):
+    """The table row that starts with this name, with single spaces."""
+    rows = (" ".join(line.split()) for line in output.splitlines())
+    return next(text for text in rows if text.startswith(f"{name} "))
+
+
+def test_list_shows_every_plugin_with_its_summary_and_distribution(gradsim_cli):
+    result = gradsim_cli("list")
+    assert result.exit_code == 0
+    for family, classes in registry.catalogue().plugins.items():
+        assert family.capitalize() in result.output
+        for name in classes:
+            assert name in result.output
+    assert "h_t = phi(W h_{t-1} + U x_t + b)." in result.output
+    assert row(result.output, "lstm").startswith(
+        "lstm c_t = f * c_{t-1} + i * g and h_t = o * tanh(c_t). gradsim "
+    )
+
+
+def test_list_of_one_family(gradsim_cli):
+    result = gradsim_cli("list", "tasks")
+    assert "adding" in result.output
+    assert "lstm" not in result.output
+
+
+def test_list_names_the_recorders_that_exist_only_as_effective_ones(gradsim_cli):
+    result = gradsim_cli("list", "recorders")
+    assert "effective_adjoint_factor only" in result.output
+    assert "effective_product_norm" in result.output
+    assert "effective_state" not in result.output
+
+
+def test_list_shows_plugins_that_could_not_be_loaded(gradsim_cli, monkeypatch):
+    class Broken:
+        problems = ("gradsim-broken 1.0: ImportError: no module named 'left_pad'",)
+        plugins = registry.catalogue().plugins
+        distributions = registry.catalogue().distributions
+
+    def load():
+        warnings.warn(f"plugin not loaded: {Broken.problems[0]}", PluginWarning, stacklevel=2)
+        return Broken
+
+    monkeypatch.setattr(registry, "catalogue", load)
+    result = gradsim_cli("list", "cells")
+    assert result.output.count("left_pad") == 1
+    assert "not loaded: gradsim-broken 1.0: ImportError" in result.output
+    other = gradsim_cli("show", "lstm")
+    assert "Warning: plugin not loaded: gradsim-broken 1.0" in other.output

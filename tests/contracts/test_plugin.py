@@ -1,0 +1,88 @@
+"""Parameters: checked, built from tables at any depth, and mistakes that say where they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from gradsim import Cell, Schedule, Task
+from gradsim.contracts import registry
+from gradsim.errors import InputError, UnknownNameError
+from gradsim_cells import LSTM, Elman
+
+
+@dataclass(frozen=True, eq=False)
+class Nest(Task):
+    """Takes what a table may hold."""
+
+    name = "nest"
+
+    cells: tuple[Cell, ...] = ()
+    schedule: Schedule | None = None
+    edges: tuple[tuple[int, float], ...] = ()
+    label: str = "none"
+
+    input_size = output_size = 1
+    sample = loss = None
+
+
+def test_tables_with_a_name_are_plugins_at_any_depth():
+    given = {
+        "cells": [{"name": "elman", "hidden_size": 3}, "lstm"],
+        "schedule": {"name": "warmup", "length": 5, "after": {"name": "cosine", "final": 0.5}},
+        "edges": [[1, 0.5], [2, 0.25]],
+        "label": "lstm",
+    }
+    nest = registry.with_parameters(Nest, given)
+    assert [type(c) for c in nest.cells] == [Elman, LSTM]
+    assert nest.cells[0].hidden_size == 3
+    assert repr(nest.schedule) == "Warmup(length=5, after=Cosine(final=0.5))"
+    assert nest.edges == ((1, 0.5), (2, 0.25))
+    assert nest.label == "lstm"  # text, where no plugin is asked for
+    assert repr(registry.with_parameters(Nest, json.loads(json.dumps(nest.parameters)))) == repr(nest)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "error", "message"),
+    [
+        ({"name": "cosin"}, UnknownNameError, "unknown schedule 'cosin'; did you mean 'cosine'"),
+        ("cosin", UnknownNameError, "unknown schedule 'cosin'; did you mean 'cosine'"),
+        ({"name": "elman"}, UnknownNameError, "unknown schedule 'elman'"),
+        ({"final": 0.1}, InputError, r"schedule: should be a table with a name, .* \(got \{'final': 0.1\}\)"),
+        (
+            {"name": "cosine", "final": 3.0},
+            InputError,
+            r"adam\.schedule\.final: should be less than or equal",
+        ),
+        (
+            {"name": "cosine", "fnal": 3.0},
+            UnknownNameError,
+            "parameter of cosine 'fnal'; did you mean 'final'",
+        ),
+        (
+            {"name": "warmup", "after": {"name": "cosine", "final": 3}},
+            InputError,
+            r"adam\.schedule\.after\.final: should",
+        ),
+        (3, InputError, r"adam\.schedule: should be an instance of Schedule \(got 3\)"),
+    ],
+)
+def test_a_mistake_inside_a_plugin_says_where(schedule, error, message):
+    with pytest.raises(error, match=message):
+        registry.build("optimizers", "adam", {"schedule": schedule})
+
+
+def test_all_mistakes_in_parameters_at_once():
+    with pytest.raises(InputError) as error:
+        Elman(input_size=0, hidden_size=2.5, activation="tan", gain=-1)
+    message = str(error.value)
+    for part in (
+        "input_size should be greater than 0 (got 0)",
+        "hidden_size should",
+        "(got 2.5)",
+        "activation should be 'tanh', 'relu' or 'logistic' (got 'tan')",
+        "gain should",
+    ):
+        assert part in message

@@ -1,0 +1,40 @@
+"""Recomputing what does not fit into memory, as seldom as can be."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradsim.engine.revolve import Schedule, fewest_recomputed
+
+
+def brute_force(steps, slots, known):
+    """The recursion that the closed form solves: t(l, s) = min over j of j + t(l - j, s - 1) + t(j, s)."""
+    if steps == 1:
+        return 0
+    if slots == 1:
+        return steps * (steps - 1) // 2
+    if (steps, slots) not in known:
+        known[steps, slots] = min(
+            j + brute_force(steps - j, slots - 1, known) + brute_force(j, slots, known)
+            for j in range(1, steps)
+        )
+    return known[steps, slots]
+
+
+def test_the_optimum_is_that_of_a_search():
+    """Griewank & Walther (2000), eq. 5; the l - 1 steps of the first sweep are not recomputed."""
+    known = {}
+    for steps in range(1, 40):
+        for slots in range(1, 8):
+            assert fewest_recomputed(steps, slots) == brute_force(steps, slots, known) - (steps - 1)
+
+
+@pytest.mark.parametrize("steps", [1_000, 10_000, 100_000])
+@pytest.mark.parametrize("slots", [50, 200, 700, 5_000, 30_000])
+@pytest.mark.parametrize("segment", [1, 4, 16])
+def test_at_most_a_tenth_more_than_the_optimum(steps, slots, segment):
+    """With room for at least 12 segments; a segment at work is among the slots."""
+    if slots >= steps or slots < 12 * segment:
+        slots, steps = 12 * segment + 40, max(steps, 50 * segment)
+    schedule = Schedule(-(-steps // segment), segment, slots - segment)
+    assert segment * schedule.recomputed() <= 1.1 * fewest_recomputed(steps, slots)

@@ -1,0 +1,50 @@
+"""An experiment file: the runs that it stands for, and its mistakes all at once."""
+
+from __future__ import annotations
+
+import pytest
+from experiments import tables, training
+
+from gradsim.errors import InputError
+from gradsim.experiment.build import ExperimentError, build, read_toml
+from gradsim.experiment.kinds import SIMULATION, TRAINING
+
+
+def test_the_default_experiment_is_an_lstm_and_an_elman_network_on_the_sunspots():
+    main, other = build(read_toml(), name="unused")
+    assert (main.name, main.label, other.name, other.label) == ("sunspots", "lstm", "sunspots-elman", "elman")
+    assert main.arguments["cell"].forget_bias == 3
+    assert main.arguments["cell"].hidden_size == other.arguments["cell"].hidden_size == 32
+    assert main.arguments["task"].name == other.arguments["task"].name == "sunspots"
+
+
+def test_the_built_in_training_is_an_lstm_and_an_elman_network_on_the_adding_problem():
+    main, other = build(read_toml(None, TRAINING), TRAINING, name="unused")
+    assert (main.name, main.label, other.name, other.label) == ("adding", "lstm", "adding-elman", "elman")
+    assert main.arguments["cell"].hidden_size == other.arguments["cell"].hidden_size
+    assert main.prepare().course.updates == other.prepare().course.updates
+
+
+def test_an_experiment_of_the_other_kind_is_refused():
+    with pytest.raises(
+        ExperimentError, match=r"e describes a training: optimizer, updates. Use `gradsim train`"
+    ):
+        build(training(), SIMULATION, name="e", source="e")
+    with pytest.raises(
+        ExperimentError, match=r"e describes no training, but a simulation. Use `gradsim run`"
+    ):
+        build(tables(record=["loss"]), TRAINING, name="e", source="e")
+
+
+def test_bad_toml_names_file_and_line(tmp_path):
+    file = tmp_path / "bad.toml"
+    file.write_text("seed = 1\n[cell\n")
+    with pytest.raises(InputError, match=r"bad.toml is not valid TOML: .*line 2"):
+        read_toml(file)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    file = tmp_path / "bad.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"bad.toml is not valid TOML"):
+        read_toml(file)

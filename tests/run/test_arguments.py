@@ -1,0 +1,94 @@
+"""Bad input gives clear errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradsim
+from gradsim import Pairs
+from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, UnknownNameError
+from gradsim_cells import Elman
+from gradsim_mitigations import ClipNorm
+from gradsim_tasks import Adding
+
+X = np.random.default_rng(0).standard_normal((6, 3, 2))
+
+
+def with_nan(value):
+    x = X.copy()
+    x[4, 1, 0] = value
+    return x
+
+
+BAD = {
+    "two_axes": ({"inputs": X[0]}, InputError, r"3 axes .* got shape \(3, 2\); .* inputs\[:, None, :\]"),
+    "wrong_width": ({"inputs": X[..., :1]}, InputError, r"1 features .*\(6, 3, 1\).* input_size=2"),
+    "no_steps": ({"inputs": X[:0]}, InputError, r"at least one step .* got shape \(0, 3, 2\)"),
+    "no_batch": ({"inputs": X[:, :0]}, InputError, r"at least one step .* got shape \(6, 0, 2\)"),
+    "text": ({"inputs": np.full((2, 2, 2), "a")}, InputError, "real numbers, got dtype <U1"),
+    "complex": ({"inputs": X + 1j}, InputError, "real numbers, got dtype complex128"),
+    "nan": ({"inputs": with_nan(np.nan)}, NonFiniteError, "inputs is nan .* time 4, batch 1, feature 0"),
+    "inf": ({"inputs": with_nan(np.inf)}, NonFiniteError, "inputs is inf .* time 4, batch 1, feature 0"),
+    "float16": ({"inputs": X, "dtype": "float16"}, InputError, "'float32' or 'float64'"),
+    "no_dtype": ({"inputs": X, "dtype": "flot64"}, InputError, "'float32' or 'float64' .*flot64"),
+    "too_large_for_float32": (
+        {"inputs": 1e39 * X, "dtype": "float32"},
+        InputError,
+        "does not fit into float32",
+    ),
+    "nothing": ({}, InputError, "exactly one of the two"),
+    "both": ({"inputs": X, "task": Adding()}, InputError, "exactly one of the two"),
+    "batch_beside_inputs": ({"inputs": X, "batch": 2}, InputError, "batch is for a task"),
+    "batch_of_none": ({"task": Adding(), "batch": 0}, InputError, "batch should be 1 or more"),
+    "recorder": ({"inputs": X, "record": ["product_nrom"]}, UnknownNameError, "did you mean 'product_norm'"),
+    "recorder_text": ({"inputs": X, "record": "product_norm"}, InputError, "list of recorder names"),
+    "no_recorder": ({"inputs": X, "record": []}, InputError, "at least one"),
+    "class": (
+        {"inputs": X, "mitigations": [ClipNorm]},
+        PluginError,
+        "should be a Mitigation object.*call it",
+    ),
+    "not_a_mitigation": ({"inputs": X, "mitigations": ["clip_norm"]}, PluginError, "should be a Mitigation"),
+    "seed": ({"inputs": X, "rng": -1}, InputError, "non-negative int"),
+    "seed_text": ({"inputs": X, "rng": "1"}, InputError, "non-negative int"),
+    "threads": ({"inputs": X, "threads": 0}, InputError, "threads should be 1 or more"),
+    "memory": ({"inputs": X, "memory": 1e6}, BudgetError, r"least 8\.4 MB of memory and 1 MB is available"),
+    "lag": ({"inputs": X, "pairs": {"max_lag": -1}}, InputError, "max_lag should be 0 or more"),
+    "times": ({"inputs": X, "pairs": {"times": (7,)}}, InputError, r"times should lie in 0..6 \(got \[7\]\)"),
+    "no_sources": ({"inputs": X, "pairs": {"sources": ()}}, InputError, "sources should lie in 0..6"),
+    "initial_state": (
+        {"inputs": X, "initial_state": np.zeros(5)},
+        InputError,
+        r"shape \(4,\) or \(3, 4\), got \(5,\)",
+    ),
+    "param_name": (
+        {"inputs": X, "params": {"w": 1}},
+        UnknownNameError,
+        "unknown parameter 'w'; did you mean 'W'",
+    ),
+    "param_shape": ({"inputs": X, "params": {"W": np.eye(3)}}, InputError, r"shape \(3, 3\) where \(4, 4\)"),
+    "param_missing": ({"inputs": X, "params": {"W": np.eye(4)}}, InputError, r"params lack \['U', 'b'\]"),
+    "param_nan": (
+        {"inputs": X, "params": {"W": np.full((4, 4), np.nan), "U": np.zeros((4, 2)), "b": np.zeros(4)}},
+        NonFiniteError,
+        r"params\['W'\] is nan .* index \(0, 0\)",
+    ),
+}
+
+
+def simulate_elman(pairs=None, **arguments):
+    chosen = None if pairs is None else Pairs(**pairs)
+    return gradsim.simulate(Elman(2, 4), pairs=chosen, **arguments)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gives_a_clear_error(case):
+    arguments, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        simulate_elman(**arguments)
+
+
+def test_a_class_instead_of_a_cell_is_named():
+    with pytest.raises(InputError, match="call the class"):
+        gradsim.simulate(Elman, X)
