@@ -31,11 +31,11 @@ def by_lag(ds: xr.Dataset, variable: str = "product_norm") -> xr.DataArray:
         Dims (source, lag, ...), or (chosen_time, lag, ...) where times were chosen; NaN where there is
         no such pair. `lag` holds every lag that occurs.
     """
-    array = values_of(ds, variable)
-    return _by_lag(array)
+    return pairs_by_lag(values_of(ds, variable))
 
 
-def _by_lag(array: xr.DataArray) -> xr.DataArray:
+def pairs_by_lag(array: xr.DataArray) -> xr.DataArray:
+    """Values of pairs (t, k), laid out by lag; see `by_lag`."""
     if "lag" in array.dims:
         return array.transpose("source", "lag", ...)
     time = next((d for d in ("time", "chosen_time") if d in array.dims), None)
@@ -70,7 +70,7 @@ def norm_by_lag(
     """
     if not all(0 <= q <= 1 for q in quantiles):
         raise InputError(f"quantiles should lie in 0..1 (got {list(quantiles)})")
-    pairs = _by_lag(log10_of(ds, variable))
+    pairs = pairs_by_lag(log10_of(ds, variable))
     over = [d for d in pairs.dims if d != "lag"]
     levels = spread(pairs, over, (0.5, *quantiles))
     what = describe_size(ds, variable)

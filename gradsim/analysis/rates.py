@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from gradsim.analysis.choose import describe_size, log10_of
-from gradsim.analysis.lags import _by_lag, spread
+from gradsim.analysis.lags import pairs_by_lag, spread
 from gradsim.errors import InputError
 from gradsim.numerics.horizon import horizon as _lag_below
 from gradsim.types import Array
@@ -63,7 +63,7 @@ def decay_rate(
         raise InputError(f"samples should be 'window' or 'batch' (got {samples!r})")
     if not 0 < confidence < 1:
         raise InputError(f"confidence should lie between 0 and 1 (got {confidence})")
-    pairs = _by_lag(log10_of(ds, variable))
+    pairs = pairs_by_lag(log10_of(ds, variable))
     first, last = _range(pairs, lags)
     slopes = _slopes(pairs, first, last)
     values = slopes.values.ravel() if samples == "window" else slopes.mean("window").values.ravel()
@@ -196,7 +196,7 @@ def horizon(ds: xr.Dataset, threshold: float = 0.01, variable: str = "product_no
     """
     if not 0 < threshold <= 1:
         raise InputError(f"threshold should be above 0 and at most 1 (got {threshold})")
-    pairs = _by_lag(log10_of(ds, variable))
+    pairs = pairs_by_lag(log10_of(ds, variable))
     lags = pairs["lag"].values
     if lags[0] != 0:
         raise InputError(f"{variable} has no lag 0 on record, which the threshold is relative to")

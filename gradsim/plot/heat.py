@@ -55,15 +55,15 @@ def norm_heat_map(
     """
     log10 = log10_of(ds, variable)
     times, sources, values = _image(_element(log10, batch))
-    limits = _limits(values) if limits is None else limits
+    limits = limits_of(values) if limits is None else limits
     with style.axes(ax, style.COLUMN, 2.9) as ax:
-        edges = (_edge(sources), _edge(times))
+        edges = (borders(sources), borders(times))
         ax.set_facecolor("white")
         undefined = times[:, None] < sources
-        _draw(ax, values, undefined, limits, edges)
+        paint(ax, values, undefined, limits, edges)
         ax.set(xlabel=r"Source $k$ (step)", ylabel=r"Time $t$ (step)")
         if key:
-            _key(ax, values, undefined)
+            colour_key(ax, values, undefined)
         if colorbar:
             heat_colorbar([ax], limits, describe_size(ds, variable))
     return ax
@@ -71,7 +71,7 @@ def norm_heat_map(
 
 def heat_limits(*datasets: xr.Dataset, variable: str = "product_norm", batch: int = 0) -> tuple[float, float]:
     """The least and the greatest log10 of the norms of several datasets, and 0."""
-    each = [_limits(_element(log10_of(ds, variable), batch).values) for ds in datasets]
+    each = [limits_of(_element(log10_of(ds, variable), batch).values) for ds in datasets]
     return min(low for low, _ in each), max(high for _, high in each)
 
 
@@ -92,7 +92,7 @@ def _norm(limits: tuple[float, float]) -> Normalize:
     return Normalize(-reach, reach)
 
 
-def _limits(values: Array) -> tuple[float, float]:
+def limits_of(values: Array) -> tuple[float, float]:
     """Around 1, wide enough to show at least one decade."""
     finite = values[np.isfinite(values)]
     if not len(finite):
@@ -121,15 +121,15 @@ def _image(log10: xr.DataArray) -> tuple[Array, Array, Array]:
         return _unbanded(log10, sources)
     (time,) = (d for d in log10.dims if d != "source")
     array = log10.transpose(time, "source")
-    rows, columns = (_thinned(array.sizes[d]) for d in (time, "source"))
+    rows, columns = (thinned(array.sizes[d]) for d in (time, "source"))
     return array[time].values[rows], sources[columns], array.values[np.ix_(rows, columns)]
 
 
 def _unbanded(log10: xr.DataArray, sources: Array) -> tuple[Array, Array, Array]:
     array = log10.transpose("source", "lag")
     last = int((sources[:, None] + array["lag"].values)[array.notnull().values].max(initial=0))
-    times, columns = np.arange(sources[0], max(last, sources[-1]) + 1), _thinned(len(sources))
-    times = times[_thinned(len(times))]
+    times, columns = np.arange(sources[0], max(last, sources[-1]) + 1), thinned(len(sources))
+    times = times[thinned(len(times))]
     lag = times[:, None] - sources[columns]
     recorded = array["lag"].values
     place = np.minimum(np.searchsorted(recorded, lag), len(recorded) - 1)
@@ -137,11 +137,12 @@ def _unbanded(log10: xr.DataArray, sources: Array) -> tuple[Array, Array, Array]
     return times, sources[columns], values
 
 
-def _thinned(size: int) -> Array:
+def thinned(size: int) -> Array:
+    """Evenly spaced positions of an axis, so many as can be told apart."""
     return np.arange(0, size, -(-size // _PIXELS))
 
 
-def _edge(centres: Array) -> Array:
+def borders(centres: Array) -> Array:
     """Borders of cells around these centres."""
     if len(centres) == 1:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])
@@ -151,9 +152,10 @@ def _edge(centres: Array) -> Array:
     )
 
 
-def _draw(
+def paint(
     ax: Axes, values: Array, undefined: Array, limits: tuple[float, float], edges: tuple[Array, Array]
 ) -> None:
+    """Colour the cells between these edges; zero is black, and what is not computed is hatched."""
     x, y = edges
     frame = Rectangle((x[0], y[0]), x[-1] - x[0], y[-1] - y[0], zorder=0, **_HATCH)
     rgba = diverging()(_norm(limits)(np.nan_to_num(values, nan=0.0, neginf=0.0)))
@@ -166,7 +168,7 @@ def _draw(
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
 
 
-def _key(ax: Axes, values: Array, undefined: Array, *more: Artist) -> None:
+def colour_key(ax: Axes, values: Array, undefined: Array, *more: Artist) -> None:
     """What the colours without a place on the colour scale mean, in the empty corner."""
     shown = {
         "exactly 0": (np.isneginf(values).any(), {"facecolor": ZERO}),

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from gradsim.analysis.training import log10_of_training, of_training
 from gradsim.plot import style
 from gradsim.plot.gradients import gradient_norm_curve
-from gradsim.plot.heat import _draw, _edge, _key, _limits, _thinned, heat_colorbar
+from gradsim.plot.heat import borders, colour_key, heat_colorbar, limits_of, paint, thinned
 from gradsim.plot.training import loss_curve, score_curve
 from gradsim.types import Array
 
@@ -63,10 +63,10 @@ def adjoint_over_updates(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     horizon, the lag from which on less than 1 % is left.
     """
     update, lag, values = _relative(ds)
-    rows, limits, undefined = np.arange(len(lag)), _limits(values), np.zeros(values.shape, dtype=bool)
+    rows, limits, undefined = np.arange(len(lag)), limits_of(values), np.zeros(values.shape, dtype=bool)
     with style.axes(ax) as ax:
-        _draw(ax, values, undefined, limits, (_edge(update), _edge(rows)))
-        _key(ax, values, undefined, *_horizon(ax, ds, lag))
+        paint(ax, values, undefined, limits, (borders(update), borders(rows)))
+        colour_key(ax, values, undefined, *_horizon(ax, ds, lag))
         if legend := ax.get_legend():
             legend.set_frame_on(True)
         ax.yaxis.set_major_locator(MaxNLocator(11, integer=True))
@@ -79,7 +79,7 @@ def adjoint_over_updates(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
 def _relative(ds: xr.Dataset) -> tuple[Array, Array, Array]:
     """(updates, lags, log10 of the norm over that at the first lag (lag, update)), thinned."""
     log10 = log10_of_training(ds, "train_adjoint_norm").transpose("train_lag", "update")
-    log10 = log10.isel(update=_thinned(log10.sizes["update"]))
+    log10 = log10.isel(update=thinned(log10.sizes["update"]))
     with np.errstate(invalid="ignore"):
         relative = np.where(np.isneginf(log10), -np.inf, log10.values - log10.values[:1])
     return log10["update"].values, log10["train_lag"].values, relative

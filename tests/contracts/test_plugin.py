@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from gradsim import Cell, Schedule, Task
 from gradsim.contracts import registry
+from gradsim.contracts.plugin import call_with
 from gradsim.errors import InputError, UnknownNameError
 from gradsim_cells import LSTM, Elman
 
@@ -86,3 +88,17 @@ def test_all_mistakes_in_parameters_at_once():
         "gain should",
     ):
         assert part in message
+
+
+def test_a_function_is_called_with_what_it_names():
+    offered = {"rng": 1, "steps": 2, "batch": 3}
+    assert call_with(lambda: "nothing", **offered) == "nothing"
+    assert call_with(lambda batch, rng: (batch, rng), **offered) == (3, 1)
+    assert call_with(lambda steps, more=0: (steps, more), **offered) == (2, 0)
+    assert call_with(lambda **everything: everything, **offered) == offered
+    with pytest.raises(TypeError, match="moment"):
+        call_with(lambda moment: moment, **offered)
+
+
+def test_numpy_scalars_are_plain_parameters():
+    assert type(Elman(np.int64(2), 3, gain=np.float32(0.5)).gain) is float

@@ -1,23 +1,16 @@
-"""How checks are made: one by one, at a prompt, and by pytest."""
+"""How a suite makes its checks, and what it compares with."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from unittest import SkipTest
 
+import numpy as np
 import pytest
-from examples import Scale, Tanh, WrongJacobian
+from examples import Tanh, WrongJacobian
 from proofs import failures
 
-from gradsim.errors import InputError, UnknownNameError
-from gradsim.testing import check_cell, check_mitigation, checks_of, conformance
-
-pytest_plugins = ["pytester"]
-
-
-def test_check_cell_raises_at_the_first_failure():
-    with pytest.raises(AssertionError, match=r"WrongJacobian\(.*step_jacobian\(\) differs .* delete it"):
-        check_cell(WrongJacobian())
+from gradsim.testing import checks_of
+from gradsim.testing.kit import Bench, copied, no_global_randomness, same
 
 
 def test_a_check_without_its_ground_is_not_made():
@@ -26,61 +19,47 @@ def test_a_check_without_its_ground_is_not_made():
         calls["jacobian_product"]()
 
 
-def test_what_is_no_plugin_object_is_refused():
-    with pytest.raises(InputError, match="call the class"):
-        check_cell(Tanh)
-    with pytest.raises(InputError, match="Mitigation object is needed"):
-        check_mitigation(Tanh())
-    with pytest.raises(InputError, match="call the class"):
-        checks_of(Tanh)
-
-
 def test_the_same_verdict_every_time():
     assert failures(WrongJacobian()) == failures(WrongJacobian())
 
 
-def test_an_unknown_expected_failure_is_an_error():
-    with pytest.raises(UnknownNameError, match="did you mean 'jacobian'"):
-        conformance(Tanh(), expected_failures={"jacobain": "a typing error"})
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ({"a": np.array([1.0, np.nan])}, {"a": np.array([1.0, np.nan])}, True),
+        ({"a": np.ones(2)}, {"a": np.ones(2, dtype=np.float32)}, False),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ([1, (2.0, "x")], [1, (2.0, "x")], True),
+        ([1, 2], [1], False),
+        (np.ones((2, 1)), np.ones(2), False),
+    ],
+)
+def test_what_is_the_same_is_so_to_the_last_bit(one, other, equal):
+    assert same(one, other) == same(other, one) == equal
 
 
-MODULE = """
-from gradsim.testing import conformance
-from examples import Tanh, Scale, WrongJacobian
-
-test_my_cell = conformance({arguments})
-"""
-
-
-def outcomes(pytester, arguments, *options):
-    pytester.syspathinsert(Path(__file__).parent)
-    pytester.makepyfile(MODULE.format(arguments=arguments))
-    return pytester.runpytest_inprocess("-v", "-p", "no:cacheprovider", *options)
+def test_a_copy_shares_nothing_and_can_be_changed():
+    given = {"a": [np.zeros(2)], "b": np.broadcast_to(1.0, 3)}
+    made = copied(given)
+    assert same(made, given)
+    made["a"][0] += 1
+    made["b"] += 1
+    assert same(given, {"a": [np.zeros(2)], "b": np.ones(3)})
 
 
-def test_ids_are_readable_and_selectable(pytester):
-    result = outcomes(pytester, "Tanh(), Tanh(hidden_size=5), Scale()", "-k", "product or is_pure")
-    result.stdout.fnmatch_lines_random(
-        [
-            "*::test_my_cell?proof_tanh-jacobian_product? PASSED*",
-            "*::test_my_cell?proof_tanh-hidden_size=5-jacobian_product? PASSED*",
-            "*::test_my_cell?proof_scale-is_pure? PASSED*",
-        ]
-    )
-    result.assert_outcomes(passed=5, deselected=len(checks_of(Tanh())) * 2 + len(checks_of(Scale())) - 5)
+def test_global_randomness_is_noticed_and_put_back():
+    bench = Bench(Tanh())
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    with no_global_randomness(bench, "nobody"):
+        np.random.default_rng().random()
+    with (
+        pytest.raises(AssertionError, match=r"Tanh.*somebody uses the global random state"),
+        no_global_randomness(bench, "somebody"),
+    ):
+        np.random.random()  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-def test_a_failure_is_one_sentence_and_what_rests_on_it_is_skipped(pytester):
-    result = outcomes(pytester, "WrongJacobian()")
-    count = len(checks_of(WrongJacobian()))
-    result.assert_outcomes(failed=1, skipped=2, passed=count - 3)
-    result.stdout.fnmatch_lines(["*AssertionError: WrongJacobian(*: step_jacobian() differs from central*"])
-
-
-def test_expected_failures_are_strict(pytester):
-    expected = 'expected_failures={"jacobian": "a surrogate"}'
-    count = len(checks_of(WrongJacobian()))
-    outcomes(pytester, f"WrongJacobian(), {expected}").assert_outcomes(xfailed=1, skipped=2, passed=count - 3)
-    result = outcomes(pytester, f"Tanh(), {expected}")
-    result.assert_outcomes(failed=1, passed=count - 1)
-    result.stdout.fnmatch_lines(["*XPASS(strict)*a surrogate*"])
+def test_each_purpose_has_a_stream_of_its_own():
+    bench = Bench(Tanh())
+    assert bench.rng("inputs").random() == bench.rng("inputs").random() != bench.rng("params").random()

@@ -1,0 +1,72 @@
+"""What runs come to in one table: norms, rates and horizons with closed forms; validations and baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trained
+
+import gradsim
+from gradsim.cli.summary import power_of_ten, result, summarise
+from gradsim_cells import Linear
+
+
+def rotation(scale, **more):
+    params = {"W": scale * np.eye(4)[[1, 2, 3, 0]], "U": np.zeros((4, 1))}
+    return gradsim.simulate(Linear(1, 4), np.zeros((150, 1, 1)), params=params, **more)
+
+
+def rows(output):
+    return {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.split()}
+
+
+def test_a_scaled_rotation_has_known_norms_rate_and_horizon(capsys):
+    runs = {"shrinks": rotation(0.5), "stays": rotation(1.0), "blind": rotation(0.5, record=["loss"])}
+    summarise("simulation", runs, {name: Path(f"in/{name}") for name in runs})
+    output = capsys.readouterr().out
+    found = rows(output.partition("rate: ")[0])
+    assert found["shrinks"][:4] == ["1", "0.002", "1.6e-30", "-0.693"]
+    assert "7" in found["shrinks"][4:]  # ln 0.01 / ln 0.5 = 6.6
+    assert found["stays"][:3] == ["2", "2", "2"]
+    assert abs(float(found["stays"][3])) < 1e-12
+    assert ">" in found["stays"]
+    assert found["blind"][:5] == ["-"] * 5
+    assert "blind: saved in in/blind" in output
+    assert 'xarray.open_zarr("in/shrinks/data.zarr")' in output
+
+
+@pytest.mark.parametrize(
+    ("exponent", "words"),
+    [(0, "1"), (-2, "0.01"), (np.log10(2.5), "2.5"), (-4000.4, "1e-4000"), (777, "1e+777"), (-np.inf, "0")],
+)
+def test_powers_of_ten_beyond_the_range(exponent, words):
+    assert power_of_ten(exponent) == words
+
+
+@pytest.fixture(scope="module")
+def training():
+    return trained.training().assign_attrs(trained_update=16, ended="by hand")
+
+
+def test_the_validations_are_those_of_the_trained_parameters(training):
+    found = result(training)
+    at = list(training.validation_update).index(16)
+    assert found["validation_loss"] == float(training.validation_loss[at])
+    assert found["validation_score"] == float(training.validation_score[at])
+    assert found["update"] == training.sizes["update"]
+    assert found["ended"] == "by hand"
+
+
+def test_a_horizon_beyond_the_sequence_is_said_to_be(training, capsys):
+    endless = training.assign(train_horizon=np.nan * training.train_horizon)
+    assert result(endless)["horizon"] == np.inf
+    bare = training[["train_loss"]].drop_attrs().assign_attrs(trained_update=24, loss=0.5, ended="in time")
+    summarise("training", {"a": endless, "b": bare}, {"a": Path("x"), "b": Path("y")})
+    output = capsys.readouterr().out
+    found = rows(output.partition("horizon: ")[0])
+    assert found["a"][1:4] == ["beyond", "the", "sequence"]
+    assert found["b"] == ["24", "0.5"]
+    assert found["baseline:"][0] == "mean"
+    assert "b: ended in time; saved in y" in output

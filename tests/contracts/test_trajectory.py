@@ -1,0 +1,76 @@
+"""Steps of a run, against the adjoint recursion written out with step Jacobians."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradsim.contracts.trajectory import Trajectory, one_by_one, step_rows, time_rows
+from gradsim_cells import GRU, LRU, LSTM, Elman
+
+CELLS = [Elman(2, 4), GRU(2, 3), LSTM(2, 3), LRU(2, 3)]
+each_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.name)
+
+
+def taken(cell, rng, steps=9, batch=3):
+    """From the first step on, as plain steps whatever the cell's own way is."""
+    inputs = rng.standard_normal((steps, batch, 2))
+    start = rng.standard_normal((batch, cell.state_size))
+    own = cell.unroll(cell.init_params(rng), start, inputs, {}, one_by_one)
+    return Trajectory(cell, own.params, own.states, inputs, {})
+
+
+def test_rows_cover_all_steps_and_times_once():
+    steps, times = np.zeros(9, dtype=int), np.zeros(10, dtype=int)
+    for piece in (range(1, 5), range(5, 6), range(6, 10)):
+        steps[step_rows(piece)] += 1
+        times[time_rows(piece)] += 1
+    assert (steps == 1).all()
+    assert (times == 1).all()
+
+
+@each_cell
+def test_the_states_are_those_of_single_steps(cell, rng):
+    whole = taken(cell, rng)
+    assert whole.steps == range(1, 10)
+    for t in range(9):
+        after = cell.step(whole.params, whole.states[t], whole.inputs[t], np)
+        np.testing.assert_allclose(whole.after[t], after, rtol=1e-12, atol=1e-15)
+
+
+@each_cell
+def test_a_part_of_a_part_is_that_part(cell, rng):
+    whole = taken(cell, rng)
+    part = whole[range(3, 8)][range(4, 6)]
+    assert part.steps == range(4, 6)
+    np.testing.assert_array_equal(part.states, whole.states[3:6])
+    np.testing.assert_array_equal(part.inputs, whole.inputs[3:5])
+    np.testing.assert_array_equal(part.jacobian(), whole.jacobian()[3:5])
+
+
+@each_cell
+def test_adjoints_are_carried_by_step_jacobians(cell, rng):
+    whole = taken(cell, rng)
+    incoming, direct = rng.standard_normal(whole.states[-1].shape), rng.standard_normal(whole.before.shape)
+    expected, jacobian = [incoming], whole.jacobian()
+    for t in range(8, -1, -1):
+        expected.append(np.einsum("bi,bij->bj", expected[-1], jacobian[t]) + direct[t])
+    pulled = whole.pull(incoming, direct)
+    np.testing.assert_allclose(pulled.adjoints, expected[::-1], rtol=1e-11, atol=1e-13)
+    total = {n: g.sum(axis=0) for n, g in pulled.contributions().items()}
+    for name, value in pulled.gradient().items():
+        np.testing.assert_allclose(value, total[name], rtol=1e-11, atol=1e-13)
+    for name, value in whole.params_jacobian().items():
+        found = np.einsum("tbi,tbi...->t...", pulled.adjoints[1:], value)
+        np.testing.assert_allclose(found, pulled.contributions()[name], rtol=1e-10, atol=1e-12)
+
+
+@each_cell
+def test_derivatives_with_respect_to_the_inputs(cell, rng):
+    whole, h = taken(cell, rng), 1e-6
+    adjoints, direction = rng.standard_normal(whole.after.shape), rng.standard_normal(whole.inputs.shape)
+    moved = [
+        cell.step(whole.params, whole.before, whole.inputs + sign * h * direction, np) for sign in (1, -1)
+    ]
+    along = (whole.inputs_vjp(adjoints) * direction).sum()
+    assert along == pytest.approx((adjoints * (moved[0] - moved[1])).sum() / (2 * h), rel=1e-7)

@@ -1,0 +1,47 @@
+"""Step Jacobians whose powers of two are taken out: the same numbers, and products that stay in range."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradsim.engine.jacobians import ScaledJacobians
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("power", [-90, 0, 90])
+def test_blocks_and_exponents_are_the_jacobians(power, size, dtype, rng):
+    raw = np.ldexp(rng.standard_normal((30, 2, 3, size, size)), power).astype(dtype)
+    found = ScaledJacobians(raw)
+    np.testing.assert_array_equal(np.ldexp(found.blocks, found.exponent[..., None, None]), raw)
+    np.testing.assert_array_equal(found.shifted, (found.exponent != 0).any(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("scale", [2.0**-7, 1.0, 2.0**7])
+def test_products_of_safe_blocks_stay_in_range(scale, rng):
+    turns = rng.uniform(0, 2 * np.pi, 500)
+    cos, sin = np.cos(turns), np.sin(turns)
+    raw = scale * np.array([[cos, -sin], [sin, cos]]).transpose(2, 0, 1)[:, None, None]
+    found = ScaledJacobians(raw.astype(np.float32))
+    assert found.safe
+    for start in range(0, 500, 50):
+        product = np.eye(2)
+        for block in found.blocks[start:, 0, 0]:
+            product = block.astype(float) @ product
+            assert 2.0**-60 < np.abs(product).max() < 2.0**60
+
+
+def test_blocks_that_are_annihilated_have_to_be_watched(rng):
+    raw = rng.standard_normal((9, 1, 2, 1, 1))
+    raw[4, 0, 1] = 0
+    assert not ScaledJacobians(raw).safe
+
+
+def test_a_part_of_a_run_knows_where_it_lies(rng):
+    raw = np.ldexp(rng.standard_normal((6, 4, 1, 5, 5)), 900)
+    part = ScaledJacobians(raw, first_step=11, first_batch=20)
+    blocks, exponent = part.at(13, slice(21, 23))
+    np.testing.assert_array_equal(np.ldexp(blocks, exponent[..., None, None]), raw[2, 1:3])
+    plain = ScaledJacobians(np.ones((6, 4, 1, 5, 5)))
+    assert plain.at(1, slice(0, 4))[1] is None

@@ -1,0 +1,56 @@
+"""Operations by stage: what grows with what, and nothing for what nobody asks for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradsim
+from gradsim.plan.flops import flops, taken_again
+from gradsim_cells import Elman
+from gradsim_mitigations import Truncate
+
+
+def plan_of(record, steps=64, batch=2, size=6, **more):
+    return gradsim.prepare(Elman(1, size), np.zeros((steps, batch, 1)), record=record, **more).plan
+
+
+def test_only_stages_that_are_asked_for_have_operations():
+    assert {stage for stage, count in flops(plan_of(["state"])).items() if count} == {"forward"}
+    found = flops(plan_of(["jacobian_product", "gradient"]))
+    assert {stage for stage, count in found.items() if count} == {
+        "forward",
+        "step Jacobians",
+        "products",
+        "backward",
+    }
+
+
+@pytest.mark.parametrize("stage", ["forward", "step Jacobians", "products", "backward"])
+def test_operations_are_proportional_to_the_batch(stage):
+    record = ["jacobian_product", "gradient"]
+    one, three = (flops(plan_of(record, batch=n))[stage] for n in (1, 3))
+    assert three == pytest.approx(3 * one)
+
+
+def test_products_grow_with_pairs_and_the_cube_of_the_state():
+    """T(T - 1)/2 matrix products: 2 m^3 operations each, besides those of the recorder."""
+
+    def products(steps, size):
+        plan = plan_of(["jacobian_product"], steps, size=size)
+        return flops(plan)["products"] - sum(r.flops(plan.problem) for r in plan.recorders)
+
+    assert products(64, 12) == pytest.approx(8 * products(64, 6))
+    assert products(128, 6) / products(64, 6) == pytest.approx(128 * 127 / (64 * 63), rel=0.05)
+
+
+def test_an_effective_twin_is_multiplied_too():
+    record = ["jacobian_product", "effective_jacobian_product"]
+    both = flops(plan_of(record, mitigations=[Truncate(3, 5)]))
+    assert both["products"] == pytest.approx(2 * flops(plan_of(record[:1]))["products"])
+
+
+def test_with_room_for_everything_nothing_is_taken_again():
+    plan = plan_of(["gradient"])
+    assert taken_again(plan, plan.schedule(None), rounds=1) == 0
+    assert plan.work(None)["forward"] == flops(plan)["forward"]
