@@ -69,11 +69,11 @@ class Simulation(Prepared):
         self.plan.refuse_beyond(memory, disk)
 
     def execute(self, running: Running, advance: Advance) -> dict[str, Any]:
-        with Recording(self.plan, running.sink, running.threads) as feed:
-            run = Run(self.setup, self.plan, feed, running.sink, advance, running.memory)
+        with Recording(self.plan, running.sink, running.threads) as recording:
+            run = Run(self.setup, self.plan, recording, running.sink, advance, running.memory)
             run.check()
             run.execute()
-            feed.settle()
+            recording.settle()
             advance("writing", 0.0)
         return schema.dataset_attributes(self.provenance, run.loss, run.penalty)
 

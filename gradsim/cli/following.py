@@ -44,13 +44,13 @@ def _follow_training(
     figure = Live(folder / "live", live) if live else None
     try:
         if events:
-            sizes = {"updates": training.course.updates, "parameters": training.course.flat.size}
+            sizes = {"updates": training.setup.updates, "parameters": training.setup.flat.size}
             events({"event": "start", "folder": str(folder), **sizes})
         ds = training.run(store=folder, report=events, live=figure, **how)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"To go on: gradsim resume {folder}") from None
     except DivergedError as error:
-        attributes = training.course.attributes(math.nan, math.nan, "diverged")
+        attributes = training.setup.attributes(math.nan, math.nan, "diverged")
         so_far = open_run(folder, allow_incomplete=True).assign_attrs(attributes)
         draw(training.kind, folder, {run: so_far})
         if events:

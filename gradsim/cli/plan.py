@@ -87,9 +87,9 @@ def _of_training(training: Any, threads: int | None) -> Iterator[str]:
     from gradsim.errors import GradsimError
     from gradsim.training.estimate import COUNTED, seconds
 
-    course = training.course
-    yield f"{course.flat.size} parameters"
-    lengths = course.lengths(course.updates)
+    setup = training.setup
+    yield f"{setup.flat.size} parameters"
+    lengths = setup.lengths(setup.updates)
     counts = [f"{lengths[d]} {event}{'s' * (lengths[d] > 1)}" for d, event in COUNTED.items() if lengths[d]]
     try:
         time = f"about {duration(seconds(training, threads))}"

@@ -19,7 +19,7 @@ LAGS = (1, 10, 100)
 _MISSING = "-"
 
 _LAST = 25
-"""The median of the last 1/25 of all updates stands for the end of a noisy course."""
+"""The median of the last 1/25 of all updates stands for the end of a noisy setup."""
 
 _VALIDATED = ("validation_loss", "validation_score")
 _KNOWN = ("ended", "trained_update", "loss", "metric", "baseline", "baseline_loss", "baseline_score")

@@ -42,7 +42,7 @@ def init_readout(cell: Cell, task: Task, rng: np.random.Generator) -> Params:
 
 
 class Loss:
-    """The loss at every step, and its derivatives, stretch by stretch.
+    """The loss at every step, and its derivatives, segment by segment.
 
     Without a task the loss is the sum of the last outputs, averaged over the batch: its derivative at
     the last time is 1/batch in every component that a readout would see.

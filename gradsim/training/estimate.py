@@ -23,9 +23,9 @@ def seconds(training: PreparedTraining, threads: int | None = None) -> float:
     GradsimError
         The first updates failed, as the training would.
     """
-    course, clock = training.course, Clock()
-    endless = dataclasses.replace(course.given, stop=Stopping())
-    few = dataclasses.replace(course, updates=min(_TRIED, course.updates), given=endless)
+    setup, clock = training.setup, Clock()
+    endless = dataclasses.replace(setup.given, stop=Stopping())
+    few = dataclasses.replace(setup, updates=min(_TRIED, setup.updates), given=endless)
     PreparedTraining(few).run(threads=threads, progress=False, report=lambda e: clock.lap(e["event"]))
-    lengths = course.lengths(course.updates)
+    lengths = setup.lengths(setup.updates)
     return sum(lengths[dim] * clock.usual(event) for dim, event in COUNTED.items())

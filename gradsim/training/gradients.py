@@ -22,7 +22,7 @@ from gradsim.types import Array
 
 
 @dataclass(frozen=True)
-class Passed:
+class BatchResult:
     """What one batch gives.
 
     `gradient`: after the mitigations. `adjoint_norm`: of dL/ds_t at the lags in `Backpropagation.lags`
@@ -108,7 +108,7 @@ class Backpropagation:
         self._sink = MemorySink(frame(problem), [v for _, v in self.plan.variables()])
         self._recording = Recording(self.plan, self._sink, threads)
 
-    def __call__(self, setup: Setup, check: bool = False) -> Passed:
+    def __call__(self, setup: Setup, check: bool = False) -> BatchResult:
         """Go through one batch.
 
         Raises
@@ -122,7 +122,7 @@ class Backpropagation:
             run.check()
         run.execute()
         found: Gradient = self._gradient.kept.pop()
-        return Passed(run.loss, run.penalty, found, self._adjoint.over_batch(), run.last_state)
+        return BatchResult(run.loss, run.penalty, found, self._adjoint.over_batch(), run.last_state)
 
 
 def recorded(setup: Setup, plan: Plan, threads: int, memory: float | None) -> MemorySink:

@@ -22,14 +22,14 @@ from gradsim.run.launch import Running
 from gradsim.run.setup import Setup
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
-from gradsim.training.course import PART, Course
 from gradsim.training.divergence import grown, overflow
 from gradsim.training.evaluation import Evaluation
-from gradsim.training.gradients import Backpropagation, Passed, recorded
+from gradsim.training.gradients import Backpropagation, BatchResult, recorded
 from gradsim.training.history import History
 from gradsim.training.interrupt import interruptions
 from gradsim.training.parameters import FollowingParameters, LiveLaunchParameters
 from gradsim.training.settings import Stopping
+from gradsim.training.setup import PART, TrainingSetup
 from gradsim.types import Array, Params
 
 TEST = "test"
@@ -40,29 +40,29 @@ class Training:
     """A training in progress."""
 
     def __init__(
-        self, course: Course, running: Running, backpropagation: Backpropagation, advance: Advance
+        self, setup: TrainingSetup, running: Running, backpropagation: Backpropagation, advance: Advance
     ) -> None:
-        c, how = course, running.how
+        s, how = setup, running.how
         assert isinstance(how, FollowingParameters)
-        self.course, self.sink, self.folder = course, running.sink, running.folder
+        self.setup, self.sink, self.folder = setup, running.sink, running.folder
         self.threads, self.memory, self.advance = running.threads, running.memory, advance
         self.checkpoint_seconds, self.report = how.checkpoint_seconds, how.report or _silent
         self.live = how.live if isinstance(how, LiveLaunchParameters) else None
         self.history = History(self.sink)
         self.backpropagation = backpropagation
-        self.validation = self._evaluation(PART) if c.validation else None
+        self.validation = self._evaluation(PART) if s.validation else None
 
     def _evaluation(self, part: str) -> Evaluation:
-        c = self.course
+        s = self.setup
         return Evaluation(
-            c.model,
-            c.task,
-            c.streams,
+            s.model,
+            s.task,
+            s.streams,
             Workers(self.threads).run,
             part=part,
-            batch=c.batches.batch,
-            sequences=c.validation.sequences if c.validation and part == PART else None,
-            stateful=c.batches.stateful,
+            batch=s.batches.batch,
+            sequences=s.validation.sequences if s.validation and part == PART else None,
+            stateful=s.batches.stateful,
         )
 
     def run(self, state: State | None) -> dict[str, Any]:
@@ -97,9 +97,9 @@ class Training:
         return self._finish(state)
 
     def _begin(self) -> State:
-        c = self.course
-        slots = {name: np.zeros_like(c.start[c.moving]) for name in c.optimizer.slots}
-        state = State(c.start, slots, c.initial_state(c.batches.batch), c.start)
+        s = self.setup
+        slots = {name: np.zeros_like(s.start[s.moving]) for name in s.optimizer.slots}
+        state = State(s.start, slots, s.initial_state(s.batches.batch), s.start)
         self._after(state)
         self._save(state)
         return state
@@ -107,38 +107,38 @@ class Training:
     # One update.
 
     def _update(self, state: State) -> None:
-        c, update = self.course, state.update + 1
-        params, readout = c.apart(state.vector)
+        s, update = self.setup, state.update + 1
+        params, readout = s.apart(state.vector)
         with self._diverging(f"update {update}", state):
-            first = c.initial_state(c.batches.batch) if c.batches.starts(update) else state.carried
-            moment = c.moment(update, "learn", state.memory)
-            setup = c.setup(params, readout, first, moment)
-            passed = self.backpropagation(setup, check=update == 1)
-            gradient = c.flat.joined(passed.gradient.values, c.model.dtype)
-            norms = c.flat.norms(gradient)
+            first = s.initial_state(s.batches.batch) if s.batches.starts(update) else state.carried
+            moment = s.moment(update, "learn", state.memory)
+            setup = s.pass_setup(params, readout, first, moment)
+            result = self.backpropagation(setup, check=update == 1)
+            gradient = s.flat.joined(result.gradient.values, s.model.dtype)
+            norms = s.flat.norms(gradient)
             if not np.isfinite(norms).all():
                 raise NonFiniteError(overflow(setup, self.backpropagation, norms))
-            rate = c.optimizer.rate(update, c.updates)
+            rate = s.optimizer.rate(update, s.updates)
             vector, slots = self._changed(state, gradient, rate)
-            vector = self._mitigated(setup, vector, dict(passed.gradient.values))
-        state.memory = state.memory | c.remembered(moment)
+            vector = self._mitigated(setup, vector, dict(result.gradient.values))
+        state.memory = state.memory | s.remembered(moment)
         state.vector, state.slots, state.update = vector, slots, update
-        state.loss, state.penalty = passed.loss, passed.penalty
-        if c.batches.stateful:
-            state.carried = passed.last_state.copy()
-        self._note(update, params, passed, norms, rate)
+        state.loss, state.penalty = result.loss, result.penalty
+        if s.batches.stateful:
+            state.carried = result.last_state.copy()
+        self._note(update, params, result, norms, rate)
 
-    def _note(self, update: int, params: Params, passed: Passed, norms: Array, rate: float) -> None:
-        before = passed.gradient.before
+    def _note(self, update: int, params: Params, result: BatchResult, norms: Array, rate: float) -> None:
+        before = result.gradient.before
         size = euclidean(norms) if before is None else before
-        if self.course.watch:
-            self.history.update(self.course.watch.row(update, params, passed, size, norms, rate))
-        self.advance(f"loss {passed.loss:<9.3g} gradient {size:<8.2g}", 1.0)
-        self.report({"event": "update", "update": update, "loss": passed.loss, "gradient_norm": size})
+        if self.setup.watch:
+            self.history.update(self.setup.watch.row(update, params, result, size, norms, rate))
+        self.advance(f"loss {result.loss:<9.3g} gradient {size:<8.2g}", 1.0)
+        self.report({"event": "update", "update": update, "loss": result.loss, "gradient_norm": size})
 
     def _changed(self, state: State, gradient: Array, rate: float) -> tuple[Array, dict[str, Array]]:
         """Parameters and slots after an update; those before it stay as they are."""
-        optimizer, moving = self.course.optimizer, self.course.moving
+        optimizer, moving = self.setup.optimizer, self.setup.moving
         vector = state.vector.copy()
         slots = {name: slot.copy() for name, slot in state.slots.items()}
         try:
@@ -157,7 +157,7 @@ class Training:
         """The parameters after the mitigations of the update."""
         if not setup.hooks.uses("gradsim_update"):
             return vector
-        flat, fixed = self.course.flat, setup.cell.fixed
+        flat, fixed = self.setup.flat, setup.cell.fixed
         after = flat.views(vector)
         given, before, gradient = (
             {n: x for n, x in whole.items() if n not in fixed}
@@ -181,7 +181,7 @@ class Training:
         return vector
 
     def _refuse_non_finite(self, vector: Array, who: str) -> None:
-        for name, values in self.course.flat.views(vector).items():
+        for name, values in self.setup.flat.views(vector).items():
             if not np.isfinite(values).all():
                 raise NonFiniteError(f"{who} makes the parameter {name} NaN or infinite")
 
@@ -197,7 +197,7 @@ class Training:
             told = [f"{when}: {error}"]
             if good is not None:
                 self._save(good)
-                told.append(grown(self.course.flat, self.course.start, good.vector))
+                told.append(grown(self.setup.flat, self.setup.start, good.vector))
             if self.folder and (self.folder / CHECKPOINT).exists():
                 told.append(f"the last good parameters are in {self.folder / CHECKPOINT}")
             raise DivergedError("; ".join(told)) from error
@@ -206,22 +206,22 @@ class Training:
 
     def _after(self, state: State) -> None:
         """Probe and validate if it is time, and see whether this was the last update."""
-        c = self.course
-        params, readout = c.apart(state.vector)
+        s = self.setup
+        params, readout = s.apart(state.vector)
         with self._diverging(f"after update {state.update}"):
-            if c.probe and state.update % c.probe.every == 0:
-                self._probe(state, state.update // c.probe.every, params, readout)
-            if self.validation and c.validates(state.update):
-                moment = c.moment(state.update, "validate", state.memory)
+            if s.probe and state.update % s.probe.every == 0:
+                self._probe(state, state.update // s.probe.every, params, readout)
+            if self.validation and s.validates(state.update):
+                moment = s.moment(state.update, "validate", state.memory)
                 self._validate(state, *self.validation(params, readout, moment))
-        if not state.ended and state.update == c.updates:
+        if not state.ended and state.update == s.updates:
             state.ended = "after all updates"
 
     def _probe(self, state: State, index: int, params: Params, readout: Params) -> None:
-        plan = self.course.probe_plan
+        plan = self.setup.probe_plan
         assert plan is not None
-        moment = self.course.moment(state.update, "measure", state.memory)
-        setup = self.course.probe_setup(params, readout, moment)
+        moment = self.setup.moment(state.update, "measure", state.memory)
+        setup = self.setup.probe_setup(params, readout, moment)
         sink = recorded(setup, plan, self.threads, self.memory)
         self.history.probe(index, {name: sink.read(name) for name in sink.variables})
         self.report({"event": "probe", "update": state.update})
@@ -230,7 +230,7 @@ class Training:
         row = {"validation_loss": loss, "validation_score": score}
         self.history.validation(row)
         self.report({"event": "validation", "update": state.update, **row})
-        stop = self.course.stopping
+        stop = self.setup.stopping
         if loss < state.best_loss:
             state.best_loss, state.best_update, state.worse = loss, state.update, 0
             if stop.patience is not None:
@@ -251,28 +251,28 @@ class Training:
     def _so_far(self, state: State) -> xr.Dataset:
         """The dataset, NaN where the training has not been yet."""
         self.history.flush()
-        attributes = self.course.attributes(state.loss, state.penalty, "not yet")
+        attributes = self.setup.attributes(state.loss, state.penalty, "not yet")
         if isinstance(self.sink, MemorySink):
             return self.sink.dataset(attributes)
         assert self.folder is not None
         return open_run(self.folder, allow_incomplete=True).assign_attrs(attributes)
 
     def _finish(self, state: State) -> dict[str, Any]:
-        c = self.course
+        s = self.setup
         self.history.flush()
-        best = c.stopping.patience is not None
+        best = s.stopping.patience is not None
         trained = state.best_vector if best else state.vector
-        for name, value in c.flat.views(trained).items():
+        for name, value in s.flat.views(trained).items():
             self.sink.put(f"trained_{name}", value)
-        if state.update < c.updates:
-            self.sink.shorten(c.lengths(state.update))
-        found = c.attributes(state.loss, state.penalty, state.ended)
+        if state.update < s.updates:
+            self.sink.shorten(s.lengths(state.update))
+        found = s.attributes(state.loss, state.penalty, state.ended)
         update = found["trained_update"] = state.best_update if best else state.update
-        if self.validation and isinstance(c.task, FiniteTask) and TEST in c.task.sequences:
+        if self.validation and isinstance(s.task, FiniteTask) and TEST in s.task.sequences:
             found["test_loss"], score = self._evaluation(TEST)(
-                *c.apart(trained), c.moment(update, "validate", state.memory)
+                *s.apart(trained), s.moment(update, "validate", state.memory)
             )
-            found |= {} if c.task.metric is None else {"test_score": score}
+            found |= {} if s.task.metric is None else {"test_score": score}
         return found
 
 

@@ -19,17 +19,17 @@ from gradsim.run.launch import Prepared, Running, launch
 from gradsim.run.parameters import method_verb
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
-from gradsim.training.course import Course
 from gradsim.training.gradients import Backpropagation
 from gradsim.training.loop import Training
 from gradsim.training.parameters import LiveLaunchParameters, TrainingLaunchParameters
+from gradsim.training.setup import TrainingSetup
 
 
 @dataclass(frozen=True)
 class PreparedTraining(Prepared):
     """A training that has been checked but not started: what `train` does, in two parts."""
 
-    course: Course
+    setup: TrainingSetup
 
     kind = "training"
 
@@ -44,29 +44,29 @@ class PreparedTraining(Prepared):
 
     @property
     def provenance(self) -> Mapping[str, Any]:  # type: ignore[override]
-        return self.course.provenance
+        return self.setup.provenance
 
     @property
     def problem(self) -> Problem:
-        return self.course.problem
+        return self.setup.problem
 
     def frame(self) -> Frame:
-        return self.course.frame()
+        return self.setup.frame()
 
     def variables(self) -> list[Variable]:
-        return self.course.variables()
+        return self.setup.variables()
 
     def chunks(self) -> Mapping[str, Mapping[str, int]]:
-        return self.course.chunks()
+        return self.setup.chunks()
 
     @property
     def work(self) -> float:
-        return self.course.updates
+        return self.setup.updates
 
     def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
         self._backpropagation(1, memory)  # which refuses what its updates need
-        if self.course.probe_plan:
-            self.course.probe_plan.refuse_beyond(memory, None)
+        if self.setup.probe_plan:
+            self.setup.probe_plan.refuse_beyond(memory, None)
         sizes = self.sizes()
         top, total = max(sizes, key=lambda name: sizes[name]), sum(sizes.values())
         if disk is not None and total > disk:
@@ -79,19 +79,19 @@ class PreparedTraining(Prepared):
         if running.begun is not None:
             advance("resuming", running.begun.update)
         backpropagation = self._backpropagation(running.threads, running.memory)
-        return Training(self.course, running, backpropagation, advance).run(running.begun)
+        return Training(self.setup, running, backpropagation, advance).run(running.begun)
 
     def _backpropagation(self, threads: int, memory: float | None) -> Backpropagation:
-        c = self.course
-        return Backpropagation(c.model, c.problem, threads, memory, c.given.watch)
+        s = self.setup
+        return Backpropagation(s.model, s.problem, threads, memory, s.given.watch)
 
     def begun(self, folder: RunFolder) -> State | None:
         """The checkpoint; it and the data must be of this training."""
-        state, slots = checkpoint.load(folder.path), set(self.course.optimizer.slots)
-        if state is not None and (state.vector.shape != self.course.start.shape or set(state.slots) != slots):
+        state, slots = checkpoint.load(folder.path), set(self.setup.optimizer.slots)
+        if state is not None and (state.vector.shape != self.setup.start.shape or set(state.slots) != slots):
             raise StoreError(
                 f"the checkpoint in {folder.path} has {len(state.vector)} parameters and the slots "
-                f"{sorted(state.slots)}, where this training has {len(self.course.start)} and "
+                f"{sorted(state.slots)}, where this training has {len(self.setup.start)} and "
                 f"{sorted(slots)}; give the cell, task and optimizer that it was begun with"
             )
         if state is not None and not state.ended:

@@ -64,5 +64,5 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
             f"{path} has no checkpoint yet, nor the parameters that its training was to start from; run the "
             "script that made it again with resume=True"
         )
-    prepared.course.provenance["training"]["given_params"] = settings["given_params"]
+    prepared.setup.provenance["training"]["given_params"] = settings["given_params"]
     return prepared

@@ -22,10 +22,10 @@ from gradsim.run.arguments import Streams, checked_params, chosen_recorders, flo
 from gradsim.run.parameters import RunParameters, listed, verb
 from gradsim.run.setup import Model
 from gradsim.training.batches import Batches
-from gradsim.training.course import PART, Course
 from gradsim.training.parameters import TrainingParameters, TrainParameters
 from gradsim.training.prepared import PreparedTraining
 from gradsim.training.settings import Probe, Setting, Stopping, Validation, setting
+from gradsim.training.setup import PART, TrainingSetup
 
 
 @verb(TrainParameters)
@@ -81,13 +81,13 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     model = Model(prepared, task, mitigations, hooks, kind)
     recorders = chosen_recorders(probe.recorders, hooks) if probe else []
     updates = _update_count(given, batches)
-    course = Course(given, model, updates, batches, streams, own, readout, recorders, {})
-    if not len(course.start[course.moving]):
+    setup = TrainingSetup(given, model, updates, batches, streams, own, readout, recorders, {})
+    if not len(setup.start[setup.moving]):
         raise InputError(
             f"nothing to train: {prepared!r} leaves all parameters alone, and there is no readout"
         )
     provenance = schema.provenance(
-        course.problem,
+        setup.problem,
         task=task,
         mitigations=mitigations,
         phases=hooks.phases,
@@ -97,8 +97,8 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     )
     settings = {**_settings(given), "given_params": _digest(given.params)}
     code = fingerprints([cell, task, optimizer, *mitigations, *recorders])
-    course.provenance.update({**provenance, "training": settings, "code": code})
-    return PreparedTraining(course)
+    setup.provenance.update({**provenance, "training": settings, "code": code})
+    return PreparedTraining(setup)
 
 
 def _settings(given: TrainingParameters) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
 from gradsim.numerics.horizon import horizon
-from gradsim.training.gradients import Passed
+from gradsim.training.gradients import BatchResult
 from gradsim.types import Array, Params
 
 _LEVEL = -2.0
@@ -62,18 +62,18 @@ class Watch:
         return found
 
     def row(
-        self, update: int, params: Params, passed: Passed, size: float, norms: Array, rate: float
+        self, update: int, params: Params, result: BatchResult, size: float, norms: Array, rate: float
     ) -> dict[str, Any]:
         """The values of an update, from the `params` before it.
 
         `size`: the norm of the gradient before the mitigations of the gradient; `norms` (param,): of each
         parameter, after them.
         """
-        log10 = passed.adjoint_norm.log10
+        log10 = result.adjoint_norm.log10
         found: dict[str, Any] = {
-            "train_loss": passed.loss,
+            "train_loss": result.loss,
             "train_gradient_norm": size,
-            "train_gradient_factor": passed.gradient.factor,
+            "train_gradient_factor": result.gradient.factor,
             "train_gradient_norm_by_param": norms,
             "learning_rate": rate,
             "train_adjoint_norm_log10": log10,
@@ -84,7 +84,7 @@ class Watch:
                 np.abs(np.linalg.eigvals(params[name][rows])).max() for name, rows in self.blocks.values()
             ]
         if self.penalised:
-            found["train_penalty"] = passed.penalty
+            found["train_penalty"] = result.penalty
         return found
 
 

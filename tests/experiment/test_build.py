@@ -22,7 +22,7 @@ def test_the_built_in_training_is_an_lstm_and_an_elman_network_on_the_adding_pro
     main, other = build(read_toml(None, TRAINING), TRAINING, name="unused")
     assert (main.name, main.label, other.name, other.label) == ("adding", "lstm", "adding-elman", "elman")
     assert main.arguments["cell"].hidden_size == other.arguments["cell"].hidden_size
-    assert main.prepare().course.updates == other.prepare().course.updates
+    assert main.prepare().setup.updates == other.prepare().setup.updates
 
 
 def test_an_experiment_of_the_other_kind_is_refused():

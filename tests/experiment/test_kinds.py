@@ -62,11 +62,11 @@ def test_the_values_of_an_experiment_reach_the_training():
         watch=False,
     )
     (run,) = build(given, TRAINING, name="e")
-    course = run.prepare().course
-    settings = course.provenance["training"]
-    assert course.updates == 18  # 2 epochs of 225 sequences
-    assert course.model.dtype == "float32"
-    assert course.provenance["seed"]["entropy"] == "5"
+    setup = run.prepare().setup
+    settings = setup.provenance["training"]
+    assert setup.updates == 18  # 2 epochs of 225 sequences
+    assert setup.model.dtype == "float32"
+    assert setup.provenance["seed"]["entropy"] == "5"
     assert settings["optimizer"] == {
         "name": "sgd",
         "learning_rate": 0.01,
@@ -74,7 +74,7 @@ def test_the_values_of_an_experiment_reach_the_training():
         "nesterov": False,
         "schedule": {"name": "warmup", "length": 3, "after": {"name": "cosine", "final": 0.0}},
     }
-    assert course.watch is None
+    assert setup.watch is None
     assert settings["record"]["recorders"] == ["loss", "product_norm"]
     assert settings["record"]["pairs"]["lags"] == (1, 3)
     assert (settings["record"]["every"], settings["validate"]["every"], settings["stop"]["patience"]) == (
@@ -89,7 +89,7 @@ def test_the_values_of_an_experiment_reach_the_training():
 )
 def test_a_batch_is_32_sequences_or_all_that_there_are(task, batch):
     (run,) = build(training(task=task), TRAINING, name="e")
-    assert run.prepare().course.problem.batch == batch
+    assert run.prepare().setup.problem.batch == batch
 
 
 def test_an_error_of_a_run_names_the_run():

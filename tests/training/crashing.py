@@ -18,7 +18,7 @@ import numpy as np
 from small import Labelled, Noisy, Stream
 
 from gradsim.data import zarr_sink
-from gradsim.training import course, history
+from gradsim.training import history, setup
 from gradsim.training.verb import train
 from gradsim_cells import LSTM
 from gradsim_mitigations import ClipNorm
@@ -179,7 +179,7 @@ def lived(order):
 
 
 def serve():
-    course.ROWS = history.ROWS = ROWS
+    setup.ROWS = history.ROWS = ROWS
     for name in SETTINGS:
         training(name)  # loads all that is loaded late
     for line in sys.stdin:

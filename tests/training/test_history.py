@@ -13,7 +13,7 @@ from gradsim_optimizers import SGD
 
 
 def test_more_updates_than_fit_one_chunk(tmp_path, monkeypatch):
-    for module in ("course", "history"):
+    for module in ("setup", "history"):
         monkeypatch.setattr(f"gradsim.training.{module}.ROWS", 8)
     setting = {"optimizer": SGD(0.01), "updates": 20, "batch": 2, "validate": {"every": 3}}
     in_memory = train(Elman(1, 2), Stream(), **setting)

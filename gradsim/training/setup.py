@@ -34,7 +34,7 @@ PART = "validation"
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSetup:
     """Everything that decides the numbers of a training.
 
     `given`: the arguments, checked, where settings are objects.
@@ -104,7 +104,7 @@ class Course:
 
     # One batch.
 
-    def setup(self, params: Params, readout: Params, state: Array, moment: Moment) -> Setup:
+    def pass_setup(self, params: Params, readout: Params, state: Array, moment: Moment) -> Setup:
         """The run of an update, from the states (batch, m) that it starts with."""
         episode = self.batches.episode(moment.update)
         streams = self.streams.within("update", moment.update)
