@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -98,7 +99,8 @@ class Plan(Needs):
 
         The other half is for the tape, which needs it where there is a way back.
         """
-        sets = max(1, self.kept_jacobians)
+        if not (sets := self.kept_jacobians):
+            return math.inf  # and to ask the system takes a twentieth of a small update
         if memory is None:
             return float(psutil.virtual_memory().available / 2 / sets)
         spare = max(0, memory - self.memory_bytes) / 2
