@@ -207,7 +207,7 @@ def _largest(x: Array, axis: int | None) -> Array:
 
 
 def _changed(change: Callable[[Array], Array], t: int, window: Scaled) -> Scaled:
-    value = window.over(0)
+    value = np.ldexp(window.mantissa, window.exponent)
     if not np.isfinite(value).all():
         raise NonFiniteError(
             f"the adjoint left the range of {value.dtype} at time {t}, before the mitigations of the "
