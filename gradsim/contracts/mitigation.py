@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.trajectory import Trajectory
@@ -84,15 +85,16 @@ class Penalty:
         return cls(float(value), slopes[0], None if states is None else slopes[1])
 
     @classmethod
-    def of_jacobians(cls, function: Callable[..., Any], trajectory: Trajectory) -> Penalty:
-        """The penalty that a function of all step Jacobians makes.
+    def of_jacobians(
+        cls, function: Callable[..., Any], trajectory: Trajectory, jacobians: Jacobians
+    ) -> Penalty:
+        """The penalty that a function of all step Jacobians makes; the last two are as a hook is given them.
 
-        ``function(blocks, xp)`` takes them as (steps, batch, g, k, k) and returns one number. How they
+        ``function(blocks, xp)`` takes blocks (steps, batch, g, k, k) and returns one number. How they
         move with parameters and states is found in pieces, so that memory stays bounded.
         """
-        cell = trajectory.cell
-        value, (slope,) = autodiff.value_and_gradient(function, (trajectory.call(cell.step_jacobian),))
-        gradient, before = trajectory.call(cell.jacobian_vjp, slope)
+        value, (slope,) = autodiff.value_and_gradient(function, (jacobians.blocks,))
+        gradient, before = trajectory.call(trajectory.cell.jacobian_vjp, slope)
         return cls(float(value), gradient, np.concatenate((before, np.zeros_like(before[:1]))))
 
     def __add__(self, other: Penalty) -> Penalty:

@@ -24,7 +24,13 @@ _TRACE_BYTES = 32 * 2**20
 """What a free derivative traces at a time."""
 
 _PENALTY_COPIES = 80
-"""Arrays like all states that a penalty on Jacobians makes, when it is differentiated."""
+"""Arrays like all states that a penalty on what Jacobians do to adjoints makes, when it is differentiated."""
+
+_JACOBIAN_COPIES = 2
+"""Arrays like all step Jacobians that a penalty on them makes."""
+
+_PIECES_BYTES = 8 * 2**20
+"""What it takes to differentiate Jacobians piece by piece."""
 
 _OUTPUT_COPIES = 12
 """Arrays like the states of a segment that an output which is no block of the state makes."""
@@ -75,8 +81,17 @@ def at_work(needs: Needs) -> dict[str, int]:
         "products": _products(needs) if needs.walked else 0,
         "loss rows": needs.asks(LossRows) * _rows(needs),
         "backward": needs.asks(*BACKWARD) * (back + needs.changes_jacobians * matrices),
-        "penalty": needs.differentiates_jacobians * _PENALTY_COPIES * p.steps * state,
+        "penalty": _penalty(needs),
     }
+
+
+def _penalty(needs: Needs) -> int:
+    """What a penalty makes of states and Jacobians when it is differentiated."""
+    p = needs.problem
+    states = p.steps * p.batch * p.cell.state_size * p.dtype.itemsize
+    of_adjoints = needs.penalty_needs_adjoint * _PENALTY_COPIES * states
+    pieces = _JACOBIAN_COPIES * p.block * states + _PIECES_BYTES
+    return of_adjoints + needs.penalty_needs_jacobians * pieces
 
 
 def _jobs(count: int) -> int:

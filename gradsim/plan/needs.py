@@ -109,11 +109,6 @@ class Needs:
         return self.asks(LossRows) or (self._has_rule and self.asks(Gradient, effective=True))
 
     @property
-    def differentiates_jacobians(self) -> bool:
-        """Whether there is a penalty on Jacobians or on what they do to adjoints."""
-        return self.penalty_needs_adjoint or self.penalty_needs_jacobians
-
-    @property
     def makes_jacobians(self) -> bool:
         """Whether step Jacobians are made at all."""
         changed = self._goes_back and self.changes_jacobians

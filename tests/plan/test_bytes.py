@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from probes.mitigations import JacobianRegulariser
 
 import gradsim
 import gradsim.run.trial
@@ -29,6 +30,7 @@ MEMORY = {
     "kept": (LSTM(2, 64), 5_000, 4, ["gradient", "adjoint_norm"], {}),
     "contributions": (GRU(2, 64), 2_000, 2, ["contribution_norm"], {}),
     "penalty": (GRU(2, 16), 1_000, 4, BOTH, {"mitigations": [JacobianPenalty()]}),
+    "penalty on Jacobians": (LSTM(2, 24), 200, 4, BOTH, {"mitigations": [JacobianRegulariser()]}),
     "lyapunov": (LSTM(2, 24), 300, 8, ["lyapunov"], {}),
 }
 

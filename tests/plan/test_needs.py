@@ -57,14 +57,12 @@ def test_step_jacobians_are_made_and_kept_only_for_somebody(record, mitigations,
 def test_a_penalty_needs_what_it_reads_where_somebody_asks_for_its_gradient():
     asked = needs_of(["effective_gradient"], [Spread()])
     assert asked.penalty_needs_jacobians
-    assert asked.differentiates_jacobians
     assert not asked.penalty_needs_adjoint
     of_adjoint = needs_of(["effective_gradient"], [JacobianPenalty()])
     assert of_adjoint.penalty_needs_adjoint
-    assert of_adjoint.differentiates_jacobians
     assert not of_adjoint.penalty_needs_jacobians
-    assert not needs_of(["gradient"], [JacobianPenalty()]).differentiates_jacobians
-    assert not needs_of(["effective_gradient"], [Truncate(2, 5)]).differentiates_jacobians
+    assert not needs_of(["gradient"], [JacobianPenalty()]).penalty_needs_adjoint
+    assert not needs_of(["effective_gradient"], [Truncate(2, 5)]).penalty_needs_jacobians
 
 
 def test_streams_are_asked_for_raw_and_effective_apart():

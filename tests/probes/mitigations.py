@@ -195,10 +195,11 @@ class JacobianRegulariser(Mitigation):
     weight: float = 1.0
 
     @hookimpl(wrapper=True)
-    def gradsim_penalty(self, trajectory):
+    def gradsim_penalty(self, trajectory, jacobians):
         penalty = yield
         scale = 0.5 * self.weight / trajectory.inputs.shape[1]
-        return penalty + scale * Penalty.of_jacobians(lambda blocks, xp: xp.sum(blocks**2), trajectory)
+        squares = Penalty.of_jacobians(lambda blocks, xp: xp.sum(blocks**2), trajectory, jacobians)
+        return penalty + scale * squares
 
 
 @dataclass(frozen=True, eq=False)
