@@ -21,8 +21,6 @@ _LEVEL = -2.0
 _EIGENVALUE_COST = 15_000
 """Operations of matrix products, over n^3, of which eigenvalues (n, n) take 1 % of the time."""
 
-_HORIZON = "lag from which on the norm of the adjoint stays below 1 % of that at lag 0"
-
 
 class Watch:
     """The variables of every update.
