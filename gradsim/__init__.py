@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
 if TYPE_CHECKING:
     from gradsim.contracts import (
         Baseline,
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
         accuracy,
         cross_entropy,
         detach,
+        hookimpl,
         squared_error,
         surrogate,
         through,
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from gradsim.training.settings import Probe, Stopping, Validation
     from gradsim.training.trained import trained_params
     from gradsim.training.verb import prepare_training, train
-
-hookimpl = pluggy.HookimplMarker("gradsim")
 
 _WHERE = {
     "gradsim.data.store": ("open_run",),

@@ -14,22 +14,18 @@ all parameters, the readout's included, and `episode` is what the task drew (Non
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pluggy
 
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.mitigation import Draws, Measured, Mitigation, Penalty
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.optimizer import Optimizer, Schedule
+from gradsim.contracts.recorder import Recorder
+from gradsim.contracts.task import Episode, Task
+from gradsim.contracts.trajectory import Trajectory
 from gradsim.types import Array, Params, StepData
-
-if TYPE_CHECKING:
-    from gradsim.contracts.cell import Cell
-    from gradsim.contracts.jacobians import Jacobians
-    from gradsim.contracts.mitigation import Draws, Measured, Mitigation, Penalty
-    from gradsim.contracts.moment import Moment
-    from gradsim.contracts.optimizer import Optimizer, Schedule
-    from gradsim.contracts.recorder import Recorder
-    from gradsim.contracts.task import Episode, Task
-    from gradsim.contracts.trajectory import Trajectory
 
 hookspec = pluggy.HookspecMarker("gradsim")
 
