@@ -12,7 +12,6 @@ segments can be walked back; for a cost of 1 these are the binomial coefficients
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -75,12 +74,3 @@ class Schedule:
             if ahead:
                 stack += [(ahead, used), (left - ahead, used + 1)]
         return total
-
-
-def fewest_recomputed(steps: int, slots: int) -> int:
-    """The optimum of Griewank & Walther (2000, eq. 5) for single steps: how many are taken twice or more.
-
-    `slots` counts the states that fit into memory, the first one included.
-    """
-    passes = next(r for r in range(steps + 1) if math.comb(slots + r, slots) >= steps)
-    return passes * steps - math.comb(slots + passes, passes - 1) - (steps - 1) if passes else 0

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from gradsim.engine.revolve import Schedule, fewest_recomputed
+from gradsim.engine.revolve import Schedule
+
+
+def fewest_recomputed(steps, slots):
+    """The optimum of Griewank & Walther (2000, eq. 5) for single steps: how many are taken twice or more.
+
+    `slots` counts the states that fit into memory, the first one included.
+    """
+    passes = next(r for r in range(steps + 1) if math.comb(slots + r, slots) >= steps)
+    return passes * steps - math.comb(slots + passes, passes - 1) - (steps - 1) if passes else 0
 
 
 def brute_force(steps, slots, known):
