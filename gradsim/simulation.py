@@ -119,7 +119,7 @@ def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
     steps, size = x.shape[:2]
     own, readout = checked_params(prepared, task, given.params, hooks, streams, kind)
     state = checked_state(prepared, given.initial_state, size, kind)
-    model = Model(prepared, task, mitigations, hooks, kind)
+    model = Model(prepared, task, hooks, kind)
     recorders = chosen_recorders(given.record, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
     problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, given.pairs or Pairs()), recorders)

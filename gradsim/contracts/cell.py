@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradsim.contracts.evaluated import Evaluated
-from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import Plugin, call_with
+from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import unknown
 from gradsim.numerics import autodiff
@@ -263,16 +262,6 @@ _WITH_STEP = {
     *("unroll", "saved_size"),
 }
 """What goes with a `step`, and not with that of a subclass."""
-
-
-def drawn(
-    cell: Cell, rng: np.random.Generator, inputs: Array, moment: Moment | None = None
-) -> dict[str, Array]:
-    """What a cell draws for these inputs (steps, batch, input): its `draw`, with what that names."""
-    steps, batch = inputs.shape[:2]
-    offered = {"rng": rng, "steps": steps, "batch": batch, "inputs": inputs, "moment": moment or Moment()}
-    found: dict[str, Array] = call_with(cell.draw, **offered)
-    return found
 
 
 def keywords(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import ValidationError
 
+from gradsim.contracts.moment import Moment
 from gradsim.contracts.validation import phrases, validated
 from gradsim.errors import InputError
+from gradsim.types import Array
 
 
 class Plugin:
@@ -59,6 +61,16 @@ def call_with(function: Callable[..., Any], **offered: Any) -> Any:
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return function(**offered)
     return function(**{name: value for name, value in offered.items() if name in parameters})
+
+
+def drawn(
+    draw: Callable[..., Any], rng: np.random.Generator, inputs: Array, moment: Moment, **more: Any
+) -> dict[str, Array]:
+    """What a `draw` makes for these inputs (steps, batch, input), given what it names."""
+    steps, batch = inputs.shape[:2]
+    offered = {"rng": rng, "steps": steps, "batch": batch, "inputs": inputs, "moment": moment}
+    found: dict[str, Array] = call_with(draw, **offered, **more)
+    return found
 
 
 def described(value: Any) -> Any:

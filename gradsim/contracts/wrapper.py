@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradsim.contracts.cell import Cell, drawn, keywords
+from gradsim.contracts.cell import Cell, keywords
 from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import call_with
+from gradsim.contracts.plugin import call_with, drawn
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
@@ -89,7 +89,8 @@ class Wrapper(Cell):
     @cached_property
     def mix_data(self) -> Mapping[str, str]:
         """The step data that `mix` asks for: the name there -> the name in the run."""
-        own = self._drawn(np.random.default_rng(0), np.zeros((2, 1, self.input_size)), Moment())
+        inputs = np.zeros((2, 1, self.input_size))
+        own = drawn(self.own_draw, np.random.default_rng(0), inputs, Moment())
         return {n: self.prefix + n if n in own else n for n in keywords(self.mix)}
 
     @cached_property
@@ -97,12 +98,6 @@ class Wrapper(Cell):
         """What the cell inside asks for, and what `mix` does."""
         self._refuse("step datum", self.cell.step_data)
         return tuple(dict.fromkeys((*self.cell.step_data, *self.mix_data.values())))
-
-    def _drawn(self, rng: np.random.Generator, inputs: Array, moment: Moment) -> dict[str, Array]:
-        steps, batch = inputs.shape[:2]
-        offered = {"steps": steps, "batch": batch, "inputs": inputs, "moment": moment}
-        found: dict[str, Array] = call_with(self.own_draw, rng=rng, **offered)
-        return found
 
     def _refuse(self, what: str, inside: Iterable[str]) -> None:
         """Refuse a cell inside that uses a name which belongs to this wrapper."""
@@ -204,8 +199,8 @@ class Wrapper(Cell):
         self, rng: np.random.Generator, inputs: Array, moment: Moment
     ) -> dict[str, Array]:
         """What the cell inside draws, and then the wrapper."""
-        inside = drawn(self.cell, rng, inputs, moment)
-        return self._joined(self._drawn(rng, inputs, moment), inside)
+        inside = drawn(self.cell.draw, rng, inputs, moment)
+        return self._joined(drawn(self.own_draw, rng, inputs, moment), inside)
 
     def step(self, params: Params, state: Any, inputs: Any, xp: Any, **data: Any) -> Any:
         """`mix` of what the cell inside makes."""

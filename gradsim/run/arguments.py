@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from gradsim.contracts import registry
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
-from gradsim.contracts.plugin import call_with
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import drawn
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Gradient, Recorder
 from gradsim.contracts.task import Episode, Task
@@ -221,18 +222,15 @@ def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dty
 
 
 def known_step_data(
-    cell: Cell, episode: Episode | None, rng: np.random.Generator, offered: Mapping[str, Any]
+    cell: Cell, episode: Episode | None, rng: np.random.Generator, inputs: Array, moment: Moment
 ) -> dict[str, Array]:
-    """What a cell may ask for by name: the step, what the task gives, what the cell draws itself.
-
-    `offered` are the arguments that its `draw` may name.
-    """
-    steps, batch = offered["steps"], offered["batch"]
+    """What a cell may ask for by name: the step, what the task gives, what the cell draws itself."""
+    steps, batch = inputs.shape[:2]
     index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch)).copy()
     given: dict[str, Array] = {}
     if episode is not None:
         given = {n: getattr(episode, n) for n in OF_TASK} | dict(episode.step_data)
-    return {"step_index": index, **given, **call_with(cell.draw, rng=rng, **offered)}
+    return {"step_index": index, **given, **drawn(cell.draw, rng, inputs, moment)}
 
 
 def wanted_step_data(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
-from gradsim.contracts.mitigation import Draws, Mitigation
+from gradsim.contracts.mitigation import Draws
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import call_with
+from gradsim.contracts.plugin import drawn
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import PluginError
@@ -55,14 +54,8 @@ class Model:
 
     cell: Cell
     task: Task | None
-    mitigations: Sequence[Mitigation]
     hooks: RunHooks
     dtype: np.dtype
-
-    @cached_property
-    def _asks(self) -> bool:
-        """Whether the cell asks for step data."""
-        return bool(self.cell.step_data)
 
     def setup(
         self,
@@ -75,13 +68,15 @@ class Model:
         moment: Moment,
     ) -> Setup:
         """A run over checked inputs (time, batch, input) from a state (batch, m)."""
-        steps, batch = inputs.shape[:2]
-        offered: dict[str, Any] = {"steps": steps, "batch": batch, "inputs": inputs, "moment": moment}
         shapes = {n: p.shape for n, p in {**params, **readout}.items()}
-        draws = {m: self._drawn(m, i, streams, offered, shapes) for i, m in enumerate(self.mitigations)}
+        draws = {}
+        for i, mitigation in enumerate(self.hooks.mitigations):
+            rng = streams.generator("mitigation", i)
+            found = drawn(mitigation.draw, rng, inputs, moment, shapes=shapes)
+            draws[mitigation] = as_dtype(found, self.dtype)
         data: StepData = {}
-        if self._asks:
-            known = known_step_data(self.cell, episode, streams.generator("cell"), offered)
+        if self.cell.step_data:
+            known = known_step_data(self.cell, episode, streams.generator("cell"), inputs, moment)
             if self.hooks.uses("gradsim_step_data"):
                 known = self.hooks(
                     "gradsim_step_data",
@@ -96,7 +91,7 @@ class Model:
                     raise PluginError(
                         f"gradsim_step_data should return a dict of arrays, not {type(known).__name__}"
                     )
-            data = wanted_step_data(self.cell, known, (steps, batch), self.dtype)
+            data = wanted_step_data(self.cell, known, inputs.shape[:2], self.dtype)
         return Setup(
             self.cell,
             params,
@@ -111,14 +106,3 @@ class Model:
             moment,
             streams,
         )
-
-    def _drawn(
-        self,
-        mitigation: Mitigation,
-        i: int,
-        streams: Streams,
-        offered: Mapping[str, Any],
-        shapes: Mapping[str, tuple[int, ...]],
-    ) -> StepData:
-        rng = streams.generator("mitigation", i)
-        return as_dtype(call_with(mitigation.draw, rng=rng, shapes=shapes, **offered), self.dtype)

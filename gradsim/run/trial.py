@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradsim.contracts.plugin import call_with
+from gradsim.contracts.plugin import drawn
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.task import Episode
 from gradsim.data.sink import Sink
@@ -77,15 +77,14 @@ def shortened(simulation: Simulation, steps: int, batch: int) -> Simulation:
     whole, episode = plan.problem, setup.episode
     problem = replace(whole, steps=steps, batch=batch, pairs=_fitting(whole.pairs, whole.steps, steps))
     inputs, rng = cut(setup.inputs), np.random.default_rng(0)
-    offered: dict[str, Any] = {"steps": steps, "batch": batch, "inputs": inputs, "moment": setup.moment}
-    offered["shapes"] = whole.param_shapes
+    draws = {m: drawn(m.draw, rng, inputs, setup.moment, shapes=whole.param_shapes) for m in setup.draws}
     short = replace(
         setup,
         inputs=inputs,
         initial_state=setup.initial_state[:batch].copy(),
         step_data={n: cut(x) for n, x in setup.step_data.items()},
         episode=episode and Episode(cut(episode.inputs), cut(episode.targets), cut(episode.weights)),
-        draws={m: as_dtype(call_with(m.draw, rng=rng, **offered), whole.dtype) for m in setup.draws},
+        draws={m: as_dtype(found, whole.dtype) for m, found in draws.items()},
     )
     return replace(simulation, setup=short, plan=replace(plan, problem=problem, tiled=not plan.halved))
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.cell import Cell, drawn
+from gradsim.contracts.cell import Cell
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import drawn
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Forward, Recorder, Variable
 from gradsim.contracts.task import Episode, Task, squared_error
@@ -37,7 +38,7 @@ def step_data(
     """What a run would hand to `step`, leading axes (steps, batch), in float64."""
     index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch))
     inputs = np.random.default_rng(0).standard_normal((steps, batch, cell.input_size))
-    known: dict[str, Any] = {"step_index": index, **drawn(cell, rng, inputs)}
+    known: dict[str, Any] = {"step_index": index, **drawn(cell.draw, rng, inputs, Moment())}
     if task is not None:
         episode = task.sample(rng, batch)
         given = {n: getattr(episode, n) for n in OF_TASK} | dict(episode.step_data)
@@ -275,7 +276,7 @@ class Renamed(Cell):
         self, rng: np.random.Generator, inputs: Array, moment: Moment
     ) -> dict[str, Array]:
         """What the cell inside draws."""
-        return self._out(drawn(self.cell, rng, inputs, moment))
+        return self._out(drawn(self.cell.draw, rng, inputs, moment))
 
     def step(self, params: Params, state: Any, inputs: Any, xp: Any, **data: Any) -> Any:
         """One step."""

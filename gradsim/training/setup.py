@@ -128,14 +128,14 @@ class TrainingSetup:
         memories: dict[Mitigation, dict[str, Array]] = {}
         for key, value in memory.items():
             index, _, name = key.partition("/")
-            memories.setdefault(self.model.mitigations[int(index)], {})[name] = value
+            memories.setdefault(self.model.hooks.mitigations[int(index)], {})[name] = value
         return Moment(update, self.updates, purpose, memories)
 
     def remembered(self, moment: Moment) -> dict[str, Array]:
         """What mitigations keep from this pass on, named "<position of the mitigation>/<name>"."""
         return {
             f"{i}/{name}": value
-            for i, mitigation in enumerate(self.model.mitigations)
+            for i, mitigation in enumerate(self.model.hooks.mitigations)
             for name, value in moment.noted.get(mitigation, {}).items()
         }
 

@@ -78,7 +78,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     )
     batches = Batches(task, given.batch, streams, given.stateful)
     own, readout = checked_params(prepared, task, given.params, hooks, streams, kind)
-    model = Model(prepared, task, mitigations, hooks, kind)
+    model = Model(prepared, task, hooks, kind)
     recorders = chosen_recorders(probe.recorders, hooks) if probe else []
     updates = _update_count(given, batches)
     setup = TrainingSetup(given, model, updates, batches, streams, own, readout, recorders, {})

@@ -10,9 +10,9 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from gradsim import Cell
-from gradsim.contracts.cell import drawn
 from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import drawn
 from gradsim.contracts.trajectory import Pulled, Trajectory
 from gradsim.errors import InputError
 from gradsim.numerics import autodiff
@@ -118,7 +118,9 @@ class Stack(Cell):
         """A layer that looks at its inputs sees NaN above the first: they are not known before the run."""
         steps, batch = inputs.shape[:2]
         unknown = (np.full((steps, batch, c.input_size), np.nan) for c in self.cells[1:])
-        return _named(drawn(c, rng, x, moment) for c, x in zip(self.cells, (inputs, *unknown), strict=True))
+        return _named(
+            drawn(c.draw, rng, x, moment) for c, x in zip(self.cells, (inputs, *unknown), strict=True)
+        )
 
     @cached_property
     def layer_data(self):

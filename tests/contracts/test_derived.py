@@ -10,8 +10,8 @@ from helpers import loss_of, numerical_gradient
 
 import gradsim
 from gradsim import Cell, Derived
-from gradsim.contracts.cell import drawn
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import drawn
 from gradsim.errors import PluginError, UnknownNameError
 from gradsim.testing import check_cell
 from gradsim_cells import GRU, LSTM, Elman
@@ -150,7 +150,7 @@ def test_noise_is_drawn_once_a_pass_and_not_while_validating(inputs):
     cell = WeightNoise(Elman(2, 4))
     params = cell.init_params(np.random.default_rng(0))
     passes = [
-        cell.evaluated(params, drawn(cell, np.random.default_rng(seed), inputs, Moment(purpose=purpose)))
+        cell.evaluated(params, drawn(cell.draw, np.random.default_rng(seed), inputs, Moment(purpose=purpose)))
         for seed, purpose in ((1, "learn"), (1, "learn"), (2, "learn"), (1, "validate"))
     ]
     first, again, other, validated = (p.params["W"] for p in passes)

@@ -10,8 +10,8 @@ from helpers import loss_of, numerical_gradient
 
 import gradsim
 from gradsim import Cell, Wrapper
-from gradsim.contracts.cell import drawn
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import drawn
 from gradsim.errors import PluginError
 from gradsim.testing import check_cell
 from gradsim_cells import GRU, LRU, LSTM, Elman
@@ -85,7 +85,7 @@ def test_they_keep_the_contract_of_a_cell(cell):
 def test_chained_derivatives_are_the_free_ones(cell, dtype, rng):
     params = {n: p.astype(dtype) for n, p in cell.init_params(rng).items()}
     x, state, u = (rng.standard_normal((5, 3, n)).astype(dtype) for n in (2, *[cell.state_size] * 2))
-    data = {n: np.asarray(d, dtype) for n, d in drawn(cell, rng, x, Moment()).items()}
+    data = {n: np.asarray(d, dtype) for n, d in drawn(cell.draw, rng, x, Moment()).items()}
     data = {n: np.full((5, 3), 3) if n == "step_index" else data[n] for n in cell.step_data}
     close = {"rtol": 1e-12, "atol": 1e-13} if dtype == "float64" else {"rtol": 2e-5, "atol": 2e-5}
     for method, more in (("step_jacobian", ()), ("state_vjp", (u,)), ("params_vjp", (u,))):
@@ -112,7 +112,7 @@ def test_a_mask_is_replayed_and_another_is_independent(inputs):
     runs = [gradsim.simulate(cell, inputs, record=["state"], rng=seed) for seed in (7, 7, 8)]
     assert runs[0].identical(runs[1])
     assert not runs[0].state.equals(runs[2].state)
-    one, other = drawn(cell, np.random.default_rng(0), np.zeros((40, 50, 2)), Moment()).values()
+    one, other = drawn(cell.draw, np.random.default_rng(0), np.zeros((40, 50, 2)), Moment()).values()
     np.testing.assert_allclose(np.mean(one * other), 1 / 16, atol=0.01)
 
 
@@ -126,7 +126,7 @@ def test_what_is_inside_stays_as_it_is(inputs):
 
 def test_a_validation_takes_the_expectation(inputs):
     cell = Zoneout(Elman(2, 4), rate=0.3)
-    (keep,) = drawn(cell, np.random.default_rng(0), inputs, Moment(purpose="validate")).values()
+    (keep,) = drawn(cell.draw, np.random.default_rng(0), inputs, Moment(purpose="validate")).values()
     assert (keep == 0.3).all()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.cell import drawn
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import drawn
 from gradsim.contracts.recorder import Forward
 from gradsim.errors import GradsimError, InputError
 from gradsim.numerics import autodiff
@@ -116,7 +117,7 @@ def draws_from_rng(bench: CellBench) -> None:
     for steps, batch in ((STEPS, BATCH), (2, 5)):
         inputs = bench.rng("inputs").standard_normal((steps, batch, bench.cell.input_size))
         with no_global_randomness(bench, "draw()"):
-            one, again = (drawn(bench.cell, bench.rng("draw"), inputs) for _ in range(2))
+            one, again = (drawn(bench.cell.draw, bench.rng("draw"), inputs, Moment()) for _ in range(2))
         bench.expect(
             isinstance(one, dict), f"draw() returns {type(one).__name__}; it should be a dict of arrays"
         )

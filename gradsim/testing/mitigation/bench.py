@@ -16,7 +16,7 @@ from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import call_with
+from gradsim.contracts.plugin import drawn
 from gradsim.contracts.recorder import (
     Adjoints,
     Contributions,
@@ -161,26 +161,17 @@ class MitigationBench(Bench):
             "params": params,
             "before": params,
             "measured": {self.mitigation: copied(self._measured)},
-            "draws": {self.mitigation: as_dtype(copied(self.drawn()), np.dtype(dtype))},
+            "draws": {self.mitigation: as_dtype(copied(self.draws()), np.dtype(dtype))},
             "moment": Moment(3, 10, "learn"),
         }
         return {n: known[n] for n in ARGUMENTS[hook]}
 
-    def drawn(self) -> dict[str, Array]:
+    def draws(self) -> dict[str, Array]:
         """What it draws, from the same seed every time."""
         p = self._trajectory
         shapes = {n: x.shape for n, x in p.params.items()}
         shapes |= {"readout_W": (2, p.cell.state_size), "readout_b": (2,)}
-        found: dict[str, Array] = call_with(
-            self.mitigation.draw,
-            rng=self.rng("draws"),
-            steps=STEPS,
-            batch=BATCH,
-            inputs=p.inputs,
-            shapes=shapes,
-            moment=Moment(),
-        )
-        return found
+        return drawn(self.mitigation.draw, self.rng("draws"), p.inputs, Moment(), shapes=shapes)
 
     def call(self, hook: str, arguments: Mapping[str, Any]) -> Any:
         """What the core gives, as the mitigation changes it."""

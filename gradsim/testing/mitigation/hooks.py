@@ -9,11 +9,12 @@ from unittest import SkipTest
 
 import numpy as np
 
-from gradsim.contracts.cell import Cell, drawn
+from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import drawn
 from gradsim.errors import GradsimError, PluginError
 from gradsim.testing.cell import suite as cells
 from gradsim.testing.kit import Checks, label, names, no_global_randomness, same
@@ -45,7 +46,7 @@ def wraps_only(bench: MitigationBench) -> None:
 def draws_from_rng(bench: MitigationBench) -> None:
     """What is random comes from the rng that `draw` is given."""
     with no_global_randomness(bench, "draw()"):
-        one, again = (bench.drawn() for _ in range(2))
+        one, again = (bench.draws() for _ in range(2))
     bench.expect(isinstance(one, dict), f"draw() returns {type(one).__name__}; it should be a dict of arrays")
     bench.expect(
         same(one, again),
@@ -119,7 +120,7 @@ def _prepared(bench: MitigationBench, inner: Cell) -> Cell:
 def _names(bench: MitigationBench, cell: Cell) -> set[tuple[str, str]]:
     """What a cell has of its own: parameters, and the step data that it draws."""
     params = cell.init_params(bench.rng("own names"))
-    data = drawn(cell, bench.rng("own names"), np.zeros((STEPS, BATCH, cell.input_size)), Moment())
+    data = drawn(cell.draw, bench.rng("own names"), np.zeros((STEPS, BATCH, cell.input_size)), Moment())
     return {("parameter", n) for n in params} | {("step datum", n) for n in data if n in cell.step_data}
 
 

@@ -9,8 +9,8 @@ from examples import MakesSlow, Scale
 from proofs import WRONG, proven
 
 from gradsim import Cell, Mitigation, Wrapper, hookimpl
-from gradsim.contracts.cell import drawn
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import drawn
 from gradsim.testing.mitigation.hooks import CHECKS
 
 
@@ -51,7 +51,7 @@ class Biased(Wrapper):
         return inside if self.noise else {"b": np.full(self.state_size, 0.1)} | inside
 
     def draw(self, rng, steps, batch):
-        inside = drawn(self.cell, rng, np.zeros((steps, batch, self.input_size)), Moment())
+        inside = drawn(self.cell.draw, rng, np.zeros((steps, batch, self.input_size)), Moment())
         noise = {"noise": rng.standard_normal((steps, batch, self.state_size))}
         return inside | (noise if self.noise else {})
 
