@@ -57,33 +57,32 @@ def along(steps: range) -> dict[str, slice]:
 
 
 @dataclass(frozen=True)
-class Forward:
-    """The forward pass over some steps."""
+class _AlongTime:
+    """What lies along some steps, or along the times after them."""
 
     trajectory: Trajectory
+
+    @property
+    def region(self) -> Region:
+        """Where it lies."""
+        return along(self.trajectory.steps)
+
+
+@dataclass(frozen=True)
+class Forward(_AlongTime):
+    """The forward pass over some steps."""
 
     @property
     def states(self) -> Array:
         """The states after these steps, (time, batch, m), and with step 1 the one before it."""
         return self.trajectory.states if self.trajectory.first == 1 else self.trajectory.after
 
-    @property
-    def region(self) -> Region:
-        """Where they lie."""
-        return along(self.trajectory.steps)
-
 
 @dataclass(frozen=True)
-class LossTerms:
+class LossTerms(_AlongTime):
     """The weighted losses of some steps, (step, batch), before the mean over batch."""
 
-    trajectory: Trajectory
     values: Array
-
-    @property
-    def region(self) -> Region:
-        """Where these steps lie."""
-        return along(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
@@ -120,34 +119,22 @@ class LossRows:
 
 
 @dataclass(frozen=True)
-class Adjoints:
+class Adjoints(_AlongTime):
     """dL/ds_t at some times: adjoint (time, batch, m), exponent (time, batch, 1).
 
     `factor` (time, batch): size after the mitigations of the adjoint over size before. The times are those
     after the steps of the trajectory, and with step 1 time 0.
     """
 
-    trajectory: Trajectory
     adjoint: Scaled
     factor: Array
 
-    @property
-    def region(self) -> Region:
-        """Where these times lie."""
-        return along(self.trajectory.steps)
-
 
 @dataclass(frozen=True)
-class Contributions:
+class Contributions(_AlongTime):
     """What enters dL/dparams in some steps: mantissas (steps, *param), exponents (steps, 1...)."""
 
-    trajectory: Trajectory
     parts: Mapping[str, Scaled]
-
-    @property
-    def region(self) -> Region:
-        """Where these steps lie."""
-        return along(self.trajectory.steps)
 
 
 @dataclass(frozen=True)
