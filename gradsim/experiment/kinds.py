@@ -15,7 +15,8 @@ from gradsim.experiment.draft import ONE_OF, Draft
 from gradsim.experiment.keys import written
 from gradsim.run.launch import Prepared
 from gradsim.run.parameters import SimulationParameters
-from gradsim.simulation import Simulation, prepare
+from gradsim.run.prepared import Simulation
+from gradsim.simulation import prepare
 from gradsim.training.parameters import TrainingParameters
 from gradsim.training.verb import prepare_training
 

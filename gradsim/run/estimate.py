@@ -6,15 +6,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psutil
 
 from gradsim.machine.workers import available_threads
+from gradsim.run.prepared import Simulation
 from gradsim.run.trial import EVERYTHING, shortened, trial
-
-if TYPE_CHECKING:
-    from gradsim.simulation import Simulation
 
 _FIRST_SECONDS = 0.01
 _LAST_SECONDS = 0.5

@@ -8,7 +8,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from gradsim.data.sink import Sink
 from gradsim.machine.clock import Clock
 from gradsim.run.arguments import as_dtype
 from gradsim.run.launch import Running, executed
+from gradsim.run.prepared import Simulation
 from gradsim.types import Array
-
-if TYPE_CHECKING:
-    from gradsim.simulation import Simulation
 
 EVERYTHING = float(2**60)
 """A budget of memory with which nothing has to be done twice."""

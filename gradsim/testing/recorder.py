@@ -16,7 +16,8 @@ from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Piece, Recorder, Variable
 from gradsim.numerics.scaled import Scaled
-from gradsim.simulation import Simulation, prepare
+from gradsim.run.prepared import Simulation
+from gradsim.simulation import prepare
 from gradsim.testing import common
 from gradsim.testing.kit import Bench, Checks, copied, names, same
 from gradsim.testing.specimen import BATCH, STEPS, Elementwise, Plain, stage, witness

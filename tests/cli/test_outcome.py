@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from gradsim.errors import OutOfRangeWarning
-from gradsim.simulation import Simulation
+from gradsim.run.prepared import Simulation
 
 
 def test_errors_go_to_stderr_without_a_traceback(tmp_path):

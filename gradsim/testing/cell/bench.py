@@ -13,7 +13,8 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.task import Task
-from gradsim.simulation import Simulation, prepare
+from gradsim.run.prepared import Simulation
+from gradsim.simulation import prepare
 from gradsim.testing.kit import Bench
 from gradsim.testing.specimen import BATCH, STEPS, generic, stage, step_data
 from gradsim.types import Array, Params

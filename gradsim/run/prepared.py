@@ -1,0 +1,58 @@
+"""A simulation that has been checked, ready to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Variable
+from gradsim.data import schema
+from gradsim.data.schema import Frame
+from gradsim.machine.progress import Advance
+from gradsim.plan.plan import Plan
+from gradsim.run.launch import Prepared, Running
+from gradsim.run.recording import Recording
+from gradsim.run.run import Run
+from gradsim.run.setup import Setup
+
+
+@dataclass(frozen=True)
+class Simulation(Prepared):
+    """A run that has been checked but not started: what `simulate` does, in two parts."""
+
+    setup: Setup
+    plan: Plan
+    provenance: dict[str, Any]
+
+    kind = "simulation"
+
+    @property
+    def problem(self) -> Problem:
+        return self.plan.problem
+
+    def frame(self) -> Frame:
+        return schema.frame(self.plan.problem)
+
+    def variables(self) -> list[Variable]:
+        return [variable for _, variable in self.plan.variables()]
+
+    def chunks(self) -> Mapping[str, Mapping[str, int]]:
+        return self.plan.chunks()
+
+    @property
+    def work(self) -> float:
+        return sum(self.plan.flops().values())
+
+    def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
+        self.plan.refuse_beyond(memory, disk)
+
+    def execute(self, running: Running, advance: Advance) -> dict[str, Any]:
+        with Recording(self.plan, running.sink, running.threads) as recording:
+            run = Run(self.setup, self.plan, recording, running.sink, advance, running.memory)
+            run.check()
+            run.execute()
+            recording.settle()
+            advance("writing", 0.0)
+        return schema.dataset_attributes(self.provenance, run.loss, run.penalty)
