@@ -10,7 +10,6 @@ from gradsim.contracts.problem import Pairs, Problem
 from gradsim.data import schema
 from gradsim.plan.plan import Plan
 from gradsim.run.arguments import (
-    Streams,
     checked_inputs,
     checked_params,
     checked_state,
@@ -27,6 +26,7 @@ from gradsim.run.parameters import (
     verb,
 )
 from gradsim.run.prepared import Simulation
+from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model
 
 
@@ -64,12 +64,12 @@ def prepare(given: PreparationParameters) -> Simulation:
 def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
     task, mitigations = given.task, given.mitigations
     kind = float_dtype(given.dtype)
-    streams = Streams(given.rng)
+    seeds = Seeds(given.rng)
     hooks = RunHooks(mitigations)
     prepared = prepared_cell(given.cell, hooks)
-    x, episode = checked_inputs(prepared, given.inputs, task, given.batch, streams.generator("task"), kind)
+    x, episode = checked_inputs(prepared, given.inputs, task, given.batch, seeds.generator("task"), kind)
     steps, size = x.shape[:2]
-    own, readout = checked_params(prepared, task, given.params, hooks, streams, kind)
+    own, readout = checked_params(prepared, task, given.params, hooks, seeds, kind)
     state = checked_state(prepared, given.initial_state, size, kind)
     model = Model(prepared, task, hooks, kind)
     recorders = chosen_recorders(given.record, hooks)
@@ -84,7 +84,7 @@ def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
         phases=hooks.phases,
         given_cell=given.cell,
         record=[r.full_name for r in recorders],
-        seed=streams.description,
+        seed=seeds.description,
     )
-    setup = model.setup(streams, own, readout, x, episode, state, Moment())
+    setup = model.setup(seeds, own, readout, x, episode, state, Moment())
     return Simulation(setup, plan, provenance)

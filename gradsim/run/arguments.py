@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -20,53 +19,11 @@ from gradsim.contracts.task import Episode, Task
 from gradsim.engine.loss import READOUT, init_readout
 from gradsim.engine.streams import FROM_JACOBIANS
 from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, unknown
+from gradsim.run.seeds import Seeds
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
 
 OF_TASK = ("targets", "weights")
 """What a cell may ask a task for, besides the step data that the task names itself."""
-
-Seed = int | np.random.SeedSequence | np.random.Generator | None
-
-
-class Streams:
-    """Independent random streams of one seed, by purpose, so that adding one changes no other."""
-
-    purposes = (
-        *("params", "task", "cell", "readout", "mitigation", "check"),
-        *("order", "update", "validation", "probe"),
-    )
-
-    def __init__(self, rng: Seed) -> None:
-        if isinstance(rng, np.random.Generator):
-            rng = int(rng.integers(2**63))
-        if not isinstance(rng, np.random.SeedSequence):
-            if (
-                isinstance(rng, bool)
-                or not isinstance(rng, int | np.integer | None)
-                or (rng is not None and rng < 0)
-            ):
-                raise InputError(
-                    f"rng should be a non-negative int, SeedSequence, Generator or None (got {rng!r})"
-                )
-            rng = np.random.SeedSequence(None if rng is None else int(rng))
-        self.seed = rng
-
-    def generator(self, purpose: str, *key: int) -> np.random.Generator:
-        """The stream of one purpose."""
-        return np.random.default_rng(self._seed(purpose, *key))
-
-    def within(self, purpose: str, *key: int) -> Streams:
-        """Streams for all purposes, for example of one update of a training."""
-        return Streams(self._seed(purpose, *key))
-
-    def _seed(self, purpose: str, *key: int) -> np.random.SeedSequence:
-        spawn_key = (*self.seed.spawn_key, self.purposes.index(purpose), *key)
-        return np.random.SeedSequence(self.seed.entropy, spawn_key=spawn_key)
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """The seed, as plain values."""
-        return {"entropy": str(self.seed.entropy), "spawn_key": list(self.seed.spawn_key)}
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype:
@@ -173,19 +130,19 @@ def checked_params(
     task: Task | None,
     given: Mapping[str, ArrayLike] | None,
     hooks: RunHooks,
-    streams: Streams,
+    seeds: Seeds,
     dtype: np.dtype,
 ) -> tuple[Params, Params]:
     """The parameters of the cell and of the readout, given or drawn."""
     try:
-        own: Params = hooks("gradsim_params", cell=cell, rng=streams.generator("params"))
+        own: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
     except MemoryError as error:
         raise BudgetError(
             f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
         ) from None
     if hooks.uses("gradsim_params"):
         _same_params(cell, own)
-    readout = init_readout(cell, task, streams.generator("readout")) if task else {}
+    readout = init_readout(cell, task, seeds.generator("readout")) if task else {}
     if clash := set(own) & set(READOUT):
         raise PluginError(f"{cell!r}: {sorted(clash)} are names of the readout; rename these parameters")
     fresh = {**own, **readout}

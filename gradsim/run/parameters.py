@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from gradsim.contracts.recorder import Recorder
     from gradsim.contracts.registry import Builder
     from gradsim.contracts.task import Task
-    from gradsim.run.arguments import Seed
+    from gradsim.run.seeds import Seed
 
 P = ParamSpec("P")
 C = TypeVar("C")

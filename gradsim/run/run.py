@@ -138,7 +138,7 @@ class Run:
         # Far out a saturated step would agree with any derivative; near the start it moves.
         near = range(1, segments(p)[0].stop)
         taken = take(self.tape.start, near, s.initial_state, self.recording.workers.run)
-        rng = s.streams.generator("check")
+        rng = s.seeds.generator("check")
         t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))
         b = rng.integers(p.batch, size=_CHECKED_POSITIONS)
         derivatives.check(derivatives.picked(taken, t, b), rng, methods)

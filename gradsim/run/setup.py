@@ -16,7 +16,8 @@ from gradsim.contracts.plugin import drawn
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import PluginError
-from gradsim.run.arguments import Streams, as_dtype, known_step_data, wanted_step_data
+from gradsim.run.arguments import as_dtype, known_step_data, wanted_step_data
+from gradsim.run.seeds import Seeds
 from gradsim.types import Array, Params, StepData
 
 
@@ -35,7 +36,7 @@ class Setup:
     hooks: RunHooks
     draws: Draws
     moment: Moment
-    streams: Streams
+    seeds: Seeds
 
     @cached_property
     def all_params(self) -> Params:
@@ -59,7 +60,7 @@ class Model:
 
     def setup(
         self,
-        streams: Streams,
+        seeds: Seeds,
         params: Params,
         readout: Params,
         inputs: Array,
@@ -71,12 +72,12 @@ class Model:
         shapes = {n: p.shape for n, p in {**params, **readout}.items()}
         draws = {}
         for i, mitigation in enumerate(self.hooks.mitigations):
-            rng = streams.generator("mitigation", i)
+            rng = seeds.generator("mitigation", i)
             found = drawn(mitigation.draw, rng, inputs, moment, shapes=shapes)
             draws[mitigation] = as_dtype(found, self.dtype)
         data: StepData = {}
         if self.cell.step_data:
-            known = known_step_data(self.cell, episode, streams.generator("cell"), inputs, moment)
+            known = known_step_data(self.cell, episode, seeds.generator("cell"), inputs, moment)
             if self.hooks.uses("gradsim_step_data"):
                 known = self.hooks(
                     "gradsim_step_data",
@@ -104,5 +105,5 @@ class Model:
             self.hooks,
             draws,
             moment,
-            streams,
+            seeds,
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.errors import InputError
-from gradsim.run.arguments import Streams
+from gradsim.run.seeds import Seeds
 from gradsim.types import Array
 
 
@@ -24,8 +24,8 @@ class Batches:
         The batch is larger than the data, or sequences do not follow each other where they should.
     """
 
-    def __init__(self, task: Task, batch: int, streams: Streams, stateful: bool) -> None:
-        self.task, self.batch, self.streams, self.stateful = task, batch, streams, stateful
+    def __init__(self, task: Task, batch: int, seeds: Seeds, stateful: bool) -> None:
+        self.task, self.batch, self.seeds, self.stateful = task, batch, seeds, stateful
         self.count = task.available("train", batch) if isinstance(task, FiniteTask) else None
         self._orders: dict[int, Array] = {}
         if stateful and not (isinstance(task, FiniteTask) and task.consecutive):
@@ -37,7 +37,7 @@ class Batches:
     def episode(self, update: int) -> Episode:
         """The batch of an update, 1, 2, ..."""
         if not isinstance(self.task, FiniteTask):
-            return self.task.sample(self.streams.generator("task", update), self.batch)
+            return self.task.sample(self.seeds.generator("task", update), self.batch)
         return self.task.take("train", self._chosen(update))
 
     def epoch(self, update: int) -> int:
@@ -77,5 +77,5 @@ class Batches:
         if epoch not in self._orders:
             assert self.count is not None
             self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = self.streams.generator("order", epoch).permutation(self.count)
+            self._orders[epoch] = self.seeds.generator("order", epoch).permutation(self.count)
         return self._orders[epoch]

@@ -13,7 +13,8 @@ from gradsim.contracts.trajectory import Parallel, Trajectory, step_rows
 from gradsim.engine.forward import take
 from gradsim.engine.loss import Loss
 from gradsim.engine.segments import segments
-from gradsim.run.arguments import Streams, fitting_inputs
+from gradsim.run.arguments import fitting_inputs
+from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model
 from gradsim.types import Array, Params
 
@@ -32,7 +33,7 @@ class Evaluation:
         self,
         model: Model,
         task: Task,
-        streams: Streams,
+        seeds: Seeds,
         parallel: Parallel,
         *,
         part: str,
@@ -41,7 +42,7 @@ class Evaluation:
         stateful: bool,
     ) -> None:
         self.model, self.task, self.part = model, task, part
-        self.streams, self.parallel, self.stateful = streams.within("validation"), parallel, stateful
+        self.seeds, self.parallel, self.stateful = seeds.within("validation"), parallel, stateful
         self.batches = self._cut(batch, sequences)
 
     def _cut(self, batch: int, sequences: int | None) -> list[Array]:
@@ -61,7 +62,7 @@ class Evaluation:
         chosen = self.batches[i]
         if isinstance(self.task, FiniteTask):
             return self.task.take(self.part, chosen)
-        return self.task.sample(self.streams.generator("task", i), len(chosen))
+        return self.task.sample(self.seeds.generator("task", i), len(chosen))
 
     def __call__(self, params: Params, readout: Params, moment: Moment) -> tuple[float, float]:
         """(loss, score); the score is NaN for a task without a metric.
@@ -92,12 +93,12 @@ class Evaluation:
     def _start(
         self, i: int, episode: Episode, params: Params, state: Array | None, moment: Moment
     ) -> Trajectory:
-        d = self.model
-        x = fitting_inputs(d.cell, self.task, episode.inputs, episode, d.dtype)
-        shape = x.shape[1], d.cell.state_size
-        first = np.broadcast_to(d.cell.initial_state() if state is None else state, shape)
-        streams = self.streams.within("update", i)
-        return d.setup(streams, params, {}, x, episode, first.astype(d.dtype), moment).start
+        model = self.model
+        x = fitting_inputs(model.cell, self.task, episode.inputs, episode, model.dtype)
+        shape = x.shape[1], model.cell.state_size
+        first = np.broadcast_to(model.cell.initial_state() if state is None else state, shape)
+        seeds = self.seeds.within("update", i)
+        return model.setup(seeds, params, {}, x, episode, first.astype(model.dtype), moment).start
 
     def _states(self, start: Trajectory) -> Iterator[tuple[range, Array]]:
         """The states (step, batch, m) after some steps at a time."""

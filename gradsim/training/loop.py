@@ -57,7 +57,7 @@ class Training:
         return Evaluation(
             s.model,
             s.task,
-            s.streams,
+            s.seeds,
             Workers(self.threads).run,
             part=part,
             batch=s.batches.batch,

@@ -1,4 +1,4 @@
-"""A training that has been checked but not started."""
+"""What decides the numbers of a training, before any update, and the dataset that comes of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.data import schema
 from gradsim.plan.plan import Plan
-from gradsim.run.arguments import Streams, fitting_inputs, with_own_dims
+from gradsim.run.arguments import fitting_inputs, with_own_dims
+from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model, Setup
 from gradsim.training.batches import Batches
 from gradsim.training.flat import Flat
@@ -44,7 +45,7 @@ class TrainingSetup:
     model: Model
     updates: int
     batches: Batches
-    streams: Streams
+    seeds: Seeds
     params: Params
     readout: Params
     probe_recorders: list[Recorder]
@@ -107,21 +108,21 @@ class TrainingSetup:
     def pass_setup(self, params: Params, readout: Params, state: Array, moment: Moment) -> Setup:
         """The run of an update, from the states (batch, m) that it starts with."""
         episode = self.batches.episode(moment.update)
-        streams = self.streams.within("update", moment.update)
-        return self._setup(episode, streams, params, readout, state, moment)
+        seeds = self.seeds.within("update", moment.update)
+        return self._setup(episode, seeds, params, readout, state, moment)
 
     def _setup(
         self,
         episode: Episode,
-        streams: Streams,
+        seeds: Seeds,
         params: Params,
         readout: Params,
         state: Array,
         moment: Moment,
     ) -> Setup:
-        d = self.model
-        x = fitting_inputs(d.cell, self.task, episode.inputs, episode, d.dtype)
-        return d.setup(streams, params, readout, x, episode, state, moment)
+        model = self.model
+        x = fitting_inputs(model.cell, self.task, episode.inputs, episode, model.dtype)
+        return model.setup(seeds, params, readout, x, episode, state, moment)
 
     def moment(self, update: int, purpose: Purpose, memory: Mapping[str, Array]) -> Moment:
         """Where a pass lies; `memory` as a checkpoint has it, see `remembered`."""
@@ -163,7 +164,7 @@ class TrainingSetup:
         if isinstance(self.task, FiniteTask) and PART in self.task.sequences:
             self.task.available(PART, count)
             return self.task.take(PART, np.arange(count))
-        return self.task.sample(self.streams.within("probe").generator("task"), count)
+        return self.task.sample(self.seeds.within("probe").generator("task"), count)
 
     @cached_property
     def probe_plan(self) -> Plan | None:
@@ -178,7 +179,7 @@ class TrainingSetup:
         """The run of a probe."""
         assert self.probe is not None
         state = self.initial_state(self.probe.batch)
-        return self._setup(self.probe_episode, self.streams.within("probe"), params, readout, state, moment)
+        return self._setup(self.probe_episode, self.seeds.within("probe"), params, readout, state, moment)
 
     # The dataset.
 

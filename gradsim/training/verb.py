@@ -18,8 +18,9 @@ from gradsim.contracts.task import FiniteTask, Task
 from gradsim.data import schema
 from gradsim.data.code import fingerprints
 from gradsim.errors import InputError
-from gradsim.run.arguments import Streams, checked_params, chosen_recorders, float_dtype, prepared_cell
+from gradsim.run.arguments import checked_params, chosen_recorders, float_dtype, prepared_cell
 from gradsim.run.parameters import RunParameters, listed, verb
+from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model
 from gradsim.training.batches import Batches
 from gradsim.training.parameters import TrainingParameters, TrainParameters
@@ -62,7 +63,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     cell, task, optimizer, mitigations = given.cell, given.task, given.optimizer, given.mitigations
     _of_kind("task", task, Task)
     _of_kind("optimizer", optimizer, Optimizer)
-    kind, streams, hooks = float_dtype(given.dtype), Streams(given.rng), RunHooks(mitigations)
+    kind, seeds, hooks = float_dtype(given.dtype), Seeds(given.rng), RunHooks(mitigations)
     prepared = prepared_cell(cell, hooks)
     probe, validation = setting(Probe, given.record), setting(Validation, given.validate)
     stopping = setting(Stopping, given.stop) or Stopping()
@@ -76,12 +77,12 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
         validate=validation,
         stop=stopping,
     )
-    batches = Batches(task, given.batch, streams, given.stateful)
-    own, readout = checked_params(prepared, task, given.params, hooks, streams, kind)
+    batches = Batches(task, given.batch, seeds, given.stateful)
+    own, readout = checked_params(prepared, task, given.params, hooks, seeds, kind)
     model = Model(prepared, task, hooks, kind)
     recorders = chosen_recorders(probe.recorders, hooks) if probe else []
     updates = _update_count(given, batches)
-    setup = TrainingSetup(given, model, updates, batches, streams, own, readout, recorders, {})
+    setup = TrainingSetup(given, model, updates, batches, seeds, own, readout, recorders, {})
     if not len(setup.start[setup.moving]):
         raise InputError(
             f"nothing to train: {prepared!r} leaves all parameters alone, and there is no readout"
@@ -93,7 +94,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
         phases=hooks.phases,
         given_cell=cell,
         record=[r.full_name for r in recorders],
-        seed=streams.description,
+        seed=seeds.description,
     )
     settings = {**_settings(given), "given_params": _digest(given.params)}
     code = fingerprints([cell, task, optimizer, *mitigations, *recorders])

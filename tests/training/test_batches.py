@@ -7,7 +7,7 @@ import pytest
 from small import Labelled, Recall, Stream
 
 from gradsim.errors import InputError
-from gradsim.run.arguments import Streams
+from gradsim.run.seeds import Seeds
 from gradsim.training.batches import Batches
 from gradsim.training.verb import train
 from gradsim_cells import Elman
@@ -16,7 +16,7 @@ from gradsim_optimizers import SGD
 
 def chosen(task, updates, batch, *, stateful=False, seed=0, order=None):
     """The sequences (update, batch) of some updates, asked for in some order."""
-    batches = Batches(task, batch, Streams(seed), stateful)
+    batches = Batches(task, batch, Seeds(seed), stateful)
     found = np.empty((updates, batch), dtype=int)
     for update in range(1, updates + 1) if order is None else order:
         batches.episode(update)
@@ -46,7 +46,7 @@ def test_a_batch_depends_on_its_update_and_the_seed_alone(stateful):
 
 def test_a_task_without_end_draws_each_batch():
     task = Recall()
-    batches = Batches(task, 3, Streams(0), stateful=False)
+    batches = Batches(task, 3, Seeds(0), stateful=False)
     one, two, again = (batches.episode(u).inputs for u in (1, 2, 1))
     assert one.shape == (6, 3, 2)
     np.testing.assert_array_equal(one, again)

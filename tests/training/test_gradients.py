@@ -9,7 +9,7 @@ from helpers import numerical_gradient
 from small import Given, Labelled, Noisy, Recall, Stream
 
 import gradsim
-from gradsim.run.arguments import Streams
+from gradsim.run.seeds import Seeds
 from gradsim.training.verb import train
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
 from gradsim_mitigations import (
@@ -86,7 +86,7 @@ def simulated(cell, params, task, update, mitigations):
         params=params,
         mitigations=mitigations,
         record=["effective_gradient"],
-        rng=Streams(0).within("update", update).seed,
+        rng=Seeds(0).within("update", update).seed,
     )
 
 

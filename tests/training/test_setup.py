@@ -13,7 +13,7 @@ from small import Given, Labelled, Noisy, Stream
 import gradsim
 from gradsim import Pairs
 from gradsim.data.schema import DIMS
-from gradsim.run.arguments import Streams
+from gradsim.run.seeds import Seeds
 from gradsim.training.gradients import spread_lags
 from gradsim.training.settings import Probe
 from gradsim.training.verb import train
@@ -140,7 +140,7 @@ def test_a_probe_is_the_simulation_with_the_parameters_so_far(cell):
             mitigations=setting["mitigations"],
             record=names,
             pairs=pairs,
-            rng=Streams(0).within("probe").seed,
+            rng=Seeds(0).within("probe").seed,
         )
         here = ds.sel(probe_update=update)
         for name, variable in run.data_vars.items():

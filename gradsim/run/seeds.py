@@ -1,0 +1,52 @@
+"""The random numbers of a run, all from one seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradsim.errors import InputError
+
+Seed = int | np.random.SeedSequence | np.random.Generator | None
+
+
+class Seeds:
+    """Independent random numbers from one seed, by purpose, so that adding a purpose changes no other."""
+
+    purposes = (
+        *("params", "task", "cell", "readout", "mitigation", "check"),
+        *("order", "update", "validation", "probe"),
+    )
+
+    def __init__(self, rng: Seed) -> None:
+        if isinstance(rng, np.random.Generator):
+            rng = int(rng.integers(2**63))
+        if not isinstance(rng, np.random.SeedSequence):
+            if (
+                isinstance(rng, bool)
+                or not isinstance(rng, int | np.integer | None)
+                or (rng is not None and rng < 0)
+            ):
+                raise InputError(
+                    f"rng should be a non-negative int, SeedSequence, Generator or None (got {rng!r})"
+                )
+            rng = np.random.SeedSequence(None if rng is None else int(rng))
+        self.seed = rng
+
+    def generator(self, purpose: str, *key: int) -> np.random.Generator:
+        """The random numbers of one purpose."""
+        return np.random.default_rng(self._seed(purpose, *key))
+
+    def within(self, purpose: str, *key: int) -> Seeds:
+        """Seeds for all purposes, for example of one update of a training."""
+        return Seeds(self._seed(purpose, *key))
+
+    def _seed(self, purpose: str, *key: int) -> np.random.SeedSequence:
+        spawn_key = (*self.seed.spawn_key, self.purposes.index(purpose), *key)
+        return np.random.SeedSequence(self.seed.entropy, spawn_key=spawn_key)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The seed, as plain values."""
+        return {"entropy": str(self.seed.entropy), "spawn_key": list(self.seed.spawn_key)}
