@@ -214,11 +214,19 @@ class Run:
         """What mitigations require, each measured on its own pairs of the raw run."""
         found = {}
         for mitigation, plan in self.plan.measuring.items():
-            sink = MemorySink(frame(plan.problem), [v for _, v in plan.variables()])
-            with Recording(plan, sink, self.recording.workers.threads) as recording:
-                Run(self.setup, plan, recording, sink, unseen, self.memory, self.tape).execute()
+            sink = recorded(self.setup, plan, self.recording.workers.threads, self.memory, self.tape)
             found[mitigation] = {name: sink.read(name) for name in sink.variables}
         return found
+
+
+def recorded(
+    setup: Setup, plan: Plan, threads: int, memory: float | None, tape: Tape | None = None
+) -> MemorySink:
+    """What the recorders of a plan make of one run; of steps that are on a tape, if one is given."""
+    sink = MemorySink(frame(plan.problem), [v for _, v in plan.variables()])
+    with Recording(plan, sink, threads) as recording:
+        Run(setup, plan, recording, sink, unseen, memory, tape).execute()
+    return sink
 
 
 class _Walk:

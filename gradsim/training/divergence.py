@@ -9,9 +9,10 @@ import numpy as np
 from gradsim.contracts import registry
 from gradsim.errors import OutOfRangeWarning
 from gradsim.plan.plan import Plan
+from gradsim.run.run import recorded
 from gradsim.run.setup import Setup
 from gradsim.training.flat import Flat
-from gradsim.training.gradients import Backpropagation, recorded
+from gradsim.training.gradients import Backpropagation
 from gradsim.types import Array
 
 

@@ -125,14 +125,6 @@ class Backpropagation:
         return BatchResult(run.loss, run.penalty, found, self._adjoint.over_batch(), run.last_state)
 
 
-def recorded(setup: Setup, plan: Plan, threads: int, memory: float | None) -> MemorySink:
-    """What the recorders of a plan make of one run."""
-    sink = MemorySink(frame(plan.problem), [v for _, v in plan.variables()])
-    with Recording(plan, sink, threads) as recording:
-        Run(setup, plan, recording, sink, unseen, memory).execute()
-    return sink
-
-
 def _last_losses(setup: Setup) -> Array:
     """The last step of each sequence that has a loss; the last of all for a sequence without."""
     assert setup.episode is not None

@@ -19,12 +19,13 @@ from gradsim.machine.progress import Advance
 from gradsim.machine.workers import Workers
 from gradsim.numerics.scaled import euclidean
 from gradsim.run.launch import Running
+from gradsim.run.run import recorded
 from gradsim.run.setup import Setup
 from gradsim.training import checkpoint
 from gradsim.training.checkpoint import State
 from gradsim.training.divergence import grown, overflow
 from gradsim.training.evaluation import Evaluation
-from gradsim.training.gradients import Backpropagation, BatchResult, recorded
+from gradsim.training.gradients import Backpropagation, BatchResult
 from gradsim.training.history import History
 from gradsim.training.interrupt import interruptions
 from gradsim.training.parameters import FollowingParameters, LiveLaunchParameters
