@@ -62,10 +62,8 @@ def prepare(given: PreparationParameters) -> Simulation:
 
 
 def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
-    task, mitigations = given.task, given.mitigations
-    kind = float_dtype(given.dtype)
-    seeds = Seeds(given.rng)
-    hooks = RunHooks(mitigations)
+    task, kind = given.task, float_dtype(given.dtype)
+    seeds, hooks = Seeds(given.rng), RunHooks(given.mitigations)
     prepared = prepared_cell(given.cell, hooks)
     x, episode = checked_inputs(prepared, given.inputs, task, given.batch, seeds.generator("task"), kind)
     steps, size = x.shape[:2]
@@ -80,8 +78,7 @@ def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
     provenance = schema.provenance(
         problem,
         task=task,
-        mitigations=mitigations,
-        phases=hooks.phases,
+        hooks=hooks,
         given_cell=given.cell,
         record=[r.full_name for r in recorders],
         seed=seeds.description,

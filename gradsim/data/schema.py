@@ -14,7 +14,7 @@ import numpy as np
 
 from gradsim.contracts import registry
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Problem, axis_dim
 from gradsim.contracts.recorder import Variable
@@ -112,8 +112,7 @@ def provenance(
     problem: Problem,
     *,
     task: Task | None,
-    mitigations: Sequence[Mitigation],
-    phases: Mapping[str, Sequence[str]],
+    hooks: RunHooks,
     given_cell: Cell,
     record: Sequence[str],
     seed: object,
@@ -125,8 +124,8 @@ def provenance(
         "cell_as_run": repr(cell),
         "blocks": dict(cell.blocks),
         "task": {"name": task.name, **task.parameters} if task else None,
-        "mitigations": [{"name": m.name, **m.parameters} for m in mitigations],
-        "phases": {phase: list(names) for phase, names in phases.items()},
+        "mitigations": [{"name": m.name, **m.parameters} for m in hooks.mitigations],
+        "phases": {phase: list(names) for phase, names in hooks.phases.items()},
         "record": list(record),
         "pairs": vars(problem.pairs),
         "steps": problem.steps,
@@ -134,7 +133,7 @@ def provenance(
         "dtype": str(problem.dtype),
         "seed": seed,
         "derivatives": {m: _derivative(cell, m) for m in METHODS},
-        "plugins": plugin_distributions([given_cell, *mitigations, *([task] if task else [])]),
+        "plugins": plugin_distributions([given_cell, *hooks.mitigations, *([task] if task else [])]),
         "versions": versions(),
     }
 

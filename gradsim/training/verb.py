@@ -90,8 +90,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     provenance = schema.provenance(
         setup.problem,
         task=task,
-        mitigations=mitigations,
-        phases=hooks.phases,
+        hooks=hooks,
         given_cell=cell,
         record=[r.full_name for r in recorders],
         seed=seeds.description,
