@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gradsim import Recorder, Variable
-from gradsim.contracts.recorder import Forward, Jacobians, LossTerms
+from gradsim import Jacobians, Recorder, Variable
+from gradsim.contracts.recorder import Forward, LossTerms
 
 
 class StateRecorder(Recorder):
