@@ -169,8 +169,11 @@ def ratio(a: Scaled, b: Scaled) -> Array:
     return np.asarray(np.divide(sizes, under, out=np.ones_like(sizes), where=under > 0))
 
 
-def euclidean(x: Array) -> float:
-    """The Euclidean norm of an array, also where squares leave the range; NaN or inf if it has any."""
+def euclidean(*arrays: Array) -> float:
+    """The Euclidean norm of all arrays together, also where squares leave the range; NaN or inf if any is."""
+    if len(arrays) != 1:
+        return euclidean(np.array([euclidean(x) for x in arrays]))
+    (x,) = arrays
     # A dot product first: it is much quicker than sizes, and nearly always in range.
     wide = x.ravel().astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):

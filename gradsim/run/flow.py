@@ -225,7 +225,7 @@ class Mitigated(Flow):
             trajectory=self.whole,
         )
         found = _like("gradsim_gradient", changed, values)
-        before, size = _norm(values), _norm(found)
+        before, size = euclidean(*values.values()), euclidean(*found.values())
         return Gradient(everything | found, size / before if before else 1.0, before)
 
     def _is_fixed(self, name: str) -> bool:
@@ -271,7 +271,3 @@ def _locked(values: Params) -> Params:
 
 def _no_exponent(value: Array) -> Array:
     return np.zeros((len(value), *(1,) * (value.ndim - 1)), dtype=np.int32)
-
-
-def _norm(gradient: Params) -> float:
-    return euclidean(np.array([euclidean(g) for g in gradient.values()]))

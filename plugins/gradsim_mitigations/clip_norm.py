@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from gradsim import Mitigation, hookimpl
 from gradsim.numerics.scaled import euclidean
 from gradsim.types import PositiveFloat
@@ -28,7 +26,7 @@ class ClipNorm(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_gradient(self):
         gradient = yield
-        norm = euclidean(np.array([euclidean(g) for g in gradient.values()]))
+        norm = euclidean(*gradient.values())
         if norm <= self.max_norm:
             return gradient
         return {n: (g * (self.max_norm / norm)).astype(g.dtype) for n, g in gradient.items()}
