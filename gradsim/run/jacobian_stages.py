@@ -27,7 +27,7 @@ from gradsim.types import Array
 
 
 class JacobianStages:
-    """The same for the raw and the effective flow of one run."""
+    """Makes and records it all, for the raw and the effective flow of one run alike."""
 
     def __init__(self, plan: Plan, sink: Sink, recording: Recording, advance: Advance) -> None:
         self.plan, self.problem = plan, plan.problem

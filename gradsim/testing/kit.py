@@ -54,7 +54,7 @@ class Bench:
         self.plugin = plugin
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """A stream of its own for each purpose, always the same."""
+        """Random numbers of its own for each purpose, always the same."""
         return np.random.default_rng([1997, zlib.crc32(purpose.encode())])
 
     def expect(self, condition: Any, message: str) -> None:

@@ -38,7 +38,7 @@ class AdjointNormRecorder(Recorder):
 
 
 class AdjointFactorRecorder(Recorder):
-    """The norm of the adjoint after the mitigations of the backward step over the norm before."""
+    """The norm of the adjoint after the mitigations of the adjoint over the norm before."""
 
     name = "adjoint_factor"
     stream = Adjoints

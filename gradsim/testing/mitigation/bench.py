@@ -114,14 +114,14 @@ class MitigationBench(Bench):
     def _measured(self) -> dict[str, Array]:
         if not self.mitigation.requires:
             return {}
-        p = self._trajectory
-        given = {n: x for n, x in p.step_data.items() if n != "step_index"}
+        trajectory = self._trajectory
+        given = {n: x for n, x in trajectory.step_data.items() if n != "step_index"}
         dataset = prepare(
-            p.cell,
-            task=stage(p.inputs, given, self.rng("stage")),
+            trajectory.cell,
+            task=stage(trajectory.inputs, given, self.rng("stage")),
             batch=BATCH,
-            params=p.params,
-            initial_state=p.states[0],
+            params=trajectory.params,
+            initial_state=trajectory.states[0],
             record=list(self.mitigation.requires),
             pairs=self.mitigation.required_pairs,
         ).run(threads=1, progress=False)
@@ -129,26 +129,26 @@ class MitigationBench(Bench):
 
     def arguments(self, hook: str, dtype: str = "float64") -> dict[str, Any]:
         """What a run would hand to a hook: copies, those of the trajectory read-only."""
-        p = self._trajectory
+        trajectory = self._trajectory
         rng = self.rng("arguments")
         run = Trajectory(
-            p.cell,
-            {n: _locked(x, dtype) for n, x in p.params.items()},
-            _locked(p.states, dtype),
-            _locked(p.inputs, dtype),
-            {n: _locked(x, dtype) for n, x in p.step_data.items()},
+            trajectory.cell,
+            {n: _locked(x, dtype) for n, x in trajectory.params.items()},
+            _locked(trajectory.states, dtype),
+            _locked(trajectory.inputs, dtype),
+            {n: _locked(x, dtype) for n, x in trajectory.step_data.items()},
         )
-        adjoint = rng.standard_normal(p.states.shape).astype(dtype)
-        gradient = {n: rng.standard_normal(x.shape).astype(dtype) for n, x in p.params.items()}
-        readout = {"readout_W": (2, p.cell.state_size), "readout_b": (2,)}
+        adjoint = rng.standard_normal(trajectory.states.shape).astype(dtype)
+        gradient = {n: rng.standard_normal(x.shape).astype(dtype) for n, x in trajectory.params.items()}
+        readout = {"readout_W": (2, trajectory.cell.state_size), "readout_b": (2,)}
         gradient |= {n: rng.standard_normal(shape).astype(dtype) for n, shape in readout.items()}
-        params = {**p.params, **{n: rng.standard_normal(shape) for n, shape in readout.items()}}
+        params = {**trajectory.params, **{n: rng.standard_normal(shape) for n, shape in readout.items()}}
         params = {n: _locked(x, dtype) for n, x in params.items()}
         by_step = {n: rng.standard_normal((STEPS, *g.shape)).astype(dtype) for n, g in gradient.items()}
-        episode = stage(p.inputs, {}, self.rng("stage")).sample(rng, BATCH)
+        episode = stage(trajectory.inputs, {}, self.rng("stage")).sample(rng, BATCH)
         known = {
             "trajectory": run,
-            "cell": p.cell,
+            "cell": trajectory.cell,
             "inputs": run.inputs,
             "step_data": dict(run.step_data),
             "episode": episode,
@@ -168,10 +168,10 @@ class MitigationBench(Bench):
 
     def draws(self) -> dict[str, Array]:
         """What it draws, from the same seed every time."""
-        p = self._trajectory
-        shapes = {n: x.shape for n, x in p.params.items()}
-        shapes |= {"readout_W": (2, p.cell.state_size), "readout_b": (2,)}
-        return drawn(self.mitigation.draw, self.rng("draws"), p.inputs, Moment(), shapes=shapes)
+        trajectory = self._trajectory
+        shapes = {n: x.shape for n, x in trajectory.params.items()}
+        shapes |= {"readout_W": (2, trajectory.cell.state_size), "readout_b": (2,)}
+        return drawn(self.mitigation.draw, self.rng("draws"), trajectory.inputs, Moment(), shapes=shapes)
 
     def call(self, hook: str, arguments: Mapping[str, Any]) -> Any:
         """What the core gives, as the mitigation changes it."""

@@ -29,7 +29,8 @@ def leaves_trajectory_and_jacobians(bench: MitigationBench) -> None:
     for name in (s.__name__ for s in RAW):
         bench.expect(
             same(changed[name], bench.plain[name]),
-            f"the raw numbers of {name} differ with it; it should change nothing that it can read in `run`",
+            f"the raw numbers of {name} differ with it; it should change nothing that it can read in "
+            "`trajectory`",
         )
 
 
@@ -108,8 +109,7 @@ def effective_products(bench: MitigationBench) -> None:
     bench.expect(
         wrong[k] <= 1e-9 * np.abs(theirs).max() + 1e-12,
         f"the effective adjoint at time {k} differs by {wrong[k]:.1e} from the sum of q_s P~(s, {k}) over "
-        "the effective "
-        "products; return Jacobians that no other hook changes later",
+        "the effective products; return Jacobians that no other hook changes later",
     )
 
 
@@ -154,10 +154,10 @@ def penalty_gradient(bench: MitigationBench) -> None:
         for _ in range(3):
             d = rng.standard_normal(value.shape)
             gradient = penalty.gradient.get(name, np.zeros_like(value))
-            _penalty_slope(bench, arguments, f"the gradient of {name!r}", gradient, d, "params", name)
+            _penalty_slope(bench, arguments, f"the gradient of {name!r}", gradient, d, name)
     if penalty.state_gradient is not None:
         d = rng.standard_normal(penalty.state_gradient.shape)
-        _penalty_slope(bench, arguments, "state_gradient", penalty.state_gradient, d, "states")
+        _penalty_slope(bench, arguments, "state_gradient", penalty.state_gradient, d)
 
 
 def _penalty_slope(
@@ -166,16 +166,17 @@ def _penalty_slope(
     what: str,
     gradient: Array,
     direction: Array,
-    field: str,
     name: str | None = None,
 ) -> None:
-    run: Trajectory = arguments["trajectory"]
+    """Compare with differences along a direction: in the parameter of this name, or else in the states."""
+    trajectory: Trajectory = arguments["trajectory"]
 
     def value(h: float) -> Array:
         if name is None:
-            moved = dataclasses.replace(run, states=run.states + h * direction)
+            moved = dataclasses.replace(trajectory, states=trajectory.states + h * direction)
         else:
-            moved = dataclasses.replace(run, params={**run.params, name: run.params[name] + h * direction})
+            there = {name: trajectory.params[name] + h * direction}
+            moved = dataclasses.replace(trajectory, params={**trajectory.params, **there})
         params = {**arguments["params"], **moved.params}
         jacobians = Jacobians(moved.steps, step_jacobian(moved))
         given = {**arguments, "trajectory": moved, "jacobians": jacobians, "params": params}
@@ -188,7 +189,6 @@ def _penalty_slope(
     bench.expect(
         smooth and abs(np.sum(terms) - slope) <= allowed,
         f"gradsim_penalty: {what} is not the derivative of the value: along a random direction "
-        f"{np.sum(terms):.8g} where "
-        f"differences give {float(slope):.8g} (adjoints held fixed, {'states' if name else 'parameters'} "
-        "too)",
+        f"{np.sum(terms):.8g} where differences give {float(slope):.8g} (adjoints held fixed, "
+        f"{'states' if name else 'parameters'} too)",
     )
