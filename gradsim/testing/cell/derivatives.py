@@ -103,8 +103,8 @@ def _jacobian_mistake(bench: CellBench, place: Place) -> str | None:
     *lead, j, a, c = where
     return (
         f"{who} differs from {source(bench)}: ds'[{a * groups + j}]/ds[{c * groups + j}] is "
-        f"{ours[where]:.6g} "
-        f"where step() gives {theirs[where]:.6g} (position {tuple(lead)}); {mend(bench, 'step_jacobian')}"
+        f"{ours[where]:.6g} where step() gives {theirs[where]:.6g} (position {tuple(lead)}); "
+        f"{mend(bench, 'step_jacobian')}"
     )
 
 
@@ -127,8 +127,7 @@ def jacobian_structure(bench: CellBench) -> None:
     bench.expect(
         wrong.max() <= 1e-7 * largest + 1e-9 * max(size, 1.0),
         f"jacobian_groups is {groups}, but component {a} of the new state depends on component {c} of the "
-        "old one "
-        f"(by {wrong.max():.1e}), which is in another group; group j holds j, j+g, j+2g, ...",
+        f"old one (by {wrong.max():.1e}), which is in another group; group j holds j, j+g, j+2g, ...",
     )
 
 
@@ -158,10 +157,9 @@ def jacobian_product(bench: CellBench) -> None:
     bench.expect(
         error <= 1,
         f"over {STEPS} steps, ds_T[{a}]/ds_0[{c}] is {ours[b, a, c]:.6g} by the product of step Jacobians "
-        "and "
-        f"{theirs[b, a, c]:.6g} by differences of the run (batch {b}); everything that a step carries on "
-        "should be in "
-        "the state, and step_jacobian() should treat the axes (time, batch) one position at a time",
+        f"and {theirs[b, a, c]:.6g} by differences of the run (batch {b}); everything that a step carries "
+        "on should be in the state, and step_jacobian() should treat the axes (time, batch) one position "
+        "at a time",
     )
 
 
@@ -220,8 +218,7 @@ def _parameter_vjp(bench: CellBench, method: Callable[..., Params], name: str) -
         bench.expect(
             abs(mine - theirs) <= 2e-8 * scale + 1e-9,
             f"{name}()[{n!r}] differs from {source(bench)}: along a random direction {mine:.8g} where "
-            "step() gives "
-            f"{theirs:.8g}; {mend(bench, 'params_vjp')}",
+            f"step() gives {theirs:.8g}; {mend(bench, 'params_vjp')}",
         )
 
 
@@ -262,8 +259,7 @@ def contributions_by_step(bench: CellBench) -> None:
             bench.expect(
                 np.abs(found[t] - value).max(initial=0.0) <= 1e-9 * size,
                 f"params_vjp()[{name!r}] of all times at once differs, at time {t}, from that time alone; "
-                "sum over the "
-                "last leading axis only, and mix no times",
+                "sum over the last leading axis only, and mix no times",
             )
 
 
@@ -293,8 +289,7 @@ def expect_float32(
         bench.expect(
             np.all(wrong <= 0),
             f"{name} in float32 differs from float64 by {np.abs(low - high).max():.1e}, more than float32 "
-            "explains; "
-            "avoid differences of nearly equal numbers",
+            "explains; avoid differences of nearly equal numbers",
         )
 
 

@@ -253,8 +253,7 @@ def finite_at_extremes(bench: CellBench) -> None:
             except Warning as warning:
                 bench.fail(
                     f"at states of +-50 and no input: {warning}; use a form that does not overflow (a "
-                    "sigmoid as "
-                    "0.5 * (xp.tanh(0.5 * a) + 1), a softmax after taking out the maximum)"
+                    "sigmoid as 0.5 * (xp.tanh(0.5 * a) + 1), a softmax after taking out the maximum)"
                 )
         for name, value in found.items():
             bench.expect(np.isfinite(value).all(), f"{name} is not finite at states of +-50 and no input")

@@ -56,9 +56,7 @@ def draws_from_rng(bench: MitigationBench) -> None:
 
 @CHECKS("wraps_only", applies=lambda bench: bench.has("cell"))
 def prepared_cell(bench: MitigationBench) -> None:
-    """The cell that it makes passes the checks of a cell: of a dense one, a diagonal one, one with step "
-    "data.
-    """
+    """The cell that it makes passes the checks of a cell: of a dense, a diagonal, and one with step data."""
     hooks = RunHooks([bench.mitigation])
     for inner in (bench.cell, Elementwise(), Clocked()):
         try:
@@ -167,10 +165,10 @@ def returns_result(bench: MitigationBench) -> None:
                 if "read-only" in str(error):
                     return  # is_pure says it
                 raise
-            _RETURNS[hook](bench, result, arguments, dtype)
+            _RETURNS[hook](bench, result, arguments)
 
 
-def _returns_flow(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+def _returns_jacobians(bench: MitigationBench, result: Any, arguments: Mapping[str, Any]) -> None:
     hook = "gradsim_jacobians"
     bench.expect(
         isinstance(result, Jacobians),
@@ -185,29 +183,27 @@ def _returns_flow(bench: MitigationBench, result: Any, arguments: Mapping[str, A
     )
 
 
-def _returns_adjoint(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+def _returns_adjoint(bench: MitigationBench, result: Any, arguments: Mapping[str, Any]) -> None:
     _like(bench, "gradsim_adjoint: the adjoint", result, arguments["adjoint"])
 
 
-def _returns_gradient(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+def _returns_gradient(bench: MitigationBench, result: Any, arguments: Mapping[str, Any]) -> None:
     _returns_all(bench, "gradsim_gradient", "gradient", result, arguments["gradient"])
 
 
-def _returns_params(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+def _returns_params(bench: MitigationBench, result: Any, arguments: Mapping[str, Any]) -> None:
     _returns_all(bench, "gradsim_update", "parameter", result, arguments["params"])
 
 
-def _returns_contributions(
-    bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str
-) -> None:
+def _returns_contributions(bench: MitigationBench, result: Any, arguments: Mapping[str, Any]) -> None:
     _returns_all(bench, "gradsim_contributions", "contribution", result, arguments["contributions"])
 
 
-def _returns_rule(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+def _returns_rule(bench: MitigationBench, result: Any, arguments: Mapping[str, Any]) -> None:
     _returns_all(bench, "gradsim_rule", "gradient", result, arguments["trajectory"].params)
 
 
-def _returns_step_data(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+def _returns_step_data(bench: MitigationBench, result: Any, arguments: Mapping[str, Any]) -> None:
     given = arguments["step_data"]
     bench.expect(
         isinstance(result, Mapping) and set(given) <= set(result),
@@ -226,14 +222,13 @@ def _returns_all(
     bench.expect(
         isinstance(result, dict) and result.keys() == given.keys(),
         f"{hook} returns {_kind(result)} of {names(result) if isinstance(result, dict) else 'nothing'}; it "
-        "should be a "
-        f"dict of {names(given)}",
+        f"should be a dict of {names(given)}",
     )
     for name, value in given.items():
         _like(bench, f"{hook}: the {what} of {name!r}", result[name], value)
 
 
-def _returns_penalty(bench: MitigationBench, result: Any, arguments: Mapping[str, Any], dtype: str) -> None:
+def _returns_penalty(bench: MitigationBench, result: Any, arguments: Mapping[str, Any]) -> None:
     hook, params = "gradsim_penalty", arguments["params"]
     bench.expect(isinstance(result, Penalty), f"{hook} returns {_kind(result)}, not a Penalty")
     bench.expect(
@@ -250,8 +245,8 @@ def _returns_penalty(bench: MitigationBench, result: Any, arguments: Mapping[str
         _like(bench, f"{hook}: state_gradient", result.state_gradient, arguments["trajectory"].states)
 
 
-_RETURNS: dict[str, Callable[[MitigationBench, Any, Mapping[str, Any], str], None]] = {
-    "gradsim_jacobians": _returns_flow,
+_RETURNS: dict[str, Callable[[MitigationBench, Any, Mapping[str, Any]], None]] = {
+    "gradsim_jacobians": _returns_jacobians,
     "gradsim_adjoint": _returns_adjoint,
     "gradsim_gradient": _returns_gradient,
     "gradsim_penalty": _returns_penalty,

@@ -121,8 +121,7 @@ def loss_gradient(bench: TaskBench) -> None:
     bench.expect(
         excess <= 1,
         f"the derivative of loss() by autograd is {ours[where]:.6g} at (time, batch, output) {where} where "
-        "differences give "
-        f"{theirs[where]:.6g}; an xp function that it uses has another derivative",
+        f"differences give {theirs[where]:.6g}; an xp function that it uses has another derivative",
     )
 
 
