@@ -30,6 +30,11 @@ class Episode:
     weights: Array
     step_data: StepData = field(default_factory=dict)
 
+    @property
+    def offered(self) -> dict[str, Array]:
+        """What a cell may ask for by name."""
+        return {"targets": self.targets, "weights": self.weights, **self.step_data}
+
 
 @dataclass(frozen=True)
 class Baseline:

@@ -22,9 +22,6 @@ from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError,
 from gradsim.run.seeds import Seeds
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
 
-OF_TASK = ("targets", "weights")
-"""What a cell may ask a task for, besides the step data that the task names itself."""
-
 
 def float_dtype(dtype: DTypeLike) -> np.dtype:
     """float32 or float64; anything else is refused."""
@@ -184,9 +181,7 @@ def known_step_data(
     """What a cell may ask for by name: the step, what the task gives, what the cell draws itself."""
     steps, batch = inputs.shape[:2]
     index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch)).copy()
-    given: dict[str, Array] = {}
-    if episode is not None:
-        given = {n: getattr(episode, n) for n in OF_TASK} | dict(episode.step_data)
+    given = {} if episode is None else episode.offered
     return {"step_index": index, **given, **drawn(cell.draw, rng, inputs, moment)}
 
 
@@ -196,7 +191,7 @@ def wanted_step_data(
     """The step data that the cell asks for, (steps, batch, ...)."""
     found = {}
     for name in cell.step_data:
-        if name not in known and name in OF_TASK:
+        if name not in known and name in ("targets", "weights"):
             raise InputError(f"{cell!r} asks for the {name} of a task, and there is none; give task=")
         if name not in known:
             raise unknown(f"step data that {cell.name} asks for", name, known)

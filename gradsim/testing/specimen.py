@@ -16,7 +16,6 @@ from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Forward, Recorder, Variable
 from gradsim.contracts.task import Episode, Task, squared_error
 from gradsim.errors import InputError
-from gradsim.run.arguments import OF_TASK
 from gradsim.testing.kit import copied
 from gradsim.types import Array, Params, PositiveInt, StepData
 
@@ -41,8 +40,7 @@ def step_data(
     known: dict[str, Any] = {"step_index": index, **drawn(cell.draw, rng, inputs, Moment())}
     if task is not None:
         episode = task.sample(rng, batch)
-        given = {n: getattr(episode, n) for n in OF_TASK} | dict(episode.step_data)
-        known = {n: np.resize(x, (steps, *np.shape(x)[1:])) for n, x in given.items()} | known
+        known = {n: np.resize(x, (steps, *np.shape(x)[1:])) for n, x in episode.offered.items()} | known
     missing = [n for n in cell.step_data if n not in known]
     if missing:
         known |= _made_up(cell, rng, known, missing, (steps, batch))
