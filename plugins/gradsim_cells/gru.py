@@ -83,11 +83,11 @@ class GRU(Dense):
         u_r, u_z, u_n = np.split(params["U"], 3)
         slope = (1 - z) * (1 - candidate * candidate)
         if self.reset_after:
-            through = rows_scaled(slope * r, u_n) + rows_scaled(slope * recurrent * r * (1 - r), u_r)
+            by_candidate = rows_scaled(slope * r, u_n) + rows_scaled(slope * recurrent * r * (1 - r), u_r)
         else:
             reset = diagonal(r) + rows_scaled(state * r * (1 - r), u_r)
-            through = rows_scaled(slope, u_n) @ reset
-        j = diagonal(z) + rows_scaled((state - candidate) * z * (1 - z), u_z) + through
+            by_candidate = rows_scaled(slope, u_n) @ reset
+        j = diagonal(z) + rows_scaled((state - candidate) * z * (1 - z), u_z) + by_candidate
         return j[..., None, :, :]
 
     # With reset_after the preactivations are those of n (from x alone), r, z, and U_n h + c_n. Without,
