@@ -156,11 +156,6 @@ def build(family: str, name: str, parameters: Mapping[str, Any] | None = None) -
     return with_parameters(find(family, name), parameters or {})
 
 
-def rebuild(family: str, table: Mapping[str, Any]) -> Any:
-    """The plugin that a table with its name and parameters describes."""
-    return whole(lambda builder: builder.plugin(family.removesuffix("s"), family, table))
-
-
 def with_parameters(cls: type, parameters: Mapping[str, Any]) -> Any:
     """An object of a dataclass from its fields, plain or plugins in tables; see `Builder`."""
     return whole(lambda builder: builder.built(_title(cls), cls, parameters))

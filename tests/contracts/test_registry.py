@@ -177,8 +177,7 @@ def test_every_plugin_is_rebuilt_from_what_provenance_says_of_it(family):
         if not has_defaults(cls):
             continue
         plugin = cls()
-        table = json.loads(json.dumps({"name": name, **plugin.parameters}))
-        again = registry.rebuild(family, table)
+        again = registry.build(family, name, json.loads(json.dumps(plugin.parameters)))
         assert type(again) is cls
         assert again.parameters == plugin.parameters, name
 

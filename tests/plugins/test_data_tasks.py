@@ -507,12 +507,11 @@ def test_a_file_that_is_no_npz(tmp_path):
 
 def test_a_file_that_has_changed_is_noticed(book):
     before = Text(path=book)
-    described = {"name": "text", **before.parameters}
-    again = registry.rebuild("tasks", described)
+    again = registry.build("tasks", "text", before.parameters)
     assert again.parameters == before.parameters
     Path(book).write_text(STORY, encoding="utf-8")
     with pytest.raises(InputError, match=f"has changed: its sha256 is .*, and should be {before.digest}"):
-        registry.rebuild("tasks", described)
+        registry.build("tasks", "text", before.parameters)
     assert Text(path=book).digest != before.digest
 
 
