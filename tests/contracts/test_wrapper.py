@@ -150,3 +150,23 @@ class Taken(Elman):
 def test_a_cell_inside_must_leave_the_names_of_a_wrapper_alone(inputs, data, what):
     with pytest.raises(PluginError, match=rf"the {what} of Taken\(.* would belong to Gated around it"):
         gradsim.simulate(Gated(Taken(2, 4, data=data), 1.0), inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Centred(Wrapper):
+    """The unit in the middle is added to those beside it, to both alike."""
+
+    name = "centred"
+
+    cell: Cell
+
+    def mix(self, own, state, inputs, new, xp):
+        middle = new[..., 1:2]
+        return xp.concat([new[..., :1] + middle, middle, new[..., 2:] + middle], axis=-1)
+
+
+def test_units_that_are_mixed_are_not_taken_for_units_alone(rng):
+    cell = Centred(Elman(2, 3))
+    params, state, x = cell.init_params(rng), rng.standard_normal((1, 3)), rng.standard_normal((1, 2))
+    rows = [cell.state_vjp(params, state, x, unit[None])[0] for unit in np.eye(3)]
+    np.testing.assert_allclose(cell.step_jacobian(params, state, x)[0, 0], rows, atol=1e-15)
