@@ -36,6 +36,16 @@ class Derived(Wrapper):
 
     replaces: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse what would be left behind when the parameters are evaluated."""
+        super().__init_subclass__(**options)
+        for name in ("mix", "step", "output"):
+            if getattr(cls, name) is not getattr(Derived, name):
+                raise PluginError(
+                    f"{cls.__name__}: a Derived makes parameters, and its {name}() would not be asked; let a "
+                    "Wrapper around it change the step or the output"
+                )
+
     @abstractmethod
     def derive(self, own: Params, inner: Params, xp: Any) -> Params:
         """Parameters of the cell inside, by name: those that are replaced, and any that are changed.

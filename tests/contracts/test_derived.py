@@ -175,3 +175,9 @@ def test_what_does_not_fit_is_refused_before_the_run(inputs):
         gradsim.simulate(Unfitting(Elman(2, 4)), inputs)
     with pytest.raises(UnknownNameError, match=r"'w'; did you mean 'W'"):
         gradsim.simulate(Replacing(Elman(2, 4)), inputs)
+
+
+@pytest.mark.parametrize("method", ["mix", "step", "output"])
+def test_what_would_not_be_asked_is_refused(method):
+    with pytest.raises(PluginError, match=rf"Loud: .* {method}\(\) would not be asked; .* Wrapper"):
+        type("Loud", (SpectralNorm,), {method: lambda self, *args, **data: None})
