@@ -7,6 +7,7 @@ import xarray as xr
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Pairs, Problem
+from gradsim.contracts.recorder import with_own_dims
 from gradsim.data import schema
 from gradsim.plan.plan import Plan
 from gradsim.run.arguments import (
@@ -16,7 +17,6 @@ from gradsim.run.arguments import (
     chosen_recorders,
     float_dtype,
     prepared_cell,
-    with_own_dims,
 )
 from gradsim.run.launch import launch
 from gradsim.run.parameters import (

@@ -70,6 +70,10 @@ def _chosen(what: str, wanted: tuple[int, ...] | None, steps: int) -> Array:
     return np.unique([i % (steps + 1) for i in wanted])
 
 
+OF_TRAINING = ("update", "probe_update", "validation_update", "train_lag", "weight_block")
+"""The dims that a dataset of a training has besides."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """The sizes of a run, from which plans, recorders and the dataset are made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, get_args
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.plugin import Plugin
-from gradsim.contracts.problem import Problem
+from gradsim.contracts.problem import OF_TRAINING, Problem
 from gradsim.contracts.trajectory import Trajectory, step_rows, time_rows
 from gradsim.errors import PluginError, unknown
 from gradsim.numerics.scaled import Scaled
@@ -292,6 +292,31 @@ class Recorder(Plugin, ABC):
     def full_name(self) -> str:
         """The name that asks for this recorder."""
         return f"effective_{self.name}" if self.effective else self.name
+
+
+def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
+    """The sizes of a run, with the dims that its recorders bring along.
+
+    Raises
+    ------
+    PluginError
+        A dim is there already, or its coordinate has not one axis.
+    """
+    found: dict[str, Array] = {}
+    for recorder in recorders:
+        for dim, values in recorder.dims(problem).items():
+            coordinate = np.asarray(values)
+            if coordinate.ndim != 1:
+                raise PluginError(
+                    f"{recorder!r}: the coordinate of {dim} should have 1 axis, not {coordinate.ndim}"
+                )
+            taken = dim in (*problem.sizes(), *OF_TRAINING) or not np.array_equal(
+                found.get(dim, coordinate), coordinate
+            )
+            if taken:
+                raise PluginError(f"{recorder!r}: the dim {dim} is there already; give it another name")
+            found[dim] = coordinate
+    return replace(problem, own_dims=found) if found else problem
 
 
 def _effective(variable: Variable) -> Variable:

@@ -11,6 +11,7 @@ import psutil
 from gradsim.contracts import registry
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.recorder import with_own_dims
 from gradsim.engine.revolve import Schedule
 from gradsim.engine.segments import segment_length, segments
 from gradsim.engine.streams import BACKWARD
@@ -50,8 +51,9 @@ class Plan(Needs):
         return {m: self._measuring(m) for m in self.hooks.mitigations if m.requires}
 
     def _measuring(self, mitigation: Mitigation) -> Plan:
+        recorders = [registry.recorder(name) for name in mitigation.requires]
         problem = replace(self.problem, pairs=mitigation.required_pairs, own_dims={})
-        return Plan(problem, [registry.recorder(name) for name in mitigation.requires], RunHooks(()), True)
+        return Plan(with_own_dims(problem, recorders), recorders, RunHooks(()), True)
 
     @property
     def data_bytes(self) -> int:

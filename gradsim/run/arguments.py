@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -13,7 +12,6 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
-from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Gradient, Recorder
 from gradsim.contracts.task import Episode, Task
 from gradsim.engine.loss import READOUT, init_readout
@@ -139,6 +137,12 @@ def checked_params(
         ) from None
     if hooks.uses("gradsim_params"):
         _same_params(cell, own)
+    for what in ("fixed", "recurrent_weights", "gates"):
+        for name in getattr(cell, what):
+            if name not in own:
+                raise unknown(f"parameter in `{what}` of {cell.name}", name, own)
+    for name in cell.output_blocks:
+        cell.block(name)
     readout = init_readout(cell, task, seeds.generator("readout")) if task else {}
     if clash := set(own) & set(READOUT):
         raise PluginError(f"{cell!r}: {sorted(clash)} are names of the readout; rename these parameters")
@@ -245,26 +249,3 @@ def _refuse_impossible(recorder: Recorder, hooks: RunHooks) -> None:
             f"{name} does not exist with a mitigation that changes the adjoint itself, which is not linear; "
             "record effective_adjoint_norm and effective_adjoint_factor instead"
         )
-
-
-def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
-    """The sizes of a run, with the dims that its recorders bring along.
-
-    Raises
-    ------
-    PluginError
-        A dim is there already, or its coordinate has not one axis.
-    """
-    found: dict[str, Array] = {}
-    for recorder in recorders:
-        for dim, values in recorder.dims(problem).items():
-            coordinate = np.asarray(values)
-            if coordinate.ndim != 1:
-                raise PluginError(
-                    f"{recorder!r}: the coordinate of {dim} should have 1 axis, not {coordinate.ndim}"
-                )
-            taken = dim in problem.sizes() or not np.array_equal(found.get(dim, coordinate), coordinate)
-            if taken:
-                raise PluginError(f"{recorder!r}: the dim {dim} is there already; give it another name")
-            found[dim] = coordinate
-    return replace(problem, own_dims=found) if found else problem

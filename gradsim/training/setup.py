@@ -14,11 +14,11 @@ from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment, Purpose
 from gradsim.contracts.optimizer import Optimizer
 from gradsim.contracts.problem import Problem, axis_dim
-from gradsim.contracts.recorder import Recorder, Variable
+from gradsim.contracts.recorder import Recorder, Variable, with_own_dims
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.data import schema
 from gradsim.plan.plan import Plan
-from gradsim.run.arguments import fitting_inputs, with_own_dims
+from gradsim.run.arguments import fitting_inputs
 from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model, Setup
 from gradsim.training.batches import Batches

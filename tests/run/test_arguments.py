@@ -92,3 +92,10 @@ def test_bad_input_gives_a_clear_error(case):
 def test_a_class_instead_of_a_cell_is_named():
     with pytest.raises(InputError, match="call the class"):
         gradsim.simulate(Elman, X)
+
+
+@pytest.mark.parametrize("what", ["fixed", "recurrent_weights", "output_blocks"])
+def test_what_a_cell_names_and_does_not_have_is_told(what):
+    cell = type("Misnamed", (Elman,), {what: ("w",)})(2, 3)
+    with pytest.raises(UnknownNameError, match=r"unknown (parameter in|block of).* 'w'"):
+        gradsim.simulate(cell, X, record=["gradient"])
