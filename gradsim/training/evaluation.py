@@ -76,7 +76,7 @@ class Evaluation:
         state = None
         for i, chosen in enumerate(self.batches):
             episode = self._episode(i)
-            start = self._start(i, episode, params, state, moment)
+            start = self._start(i, episode, params, readout, state, moment)
             part = Loss(self.model.cell, params, readout, start.inputs, self.task, episode)
             for steps, states in self._states(start):
                 part.terms(steps, states)
@@ -91,14 +91,20 @@ class Evaluation:
         return loss / sum(map(len, self.batches)), mean
 
     def _start(
-        self, i: int, episode: Episode, params: Params, state: Array | None, moment: Moment
+        self,
+        i: int,
+        episode: Episode,
+        params: Params,
+        readout: Params,
+        state: Array | None,
+        moment: Moment,
     ) -> Trajectory:
         model = self.model
         x = fitting_inputs(model.cell, self.task, episode.inputs, episode, model.dtype)
         shape = x.shape[1], model.cell.state_size
         first = np.broadcast_to(model.cell.initial_state() if state is None else state, shape)
         seeds = self.seeds.within("update", i)
-        return model.setup(seeds, params, {}, x, episode, first.astype(model.dtype), moment).start
+        return model.setup(seeds, params, readout, x, episode, first.astype(model.dtype), moment).start
 
     def _states(self, start: Trajectory) -> Iterator[tuple[range, Array]]:
         """The states (step, batch, m) after some steps at a time."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from byhand import after, loss_by_hand, start, unrolled
 from small import Given, Labelled, Noisy, Recall, Stream
 
 import gradsim
+from gradsim import Mitigation, hookimpl
 from gradsim.errors import InputError
 from gradsim.training.verb import train
 from gradsim_cells import LSTM, Elman
@@ -87,3 +90,22 @@ def test_a_finite_task_without_a_part_for_validation_is_named():
 
     with pytest.raises(InputError, match="labelled has no part 'validation', only train"):
         train(Elman(2, 2), Unvalidated(), updates=2, **SETTING, validate={"every": 1})
+
+
+@dataclass(frozen=True, eq=False)
+class ForReadout(Mitigation):
+    """Draws for a weight of the readout."""
+
+    name = "for_readout"
+
+    def draw(self, rng, shapes):
+        return {"noise": rng.standard_normal(shapes["readout_W"])}
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self):
+        return (yield)
+
+
+def test_mitigations_draw_for_the_readout_while_validating():
+    ds = train(Elman(1, 2), Stream(), **SETTING, updates=1, validate={"every": 1}, mitigations=[ForReadout()])
+    assert np.isfinite(ds.validation_loss).all()
