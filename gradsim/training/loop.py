@@ -172,6 +172,8 @@ class Training:
             draws=setup.draws,
             moment=setup.moment,
         )
+        if not isinstance(changed, Mapping):
+            raise PluginError(f"gradsim_update should return a dict of arrays, not {type(changed).__name__}")
         for name, value in given.items():
             if name not in changed or np.shape(changed[name]) != value.shape:
                 raise PluginError(

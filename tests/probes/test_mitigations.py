@@ -410,3 +410,18 @@ def test_detached_steps_carry_the_cell_alone():
     up = np.diagonal(carried) * np.prod(forget[:-1, 0], axis=0)
     expected = np.sqrt((whole**2).sum() + (up**2).sum())
     assert float(ds.effective_product_norm[-1, 0, 0]) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("given", [3, [1.0]])
+def test_an_update_that_is_no_dict_is_refused(given):
+    @dataclass(frozen=True, eq=False)
+    class Replaced(Mitigation):
+        name = "replaced"
+
+        @hookimpl(wrapper=True)
+        def gradsim_update(self):
+            yield
+            return given
+
+    with pytest.raises(PluginError, match="gradsim_update should return a dict of arrays, not"):
+        training(Elman(2, 3), [Replaced()])
