@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
 
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region
+from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region, Variable
 from gradsim.data.sink import Block, Bounds, Sink
 from gradsim.engine.layout import Tile, time_chunk
 from gradsim.errors import OutOfRangeWarning, PluginError
@@ -31,6 +32,10 @@ class Recording:
         self._lock = threading.Lock()
         self._rolling = Rolling(sink, plan.chunks())
         self._carries: dict[Recorder, Any] = {}
+        self._take_carries = {r for r in plan.recorders if "carry" in inspect.signature(r.compute).parameters}
+        self._declared: dict[Recorder, dict[str, Variable]] = {r: {} for r in plan.recorders}
+        for recorder, variable in plan.variables():
+            self._declared[recorder][variable.name] = variable
 
     def __enter__(self) -> Recording:
         return self
@@ -44,14 +49,14 @@ class Recording:
 
     def begin(self) -> None:
         """Make the carries of a new run."""
-        self._carries = {r: r.start(self.plan.problem) for r in self.plan.recorders if r.carries}
+        self._carries = {r: r.start(self.plan.problem) for r in self.plan.recorders}
 
     def end(self) -> None:
         """Take what recorders know only after their last piece."""
         for recorder, carry in self._carries.items():
             prefix = "effective_" if recorder.effective else ""
-            for name, values in recorder.finish(carry).items():
-                self.sink.put(prefix + name, np.asarray(self._plain(prefix + name, values)))
+            for name, values in self._checked(recorder, "finish", recorder.finish(carry), {}).items():
+                self.sink.put(prefix + name, self._plain(prefix + name, values))
 
     def along_time(self, piece: Piece, effective: bool = False) -> None:
         """Record a piece of those that come one after the other along time."""
@@ -74,13 +79,35 @@ class Recording:
         prefix, stream, both = "effective_" if effective else "", _stream(piece), isinstance(piece, Both)
         for recorder in self.plan.recorders:
             if recorder.stream is stream and recorder.both == both and recorder.effective == effective:
-                for name, values in self._values(recorder, piece).items():
+                found = self._values(recorder, piece)
+                for name, values in self._checked(recorder, "compute", found, piece.region).items():
                     yield prefix + name, self._plain(prefix + name, values)
 
     def _values(self, recorder: Recorder, piece: Piece) -> Mapping[str, Array | Scaled]:
-        if recorder not in self._carries:
+        if recorder not in self._take_carries:
             return recorder.compute(piece)
         return recorder.compute(piece, self._carries[recorder])  # type: ignore[call-arg]
+
+    def _checked(
+        self, recorder: Recorder, method: str, found: Mapping[str, Array | Scaled], region: Region
+    ) -> Mapping[str, Array | Scaled]:
+        """What a recorder gives for a region, if that is what it has declared."""
+        if not isinstance(found, Mapping):
+            raise PluginError(
+                f"{recorder!r}: {method}() should return a dict of arrays, not {type(found).__name__}"
+            )
+        prefix = "effective_" if recorder.effective else ""
+        for name, values in found.items():
+            variable = self._declared[recorder].get(prefix + name)
+            if variable is None:
+                raise PluginError(f"{recorder!r}: {method}() gives {name!r}, which variables() does not name")
+            needed = _shape(variable.dims, region, self.sink.sizes)
+            shape = values.mantissa.shape if isinstance(values, Scaled) else np.shape(values)
+            if needed is not None and shape != needed:
+                raise PluginError(
+                    f"{recorder!r}: {method}() gives {name!r} the shape {shape} where {needed} is needed"
+                )
+        return found
 
     def settle(self) -> None:
         """Write what is left open along time, so that it can be read."""
@@ -88,7 +115,7 @@ class Recording:
 
     def _plain(self, name: str, values: Array | Scaled) -> Array:
         if not isinstance(values, Scaled):
-            return values
+            return np.asarray(values)
         plain = values.value
         if plain is values.mantissa:  # nothing was scaled, so nothing can be lost
             return plain
@@ -110,6 +137,18 @@ class Recording:
                 OutOfRangeWarning,
                 stacklevel=6,
             )
+
+
+def _shape(dims: Sequence[str], region: Region, sizes: Mapping[str, int]) -> tuple[int, ...] | None:
+    """That of the values for a region; None where arrays choose them one by one."""
+    found = []
+    for dim in dims:
+        match region.get(dim, slice(None)):
+            case slice() as rows:
+                found.append(len(range(*rows.indices(sizes[dim]))))
+            case np.ndarray():
+                return None
+    return tuple(found)
 
 
 def _stream(piece: Piece) -> type:

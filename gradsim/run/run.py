@@ -64,6 +64,7 @@ class Run:
         self.rounds = plan.rounds(memory)
         self.losses = Loss(s.cell, s.params, s.readout, s.inputs, s.task, s.episode)
         self.penalty = 0.0
+        self._gradients: list[Gradient] = []
         self.last_state = s.initial_state
         vectors = p.steps + 1, p.batch, p.cell.state_size
         self._states: Array | None = None
@@ -91,6 +92,8 @@ class Run:
             self._effective(raw, wants_raw)
         elif wants_raw:
             self._backward([raw])
+        if len(self._gradients) == 2:
+            self.recording.piece(Both(*self._gradients))
         self.recording.end()
 
     def _products(self, flow: Flow, sweep: Iterable[Trajectory]) -> Jacobians | None:
@@ -164,9 +167,7 @@ class Run:
                 self.recording.along_time(Both(*(walk.pieces[stream] for walk in walks)))
             share = len(taken.steps) / p.steps / self.plan.runs_of(*BACKWARD)
             self.advance("backward", self.flops["backward"] * share * len(flows))
-        gradients = [walk.gradient() for walk in walks if walk.wants_gradient]
-        if both and len(gradients) == 2:
-            self.recording.piece(Both(*gradients))
+        self._gradients += [walk.gradient() for walk in walks if walk.wants_gradient]
         return whole
 
     # Effective: as changed by the mitigations.
@@ -207,8 +208,8 @@ class Run:
         total.add({n: Scaled(g, np.zeros((), dtype=np.int32)) for n, g in flow.by_rule(direct).items()})
         for taken in self.tape.forward():
             total.add(self.losses.gradient(taken.steps, taken.after))
-        values = total.values()
-        self.recording.piece(flow.gradient(values), effective=True)
+        self._gradients.append(flow.gradient(total.values()))
+        self.recording.piece(self._gradients[-1], effective=True)
 
     def _measured(self) -> Measured:
         """What mitigations require, each measured on its own pairs of the raw run."""

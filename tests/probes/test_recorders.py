@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from probes.mitigations import RTRL
 from probes.recorders import GradientCosine, Influence, InputGradient, LargestState, PathNorm, RunningCosine
 
 import gradsim
-from gradsim import Recorder, Variable
+from gradsim import Mitigation, Recorder, Variable, hookimpl
+from gradsim.contracts import registry
 from gradsim.contracts.recorder import Exponents, Forward, Products
 from gradsim.engine import segments
 from gradsim.errors import PluginError
@@ -112,9 +114,9 @@ class Wrong(Recorder):
         return {}
 
 
-def remade(**members):
+def remade(dim="batch", **members):
     cls = dataclass(frozen=True, eq=False)(type("Remade", (Wrong,), members))
-    return cls()
+    return cls(dim=dim)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,7 @@ def remade(**members):
         (remade(stream=Exponents, both=True), "both goes with the streams Adjoints, Contributions, Gradient"),
         (remade(stream=Products, start=lambda self, problem: []), "a carry goes with the streams Forward"),
         (remade(dims=lambda self, problem: {"time": [1, 2]}), "the dim time is there already"),
+        (remade(dims=lambda self, problem: {"update": [1, 2]}), "the dim update is there already"),
         (remade(dims=lambda self, problem: {"grid": [[1, 2]]}), "should have 1 axis, not 2"),
     ],
 )
@@ -150,3 +153,66 @@ def test_the_shares_of_paths_in_an_lstm(rng):
     carried = ds.step_jacobian.isel(state_out=slice(0, 3), state_in=slice(3, 6)).values
     expected = np.sqrt((block**2).sum((-1, -2)) + (carried**2).sum((-1, -2)))
     np.testing.assert_allclose(ds.path_norm.sel(path="direct"), expected, rtol=1e-12)
+
+
+def test_raw_and_effective_gradient_pass_by_together_under_a_rule():
+    ds = gradsim.simulate(Elman(3, 4), mitigations=[RTRL()], record=[GradientCosine()], **RUN)
+    assert float(ds.gradient_cosine) == pytest.approx(1, rel=1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class Reads(Mitigation):
+    """Keeps what it requires."""
+
+    name = "reads"
+    requires = ("path_norm",)
+    seen: dict = field(default_factory=dict)
+
+    @hookimpl(wrapper=True)
+    def gradsim_jacobians(self, measured):
+        self.seen.update(measured[self])
+        return (yield)
+
+
+def test_a_recorder_with_dims_of_its_own_can_be_required(inputs, monkeypatch):
+    monkeypatch.setattr(registry, "recorder", lambda name: PathNorm())
+    mitigation = Reads()
+    gradsim.simulate(Elman(2, 3), inputs, mitigations=[mitigation], record=[GradientCosine()])
+    alone = gradsim.simulate(Elman(2, 3), inputs, record=[PathNorm()])
+    np.testing.assert_array_equal(mitigation.seen["path_norm"], alone.path_norm)
+
+
+GIVEN = {
+    "nothing": (None, "compute\\(\\) should return a dict of arrays, not NoneType"),
+    "another": ({"other": np.zeros(12)}, "compute\\(\\) gives 'other', which variables\\(\\) does not name"),
+    "too few": ({"wrong": np.zeros(1)}, r"gives 'wrong' the shape \(1,\) where \(12,\) is needed"),
+    "too many": ({"wrong": np.zeros(13)}, r"gives 'wrong' the shape \(13,\) where \(12,\) is needed"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), GIVEN.values(), ids=GIVEN)
+def test_what_was_not_declared_is_refused(given, message, inputs):
+    recorder = remade(compute=lambda self, piece: given, dim="step")
+    with pytest.raises(PluginError, match=message):
+        gradsim.simulate(Elman(2, 3), inputs, record=[recorder])
+
+
+@pytest.mark.parametrize("kind", ["in memory", "on disk"])
+def test_what_is_given_whole_has_its_shape(kind, inputs, tmp_path):
+    recorder = remade(start=lambda self, problem: [], finish=lambda self, carry: {"wrong": np.zeros(1)})
+    where = {"store": tmp_path / "run"} if kind == "on disk" else {}
+    with pytest.raises(PluginError, match=r"finish\(\) gives 'wrong' the shape \(1,\) where \(3,\)"):
+        gradsim.simulate(Elman(2, 3), inputs, record=[recorder], **where)
+
+
+def test_pieces_of_several_segments_are_not_cut_to_fit(rng, monkeypatch):
+    monkeypatch.setattr(segments, "_STATE_BYTES", 8)
+    recorder = remade(dim="time", compute=lambda self, piece: {"wrong": np.zeros(len(piece.states) + 1)})
+    with pytest.raises(PluginError, match=r"the shape \(10,\) where \(9,\) is needed"):
+        gradsim.simulate(Elman(2, 3), rng.standard_normal((20, 3, 2)), record=[recorder])
+
+
+def test_what_is_known_after_the_last_piece_needs_no_carry(inputs):
+    recorder = remade(finish=lambda self, carry: {"wrong": np.arange(3)})
+    ds = gradsim.simulate(Elman(2, 3), inputs, record=[recorder])
+    assert ds.wrong.values.tolist() == [0, 1, 2]
