@@ -300,7 +300,7 @@ def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
     Raises
     ------
     PluginError
-        A dim is there already, or its coordinate has not one axis.
+        A dim is there already, or its coordinate has not one axis; or a variable has the name of another.
     """
     found: dict[str, Array] = {}
     for recorder in recorders:
@@ -316,7 +316,21 @@ def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
             if taken:
                 raise PluginError(f"{recorder!r}: the dim {dim} is there already; give it another name")
             found[dim] = coordinate
-    return replace(problem, own_dims=found) if found else problem
+    whole = replace(problem, own_dims=found) if found else problem
+    writers: dict[str, Recorder] = {}
+    for recorder in recorders:
+        for variable in recorder.declared(whole):
+            if variable.name in found:
+                raise PluginError(
+                    f"{recorder!r}: {variable.name} is a dim, too; give the variable another name"
+                )
+            if variable.name in writers:
+                raise PluginError(
+                    f"{writers[variable.name]!r} and {recorder!r} both write {variable.name}; record one of "
+                    "them, or rename its variable"
+                )
+            writers[variable.name] = recorder
+    return whole
 
 
 def _effective(variable: Variable) -> Variable:

@@ -229,7 +229,9 @@ def chosen_recorders(record: Sequence[str | Recorder], hooks: RunHooks) -> list[
     for r in chosen:
         if not isinstance(r, Recorder):
             raise InputError(f"record should hold names and Recorder objects, got {r!r}")
-        by_name[r.full_name] = r
+        before = by_name.setdefault(r.full_name, r)
+        if type(r) is not type(before) or r.parameters != before.parameters:
+            raise InputError(f"record holds {before!r} and {r!r}, of one name; record one of them")
         if True in r.flows:
             _refuse_impossible(r, hooks)
     return list(by_name.values())

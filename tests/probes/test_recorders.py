@@ -14,7 +14,7 @@ from gradsim import Mitigation, Recorder, Variable, hookimpl
 from gradsim.contracts import registry
 from gradsim.contracts.recorder import Exponents, Forward, Products
 from gradsim.engine import segments
-from gradsim.errors import PluginError
+from gradsim.errors import InputError, PluginError
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LSTM, Elman
 from gradsim_mitigations import ClipAdjoint, ClipValue, JacobianPenalty, Truncate
@@ -216,3 +216,26 @@ def test_what_is_known_after_the_last_piece_needs_no_carry(inputs):
     recorder = remade(finish=lambda self, carry: {"wrong": np.arange(3)})
     ds = gradsim.simulate(Elman(2, 3), inputs, record=[recorder])
     assert ds.wrong.values.tolist() == [0, 1, 2]
+
+
+@dataclass(frozen=True, eq=False)
+class Namesake(Wrong):
+    """Writes what another recorder writes."""
+
+    name = "namesake"
+
+
+def test_what_two_recorders_would_write_is_refused(inputs):
+    both = [Wrong(), Namesake()]
+    with pytest.raises(PluginError, match=r"Wrong\(.*\) and Namesake\(.*\) both write wrong"):
+        gradsim.simulate(Elman(2, 3), inputs, record=both)
+    with pytest.raises(
+        InputError, match=r"record holds Wrong\(.*'batch'\) and Wrong\(.*'step'\), of one name"
+    ):
+        gradsim.simulate(Elman(2, 3), inputs, record=[Wrong(), Wrong(dim="step")])
+
+
+def test_a_variable_that_is_a_dim_too_is_refused(inputs):
+    recorder = remade(dim="wrong", dims=lambda self, problem: {"wrong": [1, 2]})
+    with pytest.raises(PluginError, match="wrong is a dim, too"):
+        gradsim.simulate(Elman(2, 3), inputs, record=[recorder])
