@@ -15,7 +15,7 @@ from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
-from autograd.extend import notrace_primitive
+from autograd.extend import defvjp, notrace_primitive, primitive
 
 from gradsim.numerics.autodiff.standard import LINALG, NAMES, Namespace
 
@@ -121,6 +121,10 @@ def _take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
 def _sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     found = _take_along_axis(x, anp.argsort(x, axis=axis, kind="stable"), axis=axis)
     return _flip(found, axis=axis) if descending else found
+
+
+_OWN["tanh"] = primitive(np.tanh)
+defvjp(_OWN["tanh"], lambda y, x: lambda g: g * (1 - y * y))  # autograd's own, by cosh, overflows
 
 
 @_own

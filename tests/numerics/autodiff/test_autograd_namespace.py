@@ -114,6 +114,12 @@ def test_derivatives_are_those_of_differences(name, arguments, rng):
         assert np.sum(slope * way) == pytest.approx((up - down) / (2 * h), rel=1e-6, abs=1e-7)
 
 
+def test_the_slope_of_tanh_far_out_is_zero_without_overflow():
+    with np.errstate(all="raise"):
+        slope, _ = autodiff.gradient(autodiff.xp.tanh, np.array([-1e4, 0.0, 1e4]))
+    np.testing.assert_array_equal(slope, [0, 1, 0])
+
+
 def test_it_has_all_names_of_the_standard_and_no_others():
     for name in standard.NAMES:
         getattr(autodiff.xp, name)
