@@ -59,6 +59,7 @@ def _module(target: str) -> ModuleType | None:
     if path.suffix == ".py":
         if not path.is_file():
             raise InputError(f"there is no file {path}")
+        sys.path.insert(0, str(path.parent.resolve()))  # modules beside it, as with `python my_cell.py`
         return _imported(target, util.spec_from_file_location(path.stem, path))
     sys.path.insert(0, "")  # a module in the current folder, as with `python -m`
     try:
@@ -93,16 +94,20 @@ def _defined_in(module: ModuleType) -> Iterable[type]:
     for cls in vars(module).values():
         if not inspect.isclass(cls) or not f"{cls.__module__}.".startswith(f"{module.__name__}."):
             continue
-        # A wrapper belongs to the mitigation that makes it, and has no defaults.
-        plugin = issubclass(cls, tuple(FAMILIES.values())) and not issubclass(cls, Wrapper)
-        if plugin and not inspect.isabstract(cls):
+        # A wrapper without defaults belongs to the mitigation that makes it.
+        plugin = issubclass(cls, tuple(FAMILIES.values())) and not (
+            issubclass(cls, Wrapper) and _needs(cls, "cell")
+        )
+        # A class without a name from which others come is what they share.
+        shared = getattr(cls, "name", None) is None and bool(cls.__subclasses__())
+        if plugin and not shared and not inspect.isabstract(cls):
             yield cls
 
 
 def _passes(cls: Any) -> bool:
     from gradsim.testing import checks_of
 
-    if _needs_a_file(cls):
+    if _needs(cls, "path"):
         click.echo(f"{cls.__name__}\n  not made  it reads a file: gradsim.testing.checks_of makes the checks")
         return True
     try:
@@ -114,9 +119,11 @@ def _passes(cls: Any) -> bool:
     return all([_keeps(name, check) for name, check in checks_of(plugin)])
 
 
-def _needs_a_file(cls: Any) -> bool:
-    path = getattr(cls, "__dataclass_fields__", {}).get("path")
-    return path is not None and path.default is dataclasses.MISSING
+def _needs(cls: Any, field: str) -> bool:
+    """Whether it cannot be made without this field."""
+    found = getattr(cls, "__dataclass_fields__", {}).get(field)
+    missing = dataclasses.MISSING
+    return found is not None and found.default is missing and found.default_factory is missing
 
 
 def _keeps(name: str, check: Callable[[], None]) -> bool:

@@ -89,6 +89,47 @@ def test_the_modules_of_a_package_are_checked_too(gradsim_cli):
     assert "Csv\n  not made  it reads a file" in result.output
 
 
+def test_a_file_may_import_one_beside_it(gradsim_cli):
+    Path("apart").mkdir()
+    Path("apart/beside_it.py").write_text(CELL)
+    Path("apart/heir.py").write_text("from beside_it import Mine\nclass Heir(Mine):\n    name = 'heir'\n")
+    result = gradsim_cli("check", "apart/heir.py")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("Heir(input_size=3)")
+
+
+ROUND_IT = """
+from dataclasses import field
+from gradsim import Wrapper
+
+class Named(Mine):
+    name = "named"
+
+@dataclass(frozen=True, eq=False)
+class Half(Wrapper):
+    name = "half"
+    cell: Cell = field(default_factory=Named)
+
+    def mix(self, own, state, inputs, new, xp):
+        return 0.5 * (state + new)
+
+@dataclass(frozen=True, eq=False)
+class Bare(Wrapper):
+    name = "bare"
+    cell: Cell
+
+    def mix(self, own, state, inputs, new, xp):
+        return new
+"""
+
+
+def test_what_classes_share_is_no_plugin_and_a_wrapper_with_defaults_is_one(gradsim_cli):
+    Path("several.py").write_text(CELL.replace('name = "mine_alone"', "") + ROUND_IT)
+    result = gradsim_cli("check", "several.py")
+    assert result.exit_code == 0, result.output
+    assert [line.split("(")[0] for line in result.output.splitlines() if line[0] != " "] == ["Named", "Half"]
+
+
 @pytest.mark.parametrize("target", ["bad.py", "bad"])
 @pytest.mark.parametrize("text", ["import numpyy\n", "x = 1 / 0\n", "def (:\n"])
 def test_a_module_that_cannot_be_imported_fails_with_its_line(gradsim_cli, target, text):
