@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,7 @@ from gradsim.simulation import prepare
 from gradsim.testing import common
 from gradsim.testing.kit import Bench, Checks, copied, names, same
 from gradsim.testing.specimen import BATCH, STEPS, Elementwise, Plain, stage, witness
+from gradsim.types import Array
 
 CHECKS = Checks(common.CHECKS)
 
@@ -172,6 +173,40 @@ def _arrays(value: Any) -> Any:
     if isinstance(value, list):
         return [_arrays(v) for v in value]
     return {k: _arrays(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+@CHECKS("compute_is_pure")
+def minds_exponents(bench: RecorderBench) -> None:
+    """Mantissas and exponents that stand for the same numbers give the same values."""
+    for cell in bench.cells:
+        pieces = bench.pieces(cell)
+        one, other = (bench.computed(cell, given) for given in (pieces, [_shifted(p) for p in pieces]))
+        for found, again in zip((*one[0], one[1]), (*other[0], other[1]), strict=True):
+            for name in found:
+                first, second = (_plain(values[name]) for values in (found, again))
+                bench.expect(
+                    np.allclose(first, second, rtol=1e-9, equal_nan=True),
+                    f"{name} is another where mantissas are over 2**{_SHIFT} and exponents {_SHIFT} more, "
+                    "which are the same numbers; take the value of what is scaled, not its mantissa alone",
+                )
+
+
+_SHIFT = 8
+
+
+def _shifted(value: Any) -> Any:
+    if isinstance(value, Scaled):
+        return Scaled(np.ldexp(value.mantissa, -_SHIFT), value.exponent + _SHIFT)
+    if isinstance(value, dict):
+        return {name: _shifted(v) for name, v in value.items()}
+    if isinstance(value, get_args(Piece)) and dataclasses.is_dataclass(value):
+        fields = {f.name: _shifted(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return dataclasses.replace(value, **fields)  # type: ignore[type-var]
+    return value
+
+
+def _plain(values: Any) -> Array:
+    return np.asarray(values.value if isinstance(values, Scaled) else values)
 
 
 @CHECKS("compute_is_pure")

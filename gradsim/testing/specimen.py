@@ -15,6 +15,7 @@ from gradsim.contracts.plugin import drawn
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Forward, Recorder, Variable
 from gradsim.contracts.task import Episode, Task, squared_error
+from gradsim.contracts.wrapper import Wrapper
 from gradsim.errors import InputError
 from gradsim.testing.kit import copied
 from gradsim.types import Array, Params, PositiveInt, StepData
@@ -52,6 +53,11 @@ def _made_up(
     cell: Cell, rng: np.random.Generator, known: StepData, missing: list[str], lead: tuple[int, int]
 ) -> dict[str, Array]:
     """Stand-ins for data that a task would draw, of the first size that `step` takes."""
+    if isinstance(cell, Wrapper) and (inside := [n for n in missing if n in cell.cell.step_data]):
+        # The cell inside knows best: what is around it may hide a state that is too long.
+        made = _made_up(cell.cell, rng, known, inside, lead)
+        rest = [n for n in missing if n not in made]
+        return made | (_made_up(cell, rng, {**known, **made}, rest, lead) if rest else {})
     params = cell.init_params(rng)
     state, inputs = np.zeros((*lead, cell.state_size)), np.zeros((*lead, cell.input_size))
     present = {n: np.asarray(known[n]) for n in cell.step_data if n in known}

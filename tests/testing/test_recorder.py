@@ -63,6 +63,11 @@ class KeepsCount(Largest):
         return {n: v * (1 + 0.001 * (len(self.calls) % 2)) for n, v in super().compute(piece).items()}
 
 
+class OnlyMantissa(Largest):
+    def compute(self, piece):
+        return {"proof_largest": np.abs(piece.adjoint.mantissa).max(axis=-1)}
+
+
 class AllZero(Largest):
     def compute(self, piece):
         return {n: 0 * v for n, v in super().compute(piece).items()}
@@ -81,6 +86,7 @@ PROOFS = [
     ("declares_cost", NoCost()),
     ("computes_what_it_declares", OtherName()),
     ("compute_is_pure", KeepsCount()),
+    ("minds_exponents", OnlyMantissa()),
     ("fills_its_variables", AllZero()),
     ("twin_is_raw_without_mitigations", OtherTwin()),
 ]

@@ -8,6 +8,7 @@ import pytest
 from examples import Diagonal, Forced, ForcingTask, Noisy, StepOnly, Tanh
 from proofs import failures, proven
 
+from gradsim import Cell, Wrapper
 from gradsim.testing import check_cell, checks_of, common
 from gradsim.testing.cell import derivatives, outputs, paths, second_derivatives, steps, suite, unrolls
 
@@ -62,6 +63,39 @@ class WithMax(StepOnly):
 def test_good_cells_pass(cell):
     assert failures(cell) == {}
     check_cell(cell)
+
+
+@dataclass(frozen=True, eq=False)
+class Fed(Cell):
+    """Keeps the last target, of one number, beside h."""
+
+    name = "proof_fed"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"h": 4, "last": 1}
+
+    def init_params(self, rng):
+        return {"W": rng.standard_normal((4, 5))}
+
+    def step(self, params, state, inputs, xp, *, targets):
+        return xp.concat([xp.tanh(state @ params["W"].T), targets], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Halved(Wrapper):
+    """Reads the new state by its blocks, and so hides how long it is."""
+
+    name = "proof_halved"
+    cell: Cell = field(default_factory=Fed)
+
+    def mix(self, own, state, inputs, new, xp):
+        return 0.5 * xp.concat(self.split(new), axis=-1)
+
+
+def test_data_are_made_up_in_the_size_of_the_cell_inside():
+    assert failures(Halved()) == {}
 
 
 def test_a_task_draws_what_a_cell_asks_for():
