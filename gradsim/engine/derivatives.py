@@ -146,4 +146,7 @@ def _advice(cell: Cell, method: str) -> str:
     if cures := autodiff.advice(cell.step):
         return f"autograd cannot see all of step(){cures}"
     suspects = ", ".join(sorted({use.call for use in autodiff.uses(cell.step)})) or "no xp function found"
-    return f"autograd's derivative of one of these is not that of step(): {suspects}"
+    cause = f"autograd's derivative of one of these is not that of step(): {suspects}"
+    if (g := cell.jacobian_groups) > 1:
+        return f"its jacobian_groups are {g}, and a step that mixes units between groups has 1; or {cause}"
+    return cause

@@ -175,3 +175,12 @@ def test_a_kink_is_no_false_alarm():
     cell = Free(Elman(2, 4, activation="relu"))
     ds = gradsim.simulate(cell, np.zeros((5, 2, 2)), record=["product_norm"])
     assert np.isfinite(ds.product_norm[4, 1]).all()
+
+
+class WrongGroups(OneBlock):
+    jacobian_groups = 3
+
+
+def test_units_mixed_between_groups_are_named(inputs):
+    with pytest.raises(DerivativeError, match="jacobian_groups are 3, and a step that mixes units"):
+        gradsim.simulate(WrongGroups(), inputs)
