@@ -1,6 +1,9 @@
 """What plugins stand on: the contract of each family, and the hooks of a run.
 
-The names below are all that is promised to authors of plugins; each is a name of `gradsim` as well.
+The names below are promised to authors of plugins; each is a name of `gradsim` as well. So are the pieces
+that recorders are given, in `gradsim.contracts.recorder`, the hooks in `gradsim.contracts.hookspecs`, the
+types in `gradsim.types`, the errors in `gradsim.errors` and the conformance kit in `gradsim.testing`. Nothing
+else is.
 """
 
 from gradsim.contracts.cell import Cell

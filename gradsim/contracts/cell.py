@@ -75,7 +75,10 @@ class Cell(Plugin, ABC):
         Further keyword-only parameters name the step data that the cell asks for: `step_index`
         (int, 1..T, shape (...)) is always there; `targets` and `weights` are those of the task; `draw`
         makes the others, or the task. Floats have the dtype of the state; integers and booleans belong
-        into `xp.where`, as arithmetic with them would widen float32.
+        into `xp.where`, as arithmetic with them would widen float32. `targets` come in every pass, also
+        when validating: a cell that is fed with them asks for an array of its own besides, which its
+        `draw` makes by the `moment`. The readout is not at hand in a step: a cell that is fed with its
+        own answers makes them itself, in `output`, for a task with ``readout = False``.
 
         Returns
         -------

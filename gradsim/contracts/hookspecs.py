@@ -76,8 +76,9 @@ def gradsim_step_data(
 ) -> StepData:
     """At each pass, before the unroll: what varies by step, named arrays (steps, batch, ...).
 
-    They are what the cell asks for by name, the task's targets and weights among it. Others may be added
-    only where a cell asks for them.
+    They are all that there is, the task's targets and weights among it; the cell takes what its step asks
+    for by name. What the cell does not ask for is dropped, and for a cell that asks for nothing the hook is
+    not called. It is called in every pass: what forces or drops looks at ``moment.validating`` itself.
     """
 
 

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -199,6 +200,13 @@ TOGETHER = (Adjoints, Contributions, Gradient)
 class Recorder(Plugin, ABC):
     """Computes variables of the dataset from the pieces of one kind, its `stream`, that pass by.
 
+    The streams are the classes of pieces in `gradsim.contracts.recorder`. `Forward`, `LossTerms` and
+    `Jacobians` pass from the first steps to the last, `Adjoints` and `Contributions` from the last back to
+    the first, `Gradient` and `Exponents` once; `Products`, `ProductNorms` and `LossRows` in any order, on
+    several threads. Each piece says in its `region` where it lies. Numbers with exponents are `Scaled`:
+    their ``.value`` is the plain array, with NaN for what leaves the range of the dtype, and their mantissa
+    alone means nothing.
+
     ``effective`` asks for the run as changed by the mitigations; the variables are then named
     ``effective_<name>``. ``raw`` and ``twin`` say whether the quantity exists of the raw dynamics and
     of the effective run. With ``both`` it is one quantity of the two, and its pieces are `Both`.
@@ -207,7 +215,7 @@ class Recorder(Plugin, ABC):
     change. So reductions and recursions over time are recorders too.
     """
 
-    stream: ClassVar[type]
+    stream: ClassVar[type] = NoneType
     raw: ClassVar[bool] = True
     twin: ClassVar[bool] = True
     both: ClassVar[bool] = False
@@ -257,7 +265,7 @@ class Recorder(Plugin, ABC):
         return tuple(_effective(v) for v in self.variables(problem))
 
     def _check(self, problem: Problem) -> None:
-        stream: Any = getattr(type(self), "stream", None)
+        stream: Any = type(self).stream
         if stream not in get_args(Piece) or stream is Both:
             known = ", ".join(s.__name__ for s in get_args(Piece) if s is not Both)
             raise PluginError(f"{self!r}: stream is {stream!r}; it should be one of {known}")
