@@ -40,7 +40,7 @@ class Moment:
 
     @property
     def validating(self) -> bool:
-        """Whether this pass is on sequences that are not trained on; what forces or drops turns itself off."""
+        """Whether this pass is on sequences that are not trained on; what forces or drops is off then."""
         return self.purpose == "validate"
 
     def memory(self, mitigation: Any) -> Memory:
