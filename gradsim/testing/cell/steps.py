@@ -284,7 +284,14 @@ def wrong_input_shape_is_refused(bench: CellBench) -> None:
         )
 
 
-@CHECKS("leading_axes", "unroll_states", "output_shape_and_dtype")
+@CHECKS(
+    "leading_axes",
+    "unroll_states",
+    "output_shape_and_dtype",
+    "recurrent_weights_exist",
+    "fixed_parameters_exist",
+    "gates_fit_parameters",
+)
 def replay(bench: CellBench) -> None:
     """The same run twice gives the same states, to the last bit, and those of single steps to rounding."""
     states = []
