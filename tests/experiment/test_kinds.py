@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 from experiments import tables, training
+from probes.mitigations import RTRL, ClipContributions
 
+import gradsim
 from gradsim.errors import InputError
 from gradsim.experiment.build import build
 from gradsim.experiment.kinds import TRAINING, default_record
+from gradsim_cells import Elman
 from gradsim_mitigations import ClipAdjoint, ClipNorm, Gate, Truncate
+from gradsim_tasks import Adding
 
 
 def test_the_values_of_an_experiment_reach_the_simulation():
@@ -40,6 +44,16 @@ def test_what_is_recorded_by_default_follows_the_mitigations():
     both = default_record([Truncate(), ClipAdjoint()])
     assert "effective_adjoint_factor" in both
     assert "effective_product_norm" not in both
+
+
+@pytest.mark.parametrize("mitigation", [RTRL(), ClipContributions(), ClipNorm(), Gate()], ids=repr)
+def test_what_is_recorded_by_default_exists_and_shows_the_change(mitigation):
+    record = default_record([mitigation])
+    ds = gradsim.simulate(
+        Elman(2, 3), task=Adding(length=20), batch=2, mitigations=[mitigation], record=record
+    )
+    changes_the_gradient = not isinstance(mitigation, Gate)  # a gate is another cell, with its own raw run
+    assert ("effective_gradient_norm" in ds) == changes_the_gradient
 
 
 def test_the_values_of_an_experiment_reach_the_training():
