@@ -65,8 +65,18 @@ REPLACED_BY_A_RULE = ("jacobians", "adjoint", "contributions")
 """The phases of the backward pass, which there is none of under a rule."""
 
 
+class _Manager(pluggy.PluginManager):
+    """Looks for hooks only where there may be some: looking everywhere takes as long as a small run."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
+        return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
+
+    def parse_hookspec_opts(self, module_or_class: Any, name: str) -> Any:
+        return super().parse_hookspec_opts(module_or_class, name) if name in RUN_HOOKS else None
+
+
 def _core() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("gradsim")
+    manager = _Manager("gradsim")
     manager.add_hookspecs(hookspecs)
     manager.register(Core(), name="core")
     return manager
