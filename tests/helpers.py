@@ -25,6 +25,27 @@ def numerical_gradient(function, params, name, h=1e-6):
     return gradient
 
 
+def assert_gradient_of_the_loss(cell, inputs):
+    """The recorded gradient is that of the loss by central differences, parameter by parameter."""
+    params = cell.init_params(np.random.default_rng(5))
+    ds = gradsim.simulate(cell, inputs, params=params, record=["gradient"], rng=3)
+    for name in params:
+        expected = numerical_gradient(lambda p: loss_of(cell, p, inputs=inputs, rng=3), params, name)
+        np.testing.assert_allclose(ds[f"gradient_{name}"], expected, rtol=1e-6, atol=1e-8)
+
+
+def descent(optimizer, start, gradient, updates):
+    """The parameters after each update; `gradient` is a function of the update, from 1, and of them."""
+    params = np.array(start)
+    slots = {n: np.zeros_like(params) for n in optimizer.slots}
+    found = []
+    for u in range(1, updates + 1):
+        given = np.asarray(gradient(u, params), dtype=params.dtype)
+        params = params + optimizer.change(params, given, slots, optimizer.rate(u, updates), u)
+        found.append(params)
+    return np.stack(found)
+
+
 def flat(ds, prefix="effective_gradient"):
     names = [n for n in sorted(ds) if n.startswith(f"{prefix}_") and not n.endswith("_factor")]
     return np.concatenate([ds[n].values.ravel() for n in names])

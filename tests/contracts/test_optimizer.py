@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers import descent
 
 from gradsim import Schedule
 from gradsim.errors import PluginError
@@ -13,21 +14,9 @@ from gradsim_optimizers import SGD
 from gradsim_schedules import StepDecay
 
 
-def path(optimizer, start, gradient, updates):
-    """The parameters after each update; `gradient` is a function of the update, from 1, and of them."""
-    params = np.array(start)
-    slots = {n: np.zeros_like(params) for n in optimizer.slots}
-    found = []
-    for u in range(1, updates + 1):
-        given = np.asarray(gradient(u, params), dtype=params.dtype)
-        params = params + optimizer.change(params, given, slots, optimizer.rate(u, updates), u)
-        found.append(params)
-    return np.stack(found)
-
-
 def test_the_schedule_multiplies_the_learning_rate():
     assert SGD(0.2, schedule=StepDecay(gamma=0.5, every=2)).rate(3, 10) == 0.1
-    x = path(SGD(0.2, schedule=StepDecay(gamma=0.5, every=2)), [0.0], lambda u, x: [1.0], 4)[:, 0]
+    x = descent(SGD(0.2, schedule=StepDecay(gamma=0.5, every=2)), [0.0], lambda u, x: [1.0], 4)[:, 0]
     np.testing.assert_allclose(x, [-0.2, -0.4, -0.5, -0.6], rtol=1e-14)
     assert SGD(0.2).rate(3, 10) == 0.2
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import descent
 
 from gradsim.errors import InputError
 from gradsim_optimizers import SGD, Adam, AdamW, RMSprop
@@ -15,18 +16,6 @@ from gradsim_schedules import Cosine, Exponential, InverseSqrt, StepDecay, Warmu
 REFERENCE = Path(__file__).parents[1] / "reference"
 RATE = 0.05
 DTYPES = ("float32", "float64")
-
-
-def path(optimizer, start, gradient, updates):
-    """The parameters after each update; `gradient` is a function of the update, from 1, and of them."""
-    params = np.array(start)
-    slots = {n: np.zeros_like(params) for n in optimizer.slots}
-    found = []
-    for u in range(1, updates + 1):
-        given = np.asarray(gradient(u, params), dtype=params.dtype)
-        params = params + optimizer.change(params, given, slots, optimizer.rate(u, updates), u)
-        found.append(params)
-    return np.stack(found)
 
 
 TORCH = {
@@ -49,7 +38,7 @@ def test_agrees_with_pytorch(kind, dtype, close):
         torch = dict(file)
     gradients = torch["gradients"].astype(dtype)
     start = torch["start"].astype(dtype)
-    ours = path(TORCH[kind], start, lambda u, _: gradients[u - 1], len(gradients))
+    ours = descent(TORCH[kind], start, lambda u, _: gradients[u - 1], len(gradients))
     assert ours.dtype == dtype
     size = np.abs(np.diff(torch[kind], axis=0, prepend=torch["start"][None])).max(axis=0)
     np.testing.assert_array_less(np.abs(ours - torch[kind]), close * (size + np.abs(torch[kind])))
@@ -59,7 +48,7 @@ def test_momentum_at_its_critical_rate():
     """On c x^2 / 2 with rate c = (1 - r)^2, r^2 = momentum, x_k = (1 + k (1 - r)) r^k."""
     r, c, k = 0.8, 2.5, np.arange(1, 61)
     optimizer = SGD((1 - r) ** 2 / c, momentum=r**2)
-    x = path(optimizer, [1.0], lambda u, x: c * x, 60)[:, 0]
+    x = descent(optimizer, [1.0], lambda u, x: c * x, 60)[:, 0]
     np.testing.assert_allclose(x, (1 + k * (1 - r)) * r**k, rtol=1e-11)
 
 
@@ -68,20 +57,20 @@ def test_nesterov_at_its_critical_rate():
     m, c, k = 0.6, 2.5, np.arange(1, 31)
     a = 1 - 4 * m / (1 + m) ** 2
     p = (1 + m) * (1 - a) / 2
-    y = path(SGD(a / c, momentum=m, nesterov=True), [1.0], lambda u, y: c * y, 30)[:, 0]
+    y = descent(SGD(a / c, momentum=m, nesterov=True), [1.0], lambda u, y: c * y, 30)[:, 0]
     np.testing.assert_allclose(y, (1 + k * ((1 - a * (1 + m)) / p - 1)) * p**k, rtol=1e-11)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum_multiplies_the_speed_by_its_last_value(nesterov):
-    x = path(SGD(0.1, momentum=0.75, nesterov=nesterov), [0.0], lambda u, x: [3.0], 200)[:, 0]
+    x = descent(SGD(0.1, momentum=0.75, nesterov=nesterov), [0.0], lambda u, x: [3.0], 200)[:, 0]
     assert x[-1] - x[-2] == pytest.approx(-0.1 * 3 / (1 - 0.75), rel=1e-12)
 
 
 def test_adam_moves_by_the_rate_under_a_steady_gradient():
     """m' = g and s' = g^2 at every update: a change is rate * sign(g) (Kingma & Ba 2015, section 2.1)."""
     gradient = np.array([1e-3, -5.0, 40.0])
-    x = path(Adam(0.01, epsilon=1e-15), np.zeros(3), lambda u, x: gradient, 50)
+    x = descent(Adam(0.01, epsilon=1e-15), np.zeros(3), lambda u, x: gradient, 50)
     np.testing.assert_allclose(x, -0.01 * np.sign(gradient) * np.arange(1, 51)[:, None], rtol=1e-10)
 
 
@@ -90,7 +79,7 @@ def test_rmsprop_starts_at_the_rate_over_the_root_of_one_minus_beta():
     gradient, beta = np.array([1e-3, -5.0, 40.0]), 0.96
     for centred, divisor in ((False, 0.2), (True, math.sqrt(0.96) * 0.2)):
         optimizer = RMSprop(0.01, beta=beta, epsilon=1e-15, centred=centred)
-        (x,) = path(optimizer, np.zeros(3), lambda u, x: gradient, 1)
+        (x,) = descent(optimizer, np.zeros(3), lambda u, x: gradient, 1)
         np.testing.assert_allclose(x, -0.01 * np.sign(gradient) / divisor, rtol=1e-10)
 
 
@@ -99,18 +88,18 @@ def test_a_steady_gradient_has_no_spread_and_gives_no_nan(dtype):
     """s - n^2 is 0 but for rounding, which may be negative; what is left to divide by is epsilon."""
     gradient = np.linspace(0.1, 1.1, 50)
     optimizer = RMSprop(1e-3, beta=0.5, epsilon=0.1, centred=True)
-    x = path(optimizer, np.zeros(50, dtype), lambda u, x: gradient, 100)
+    x = descent(optimizer, np.zeros(50, dtype), lambda u, x: gradient, 100)
     np.testing.assert_allclose(x[-1] - x[-2], -1e-3 * gradient / 0.1, rtol=0.02)
 
 
 def test_adamw_decays_beside_adam():
     """Without a gradient theta shrinks by 1 - rate * decay; Adam has no part in that."""
     start = np.array([3.0, -0.5])
-    x = path(AdamW(0.1, decay=0.2), start, lambda u, x: np.zeros(2), 20)
+    x = descent(AdamW(0.1, decay=0.2), start, lambda u, x: np.zeros(2), 20)
     np.testing.assert_allclose(x[-1], start * (1 - 0.1 * 0.2) ** 20, rtol=1e-14)
     gradients = np.random.default_rng(0).standard_normal((20, 2))
     plain, undecayed = (
-        path(o, start, lambda u, x: gradients[u - 1], 20) for o in (Adam(0.1), AdamW(0.1, decay=0.0))
+        descent(o, start, lambda u, x: gradients[u - 1], 20) for o in (Adam(0.1), AdamW(0.1, decay=0.0))
     )
     np.testing.assert_array_equal(plain, undecayed)
 
