@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+import os
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +16,10 @@ from pydantic import ValidationError
 
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.validation import phrases, validated
-from gradsim.errors import InputError
+from gradsim.errors import GradsimError, InputError, PluginError, unknown
 from gradsim.types import Array
+
+_CORE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 class Plugin:
@@ -53,6 +59,64 @@ class Plugin:
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values, for provenance; `registry.build` takes them."""
         return {f.name: described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+class calling:
+    """A context in which a method of a plugin is called: whatever it raises becomes a PluginError.
+
+    Parameters
+    ----------
+    plugin
+        Whose method it is; the message begins with it.
+    method
+        Its name, such as "step".
+    known
+        The names that it may look up, to offer the nearest one where it asks for another.
+
+    Raises
+    ------
+    PluginError
+        Names plugin, method, what was raised and the line of the plugin. Errors of gradsim pass as they
+        are, as do MemoryError and what is no error, such as Ctrl-C.
+    """
+
+    def __init__(self, plugin: object, method: str, known: Iterable[object] = ()) -> None:
+        self.plugin, self.method, self.known = plugin, method, known
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, GradsimError | MemoryError):
+            return
+        raise PluginError(
+            f"{_shown(self.plugin)}: {self.method}() raised {self._said(error)}{_place(trace)}"
+        ) from error
+
+    def _said(self, error: Exception) -> str:
+        names = [name for name in self.known if isinstance(name, str)]
+        if isinstance(error, KeyError) and names and error.args and error.args[0] not in names:
+            return f"KeyError: {unknown('name', error.args[0], names)}"
+        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _shown(plugin: object) -> str:
+    """A plugin in words, also where its own `repr` fails."""
+    try:
+        return repr(plugin)
+    except Exception:
+        return f"a {type(plugin).__name__}"
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Where the plugin was: the last line of it on the way to the error, if there is one."""
+    frames = [f for f in traceback.extract_tb(trace)[1:] if not _is_of_a_library(f.filename)]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def _is_of_a_library(filename: str) -> bool:
+    return filename.startswith((_CORE, "<")) or "site-packages" in filename
 
 
 def call_with(function: Callable[..., Any], **offered: Any) -> Any:

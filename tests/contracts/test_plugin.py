@@ -10,8 +10,8 @@ import pytest
 
 from gradsim import Cell, Schedule, Task
 from gradsim.contracts import registry
-from gradsim.contracts.plugin import call_with
-from gradsim.errors import InputError, UnknownNameError
+from gradsim.contracts.plugin import call_with, calling
+from gradsim.errors import InputError, PluginError, UnknownNameError
 from gradsim_cells import LSTM, Elman
 
 
@@ -102,3 +102,37 @@ def test_a_function_is_called_with_what_it_names():
 
 def test_numpy_scalars_are_plain_parameters():
     assert type(Elman(np.int64(2), 3, gain=np.float32(0.5)).gain) is float
+
+
+def test_what_a_method_raises_names_plugin_method_error_and_line():
+    nest = Nest()
+
+    def method():
+        return {"W": 1}["w"]
+
+    line = method.__code__.co_firstlineno + 1
+    with pytest.raises(PluginError) as caught, calling(nest, "step", known=["W", "U"]):
+        method()
+    assert isinstance(caught.value.__cause__, KeyError)
+    said = str(caught.value)
+    assert said.startswith(f"{nest!r}: step() raised KeyError: unknown name 'w'; did you mean 'W'?")
+    assert said.endswith(f"({__file__}:{line})")
+
+
+def test_a_plugin_that_cannot_even_be_shown_is_named_by_its_class():
+    class Broken:
+        def __repr__(self):
+            raise ValueError
+
+    with (
+        pytest.raises(PluginError, match=r"^a Broken: draw\(\) raised ZeroDivisionError"),
+        calling(Broken(), "draw"),
+    ):
+        _ = 1 / 0
+
+
+@pytest.mark.parametrize("error", [InputError("no"), MemoryError("full"), KeyboardInterrupt()])
+def test_what_is_said_well_enough_passes_as_it_is(error):
+    with pytest.raises(type(error)) as caught, calling(Nest(), "sample"):
+        raise error
+    assert caught.value is error
