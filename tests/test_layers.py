@@ -94,7 +94,6 @@ UNTESTED_ALONE = {
     "compiled kernels, held against their NumPy twins": {"engine.lyapunov_kernels"},
     "part of the tree of norms, whose tests take blocks of every size": {"engine.norms.ends"},
     "what joins the parts of a run, seen from outside in test_simulation.py": {
-        "run.jacobian_stages",
         "run.prepared",
         "run.run",
         "run.setup",

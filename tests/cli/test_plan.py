@@ -75,7 +75,8 @@ def test_a_plan_says_what_a_run_beyond_memory_needs(gradsim_cli):
     flags = ("--set", "task.length=100000", "--set", "cell.hidden_size=500")
     result = gradsim_cli("plan", "--task", "adding", *flags)
     assert result.exit_code == 0
-    assert "the run works with 801 GB or more of memory (" in result.output  # 800 GB of step Jacobians
+    needed = re.search(r"the run works with (\d+) GB or more of memory \(", result.output)
+    assert 800 <= int(needed[1]) < 810  # 800 GB of step Jacobians, and what is small beside them
 
 
 def test_show_says_that_a_task_has_no_readout(gradsim_cli, monkeypatch):

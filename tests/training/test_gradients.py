@@ -10,6 +10,7 @@ from small import Given, Labelled, Noisy, Recall, Stream
 
 import gradsim
 from gradsim.run.seeds import Seeds
+from gradsim.training.gradients import spread_lags
 from gradsim.training.verb import train
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
 from gradsim_mitigations import (
@@ -162,3 +163,14 @@ def test_the_state_that_is_carried_is_that_of_one_long_unroll_and_begins_anew_in
     np.testing.assert_allclose(cut.train_loss[:3].mean(), once.train_loss[0], rtol=1e-12)
     np.testing.assert_array_equal(cut.train_loss[3:], cut.train_loss[:3])
     assert len(set(cut.train_loss.values)) == 3
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 64, 1000])
+def test_lags_are_spread_from_none_to_all_steps_about_two_to_an_octave(steps):
+    lags = spread_lags(steps)
+    assert (lags[0], lags[-1]) == (0, steps)
+    assert (np.diff(lags) > 0).all()
+    # Neighbours are a factor of about sqrt(2) apart, or one step where that is less.
+    ratio = lags[2:] / lags[1:-1]
+    assert ((ratio <= 2**0.6) | (np.diff(lags[1:]) == 1)).all()
+    assert (ratio[lags[1:-1] > 16] >= 2**0.4).all()
