@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from gradsim.data import schema
 from gradsim.data.schema import Frame
 from gradsim.data.sink import Bounds, Sink
 from gradsim.errors import StoreError
+from gradsim.machine.quiet import without_warnings
 from gradsim.types import Array
 
 _CHUNK_BYTES = 16 * 2**20
@@ -115,8 +115,7 @@ class ZarrSink(Sink):
         self.group.update_attributes(
             {**attributes, **({"coordinates": self._beside} if self._beside else {})}
         )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Consolidated metadata")
+        with without_warnings("Consolidated metadata"):
             zarr.consolidate_metadata(self.group.store, path=self.group.path)
 
 

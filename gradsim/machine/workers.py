@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -35,14 +34,72 @@ def _pool(helpers: int) -> ThreadPoolExecutor:
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    """The thread pools of the libraries that NumPy has loaded; to find them takes a while."""
-    return ThreadpoolController()
+    """The thread pools of the libraries that multiply matrices for NumPy; to find them takes a while."""
+    return ThreadpoolController().select(user_api="blas")
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
+def _let_go() -> None:
+    """Let other threads change the number: threadpoolctl 3.8 heeds only the thread that did so last."""
+    for library in _blas().lib_controllers:
+        getattr(library, "clear_controlling_thread", lambda: None)()
+
+
+class _OneBlasThread:
+    """Matrix products stay on the thread that asks for them while anybody wants it so.
+
+    How many threads they take is one number for the whole process: who comes first limits it, and who
+    leaves last restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside: list[int] = []
+        self._limited: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limited = _blas().limit(limits=1)
+                _let_go()
+            self._inside.append(threading.get_ident())
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside.remove(threading.get_ident())
+            self._restore()
+
+    def _restore(self) -> None:
+        if not self._inside:
+            self._limited.restore_original_limits()
+            _let_go()
+
+    def before_fork(self) -> None:
+        """Nobody is about to change anything."""
+        self._lock.acquire()
+
+    def after_fork(self, child: bool) -> None:
+        """A child has the thread that forked, and no other one."""
+        if child and self._inside:
+            self._inside = [thread for thread in self._inside if thread == threading.get_ident()]
+            self._restore()
+        self._lock.release()
+
+
+_products = _OneBlasThread()
+
+
+def one_blas_thread() -> _OneBlasThread:
     """While it lasts, matrix products stay on the thread that asks for them."""
-    limited: AbstractContextManager[Any] = _blas().limit(limits=1)
-    return limited
+    return _products
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_products.before_fork,
+        after_in_parent=functools.partial(_products.after_fork, child=False),
+        after_in_child=functools.partial(_products.after_fork, child=True),
+    )
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # its threads have stayed with the parent
 
 
 class Workers:
@@ -68,13 +125,12 @@ class Workers:
         work = functools.partial(self._work, deque(jobs), errors)
         futures = [_pool(self.threads - 1).submit(work) for _ in range(helpers)]
         work()
-        for future in futures:
-            future.cancel()  # one that has not begun is not needed
+        begun = [future for future in futures if not future.cancel()]  # the others are not needed
         try:
-            wait(futures)
+            wait(begun)
         except BaseException:
             self._stop.set()
-            wait(futures)
+            wait(begun)
             raise
         if errors:
             raise errors[0]

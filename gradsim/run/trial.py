@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from gradsim.contracts.problem import Pairs
 from gradsim.contracts.task import Episode
 from gradsim.data.sink import Sink
 from gradsim.machine.clock import Clock
+from gradsim.machine.quiet import without_warnings
 from gradsim.run.arguments import as_dtype
 from gradsim.run.launch import Running, executed
 from gradsim.run.prepared import Simulation
@@ -49,8 +49,8 @@ def trial(simulation: Simulation, threads: int) -> Trial:
         shown = nullcontext(lambda stage, flops: clock.lap(stage))
         return executed(simulation, Running(sink, threads, EVERYTHING), shown)
 
-    with tempfile.TemporaryDirectory(prefix="gradsim-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values: the run itself will say it
+    with tempfile.TemporaryDirectory(prefix="gradsim-") as folder, without_warnings():
+        # Those of values the run itself will say.
         if simulation.plan.in_memory:
             kept = simulation.memory_sink()
             for name in kept.variables:

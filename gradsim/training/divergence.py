@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from gradsim.contracts import registry
 from gradsim.errors import OutOfRangeWarning
+from gradsim.machine.quiet import without_warnings
 from gradsim.plan.plan import Plan
 from gradsim.run.run import recorded
 from gradsim.run.setup import Setup
@@ -22,8 +21,7 @@ def overflow(setup: Setup, backpropagation: Backpropagation, norms: Array) -> st
     problem = backpropagation.plan.problem
     recorder = registry.recorder("effective_contribution_norm")
     plan = Plan(problem, [recorder], setup.hooks, True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OutOfRangeWarning)  # that is why we are here
+    with without_warnings(category=OutOfRangeWarning):  # that is why we are here
         sink = recorded(setup, plan, backpropagation.threads, backpropagation.memory)
     sizes = sink.read("effective_contribution_norm_log10")[:, index]
     beyond = np.flatnonzero(~(sizes < np.log10(np.finfo(problem.dtype).max)))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import CancelledError
 from functools import partial
+from pathlib import Path
 
 import pytest
 from threadpoolctl import threadpool_info
@@ -59,11 +64,54 @@ def test_a_job_can_ask_whether_to_go_on():
         workers.check()
 
 
-def test_matrix_products_stay_on_one_thread_for_a_while():
-    def threads():
-        return [pool["num_threads"] for pool in threadpool_info() if "numpy" in pool["filepath"]]
+def test_jobs_may_have_jobs_of_their_own():
+    """All threads of the pool wait in a job: what they do themselves nobody else has to take."""
+    done = []
 
-    before = threads()
+    def job():
+        Workers(2).run([partial(done.append, i) for i in range(10)])
+
+    Workers(2).run([job] * 4)
+    assert sorted(done) == sorted(4 * [*range(10)])
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if "numpy" in pool["filepath"]]
+
+
+def test_matrix_products_stay_on_one_thread_for_a_while():
+    before = blas_threads()
     with one_blas_thread():
-        assert set(threads()) <= {1}
-    assert threads() == before
+        assert set(blas_threads()) <= {1}
+    assert blas_threads() == before
+
+
+def test_who_leaves_last_gives_matrix_products_their_threads_back():
+    """The first leaves while the second, which has seen one thread only, is still there."""
+    before, came, left = blas_threads(), threading.Event(), threading.Event()
+
+    def second():
+        with one_blas_thread():
+            came.set()
+            assert left.wait(timeout=30)
+            assert set(blas_threads()) <= {1}
+
+    other = threading.Thread(target=second)
+    with one_blas_thread():
+        other.start()
+        assert came.wait(timeout=30)
+    left.set()
+    other.join(timeout=30)
+    assert blas_threads() == before
+
+
+ways = [*multiprocessing.get_all_start_methods(), *(["while running"] if hasattr(os, "fork") else [])]
+
+
+@pytest.mark.parametrize("way", ways)
+def test_children_of_a_process_with_threads_run_as_it_does(way):
+    script = Path(__file__).with_name("children.py")
+    done = subprocess.run(
+        [sys.executable, script, way], timeout=120, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -7,14 +7,15 @@ rows are all array axes.
 
 from __future__ import annotations
 
-import warnings
+import threading
 from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
-from autograd import builtins, make_vjp
+from autograd import builtins, tracer
+from autograd.core import VJPNode, backward_pass, vspace
 
 from gradsim.errors import PluginError
 from gradsim.numerics.autodiff.advice import advice
@@ -182,15 +183,35 @@ def _pull_and_value(
     what: str, read: Callable[..., Any], function: Callable[[Any], Any], argument: Any
 ) -> tuple[Callable[[Any], Any], Any]:
     """The way back through `function`, and what it gives; `read` is what its author wrote."""
-    with warnings.catch_warnings():
-        # A step may well not depend on a parameter; where it should, central differences tell.
-        warnings.filterwarnings("ignore", message="Output seems independent of input")
-        try:
-            pull, value = make_vjp(function)(argument)
-        except (TypeError, AttributeError, ValueError, IndexError, NotImplementedError) as error:
-            why = f"{type(error).__name__}: {error}"
-            raise PluginError(f"{what} cannot be traced ({why}){advice(read)}") from error
+    try:
+        pull, value = _traced(function, argument)
+    except (TypeError, AttributeError, ValueError, IndexError, NotImplementedError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise PluginError(f"{what} cannot be traced ({why}){advice(read)}") from error
     if isinstance(value, np.ndarray) and value.dtype == np.dtype(object):
         why = "numpy made an object array of what it was given"
         raise PluginError(f"{what} cannot be traced ({why}){advice(read)}")
     return pull, value
+
+
+class _Levels(threading.local, tracer.TraceStack):  # type: ignore[misc]
+    """How deep derivatives are nested, of each thread by itself.
+
+    autograd counts for all threads at once: of two that derive side by side, one would take the level of
+    the inner derivative for that of the outer one, and give wrong numbers.
+    """
+
+
+tracer.trace_stack = _Levels()
+
+
+def _traced(function: Callable[[Any], Any], argument: Any) -> tuple[Callable[[Any], Any], Any]:
+    """`autograd.make_vjp`, but without a warning where the value does not depend on the argument.
+
+    A step may well not depend on a parameter; where it should, central differences tell.
+    """
+    with tracer.trace_stack.new_trace() as level:
+        value = function(tracer.new_box(argument, level, VJPNode.new_root()))
+    if tracer.isbox(value) and value._trace == level:
+        return partial(backward_pass, end_node=value._node), value._value
+    return lambda cotangent: vspace(argument).zeros(), value

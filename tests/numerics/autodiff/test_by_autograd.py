@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,28 @@ def test_numpy_behind_the_trace_is_an_error(point):
 
     with pytest.raises(PluginError, match=r"step\(\) cannot be traced"):
         autodiff.state_vjp(numpy_inside, *point, np.ones((5, 3, 4)), {})
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_derivatives_of_derivatives_do_not_mind_other_threads(others):
+    """Another thread, which has begun to derive before this one, ends between outer and inner derivative."""
+    begun, end = threading.Event(), threading.Event()
+
+    def slow(x):
+        begun.set()
+        assert end.wait(timeout=30)
+        return x
+
+    def outer(a):
+        end.set()
+        for thread in threads:
+            thread.join(timeout=30)
+        pull, _ = by_autograd._pull_and_value("inner", outer, lambda x: a * x**3, 2.0)
+        return pull(1.0) * a  # 3 a^2 x^2
+
+    threads = [threading.Thread(target=by_autograd.gradient, args=(slow, 1.0)) for _ in range(others)]
+    for thread in threads:
+        thread.start()
+        assert begun.wait(timeout=30)
+    gradient, value = by_autograd.gradient(outer, 5.0)
+    assert (value, gradient) == (3 * 25 * 4, 3 * 10 * 4)
