@@ -75,10 +75,11 @@ class Cell(Plugin, ABC):
         Further keyword-only parameters name the step data that the cell asks for: `step_index`
         (int, 1..T, shape (...)) is always there; `targets` and `weights` are those of the task; `draw`
         makes the others, or the task. Floats have the dtype of the state; integers and booleans belong
-        into `xp.where`, as arithmetic with them would widen float32. `targets` come in every pass, also
-        when validating: a cell that is fed with them asks for an array of its own besides, which its
-        `draw` makes by the `moment`. The readout is not at hand in a step: a cell that is fed with its
-        own answers makes them itself, in `output`, for a task with ``readout = False``.
+        into `xp.where`, as arithmetic with them would widen float32. In a pass that validates, the state
+        must not depend on `targets`, which are the answers: a cell that is fed with them asks for an array
+        of its own besides, which its `draw` makes 0 where ``moment.validating``. The readout is not at hand
+        in a step: a cell that is fed with its own answers makes them itself, in `output`, for a task with
+        ``readout = False``.
 
         Returns
         -------
@@ -93,7 +94,9 @@ class Cell(Plugin, ABC):
     def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
         """Draw, before the unroll, the random step data: arrays of shape (steps, batch, ...).
 
-        A `draw` may name any of `rng`, `steps`, `batch`, `inputs` (steps, batch, input) and `moment`.
+        A `draw` may name any of `rng`, `steps`, `batch`, `inputs` (steps, batch, input) and `moment`. One
+        that is random has to name the `moment` to be validated: dropout and noise are off where
+        ``moment.validating``, or there because they belong to the model.
         """
         return {}
 

@@ -55,7 +55,7 @@ class Derived(Wrapper):
         """
 
     def own_noise(self, rng: np.random.Generator, inner: Params) -> dict[str, Array]:
-        """Draw what is random in `derive`, once for each pass; it may also name the `moment`."""
+        """Draw what is random in `derive`, once for each pass; to be validated, it names the `moment`."""
         return {}
 
     @property

@@ -171,6 +171,13 @@ class RunHooks:
         asked = self._asked[hook]
         return bool(asked) if argument is None else any(argument in names for names in asked)
 
+    def unasked(self, hook: str, argument: str) -> Mitigation | None:
+        """The first mitigation that implements this hook and does not ask for this argument of it."""
+        impls = getattr(self.manager.hook, hook).get_hookimpls()
+        return next(
+            (i.plugin for i in impls if isinstance(i.plugin, Mitigation) and argument not in i.argnames), None
+        )
+
     @functools.cached_property
     def _asked(self) -> dict[str, list[tuple[str, ...]]]:
         """The arguments that each implementation of each run hook by a mitigation asks for."""

@@ -78,7 +78,8 @@ def gradsim_step_data(
 
     They are all that there is, the task's targets and weights among it; the cell takes what its step asks
     for by name. What the cell does not ask for is dropped, and for a cell that asks for nothing the hook is
-    not called. It is called in every pass: what forces or drops looks at ``moment.validating`` itself.
+    not called. It is called in every pass. To be validated it has to name the `moment`, and what forces or
+    drops is off where ``moment.validating``: there, no state may depend on the targets.
     """
 
 

@@ -24,7 +24,7 @@ class Moment:
     `update`: the update that the pass makes, 1..`updates`, or the one after which it measures or
     validates; 0 before the first and outside a training. `purpose`: "learn" for a pass that makes an
     update, "measure" for a simulation or a probe, which runs as an update would and changes nothing,
-    "validate" for a pass on sequences that are not trained on.
+    "validate" for a pass on sequences that are not trained on, where nothing is forced or dropped.
     """
 
     update: int = 0

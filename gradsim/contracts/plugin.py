@@ -120,11 +120,37 @@ def _is_of_a_library(filename: str) -> bool:
 
 
 def call_with(function: Callable[..., Any], **offered: Any) -> Any:
-    """Call a function with those of the offered arguments that it names, as a hook is called."""
+    """Call a function with those of the offered arguments that it names, as a hook is called.
+
+    In a pass that validates, one that does not name the `moment` gets no random numbers.
+    """
+    named = _named(function, offered)
+    moment = offered.get("moment")
+    if moment is not None and moment.validating and "moment" not in named and "rng" in named:
+        named["rng"] = _NoRandomness(function)
+    return function(**named)
+
+
+def _named(function: Callable[..., Any], offered: dict[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return function(**offered)
-    return function(**{name: value for name, value in offered.items() if name in parameters})
+        return offered
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
+class _NoRandomness:
+    """Stands in for the random numbers of a draw that has not thought of validation."""
+
+    def __init__(self, draw: Callable[..., Any]) -> None:
+        self._draw = draw
+
+    def __getattr__(self, name: str) -> Any:
+        plugin, method = getattr(self._draw, "__self__", self._draw), self._draw.__name__
+        raise PluginError(
+            f"{_shown(plugin)}: {method}() draws at random for a validation too, where dropout and noise are "
+            f"off; let {method}() name `moment` and give what holds where moment.validating, such as the "
+            "mean (noise that belongs to the model: name `moment` and draw it all the same)"
+        )
 
 
 def drawn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,8 @@ class Episode:
     `inputs` has shape (time, batch, input). `targets` has leading axes (time, batch) and whatever
     shape the loss of the task takes. `weights`, shape (time, batch), says how much the loss at each
     step counts; zero where there is none, as behind the end of a short sequence. `step_data` is what a
-    cell may ask for by name, besides `targets` and `weights`.
+    cell may ask for by name, besides `targets` and `weights`: something that a network may know in every
+    pass, as it knows its inputs.
     """
 
     inputs: Array
@@ -34,6 +35,20 @@ class Episode:
     def offered(self) -> dict[str, Array]:
         """What a cell may ask for by name."""
         return {"targets": self.targets, "weights": self.weights, **self.step_data}
+
+    @property
+    def otherwise(self) -> Episode:
+        """The same, with other answers of the same range and type."""
+        return replace(self, targets=mirrored(self.targets))
+
+
+def mirrored(targets: Array) -> Array:
+    """The same values as far below the greatest one as they were above the least."""
+    targets = np.asarray(targets)
+    if targets.dtype.kind not in "fiu" or not targets.size:
+        return targets[::-1, ::-1]
+    with np.errstate(all="ignore"):
+        return np.asarray(targets.max() - targets + targets.min(), targets.dtype)
 
 
 @dataclass(frozen=True)

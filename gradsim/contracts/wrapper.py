@@ -56,7 +56,8 @@ class Wrapper(Cell):
     def own_draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
         """Draw the step data that the wrapper adds, arrays of shape (steps, batch, ...).
 
-        It names what it needs of `rng`, `steps`, `batch`, `inputs` (steps, batch, input) and `moment`.
+        It names what it needs of `rng`, `steps`, `batch`, `inputs` (steps, batch, input) and `moment`; see
+        `Cell.draw`.
         """
         return {}
 

@@ -68,10 +68,19 @@ class Model:
         state: Array,
         moment: Moment,
     ) -> Setup:
-        """A run over checked inputs (time, batch, input) from a state (batch, m)."""
+        """A run over checked inputs (time, batch, input) from a state (batch, m).
+
+        Raises
+        ------
+        PluginError
+            In a pass that validates something is random, or changes the step data, that has not asked for
+            the moment.
+        """
         shapes = {n: p.shape for n, p in {**params, **readout}.items()}
         draws = {}
         for i, mitigation in enumerate(self.hooks.mitigations):
+            if moment.validating and not hasattr(mitigation, "gradsim_step_data"):
+                continue  # nothing else of it is asked
             rng = seeds.generator("mitigation", i)
             found = drawn(mitigation.draw, rng, inputs, moment, shapes=shapes)
             draws[mitigation] = as_dtype(found, self.dtype)
@@ -79,6 +88,12 @@ class Model:
         if self.cell.step_data:
             known = known_step_data(self.cell, episode, seeds.generator("cell"), inputs, moment)
             if self.hooks.uses("gradsim_step_data"):
+                if moment.validating and (unasked := self.hooks.unasked("gradsim_step_data", "moment")):
+                    raise PluginError(
+                        f"{unasked!r}: gradsim_step_data changes the step data of a validation too, where "
+                        "forcing and dropout are off; let it name `moment` and say what holds where "
+                        "moment.validating"
+                    )
                 known = self.hooks(
                     "gradsim_step_data",
                     cell=self.cell,

@@ -22,6 +22,8 @@ from gradsim.types import Array, Params, PositiveInt, StepData
 
 STEPS, BATCH = 6, 3
 
+_ANY = Moment()
+
 
 def generic(params: Mapping[str, Any], rng: np.random.Generator) -> Params:
     """Parameters near the given ones, none of them exactly zero: zeros would hide mistakes."""
@@ -33,12 +35,12 @@ def generic(params: Mapping[str, Any], rng: np.random.Generator) -> Params:
 
 
 def step_data(
-    cell: Cell, rng: np.random.Generator, steps: int, batch: int, task: Task | None
+    cell: Cell, rng: np.random.Generator, steps: int, batch: int, task: Task | None, moment: Moment = _ANY
 ) -> dict[str, Array]:
     """What a run would hand to `step`, leading axes (steps, batch), in float64."""
     index = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, batch))
     inputs = np.random.default_rng(0).standard_normal((steps, batch, cell.input_size))
-    known: dict[str, Any] = {"step_index": index, **drawn(cell.draw, rng, inputs, Moment())}
+    known: dict[str, Any] = {"step_index": index, **drawn(cell.draw, rng, inputs, moment)}
     if task is not None:
         episode = task.sample(rng, batch)
         known = {n: np.resize(x, (steps, *np.shape(x)[1:])) for n, x in episode.offered.items()} | known
@@ -222,9 +224,12 @@ class Clocked(Cell):
         """Gain 1."""
         return {"W": rng.standard_normal((4, 4)) / 2, "U": rng.standard_normal((4, self.input_size))}
 
-    def draw(self, rng: np.random.Generator, steps: int, batch: int) -> dict[str, Array]:
-        """The mask."""
-        return {"keep": rng.integers(0, 2, (steps, batch, 4)).astype(np.float64)}
+    def draw(  # type: ignore[override]
+        self, rng: np.random.Generator, steps: int, batch: int, moment: Moment
+    ) -> dict[str, Array]:
+        """The mask; its mean in a validation."""
+        keep = np.full((steps, batch, 4), 0.5)
+        return {"keep": keep if moment.validating else rng.integers(0, 2, keep.shape).astype(np.float64)}
 
     def step(  # type: ignore[override]
         self, params: Params, state: Any, inputs: Any, xp: Any, *, step_index: Any, keep: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from gradsim.contracts.trajectory import Parallel, Trajectory, step_rows
 from gradsim.engine.forward import take
 from gradsim.engine.loss import Loss
 from gradsim.engine.segments import segments
+from gradsim.errors import PluginError
 from gradsim.run.arguments import fitting_inputs
 from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model
@@ -71,6 +73,8 @@ class Evaluation:
         ------
         NonFiniteError
             A state or a loss is NaN or infinite; names the first place.
+        PluginError
+            The states depend on the targets: the answers leak into the validation.
         """
         loss = good = weight = 0.0
         state = None
@@ -78,7 +82,9 @@ class Evaluation:
             episode = self._episode(i)
             start = self._start(i, episode, params, readout, state, moment)
             part = Loss(self.model.cell, params, readout, start.inputs, self.task, episode)
+            unaware = self._unaware(i, episode, params, readout, state, moment)
             for steps, states in self._states(start):
+                self._refuse_leaks(states, next(unaware, states))
                 part.terms(steps, states)
                 if self.task.metric is not None:
                     rows = step_rows(steps)
@@ -89,6 +95,23 @@ class Evaluation:
             weight += float(episode.weights.sum())
         mean = good / weight if self.task.metric is not None else np.nan
         return loss / sum(map(len, self.batches)), mean
+
+    def _unaware(self, i: int, episode: Episode, *rest: Any) -> Iterator[Array]:
+        """The states if the answers were others; nothing where no answers can be seen."""
+        cell, hooks = self.model.cell, self.model.hooks
+        if "targets" in cell.step_data or (cell.step_data and hooks.uses("gradsim_step_data")):
+            for _, states in self._states(self._start(i, episode.otherwise, *rest)):
+                yield states
+
+    def _refuse_leaks(self, states: Array, unaware: Array) -> None:
+        if not np.array_equal(states, unaware):
+            changing = self.model.hooks.phases.get("step_data", ())
+            raise PluginError(
+                f"{self.model.cell!r}{''.join(f' with {name}' for name in changing)}: the states depend on "
+                "the targets in a validation too, so that the answers leak into it; switch this off where "
+                "moment.validating, by an array that draw() makes (or gradsim_step_data, in a mitigation). "
+                "What a network may know in every pass the task gives as inputs or step data"
+            )
 
     def _start(
         self,

@@ -33,12 +33,12 @@ class Tied(Derived):
 
 @dataclass(frozen=True, eq=False)
 class Held(Wrapper):
-    """Units are held where a mask says so, at even steps."""
+    """Units are held where a mask says so, at even steps, in a validation too."""
 
     name = "held"
     cell: Cell
 
-    def own_draw(self, rng, steps, batch):
+    def own_draw(self, rng, steps, batch, moment):
         return {"held": rng.random((steps, batch, self.state_size)) < 0.5}
 
     def mix(self, own, state, inputs, new, xp, *, held, step_index):

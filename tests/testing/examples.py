@@ -62,9 +62,9 @@ class WrongJacobian(Tanh):
 
 
 class Noisy(Tanh):
-    """Adds noise that is drawn before the run; good."""
+    """Adds noise that is drawn before the run, in a validation too; good."""
 
-    def draw(self, rng, steps, batch):
+    def draw(self, rng, steps, batch, moment):
         return {"noise": rng.standard_normal((steps, batch, 4))}
 
     def step(self, params, state, inputs, xp, *, noise):

@@ -47,14 +47,16 @@ class Stream(Noted, FiniteTask):
     length: PositiveInt = 4
     train: PositiveInt = 7
     validation: PositiveInt = 3
+    test: int = 0
 
     @property
     def sequences(self):
-        return {"train": self.train, "validation": self.validation}
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {part: count for part, count in parts.items() if count}
 
     def take(self, part, chosen):
-        start = 0 if part == "train" else self.train * self.length
-        rows = start + self.length * np.asarray(chosen) + np.arange(self.length)[:, None]
+        start = {"train": 0, "validation": self.train, "test": self.train + self.validation}[part]
+        rows = self.length * (start + np.asarray(chosen)) + np.arange(self.length)[:, None]
         targets = self.numbers[rows] + self.numbers[rows - 1]
         weights = np.full(rows.shape, 1 / self.length)
         return self.note(part, chosen, Episode(self.numbers[rows][..., None], targets[..., None], weights))
@@ -62,9 +64,8 @@ class Stream(Noted, FiniteTask):
     @functools.cached_property
     def numbers(self):
         last = np.zeros(1)  # the number before the first
-        return np.append(
-            np.random.default_rng(5).standard_normal((self.train + self.validation) * self.length), last
-        )
+        count = (self.train + self.validation + self.test) * self.length
+        return np.append(np.random.default_rng(5).standard_normal(count), last)
 
     def loss(self, outputs, targets, xp):
         return gradsim.squared_error(outputs, targets, xp)
@@ -82,14 +83,18 @@ class Labelled(Noted, FiniteTask):
 
     train: PositiveInt = 7
     validation: PositiveInt = 5
+    test: int = 0
 
     @property
     def sequences(self):
-        return {"train": self.train, "validation": self.validation}
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {part: count for part, count in parts.items() if count}
 
     def take(self, part, chosen):
-        numbers = np.asarray(chosen) + (0 if part == "train" else self.train)
-        inputs = np.random.default_rng(6).standard_normal((5, self.train + self.validation, 2))[:, numbers]
+        start = {"train": 0, "validation": self.train, "test": self.train + self.validation}[part]
+        numbers = start + np.asarray(chosen)
+        count = self.train + self.validation + self.test
+        inputs = np.random.default_rng(6).standard_normal((5, count, 2))[:, numbers]
         weights = (np.arange(5)[:, None] < 2 + numbers % 4) / (2.0 + numbers % 4)
         classes = (inputs[..., 0] < inputs[..., 1]).astype(int)
         return self.note(part, chosen, Episode(inputs, classes, weights))
@@ -167,7 +172,7 @@ class Noisy(Cell):
         n = self.hidden_size
         return {"W": rng.standard_normal((n, n)) / n, "U": rng.standard_normal((n, self.input_size))}
 
-    def draw(self, rng, steps, batch):
+    def draw(self, rng, steps, batch, moment):
         return {"noise": rng.standard_normal((steps, batch, self.hidden_size))}
 
     def step(self, params, state, inputs, xp, *, noise):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.task import Task
@@ -19,7 +20,7 @@ from gradsim.testing.kit import Bench
 from gradsim.testing.specimen import BATCH, STEPS, generic, stage, step_data
 from gradsim.types import Array, Params
 
-_MOVE = 0.5
+_MOVE, _ANY = 0.5, Moment()
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class CellBench(Bench):
         """Near those that the cell draws."""
         return generic(self.cell.init_params(self.rng("params")), self.rng("params near"))
 
-    def draw(self, steps: int = STEPS, batch: int = BATCH) -> dict[str, Array]:
+    def draw(self, batch: int = BATCH, moment: Moment = _ANY) -> dict[str, Array]:
         """Step data."""
-        return step_data(self.cell, self.rng("data"), steps, batch, self.task)
+        return step_data(self.cell, self.rng("data"), STEPS, batch, self.task, moment)
 
     @functools.cached_property
     def run(self) -> Place:

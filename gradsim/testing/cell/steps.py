@@ -13,7 +13,8 @@ import numpy as np
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
 from gradsim.contracts.recorder import Forward
-from gradsim.errors import GradsimError, InputError
+from gradsim.contracts.task import mirrored
+from gradsim.errors import GradsimError, InputError, PluginError
 from gradsim.numerics import autodiff
 from gradsim.simulation import prepare
 from gradsim.testing.cell.bench import CellBench, Place
@@ -180,6 +181,28 @@ def step_is_pure(bench: CellBench) -> None:
         same(*results),
         "step() gives two results for the same arguments; keep nothing on the cell, and make what is "
         "random in draw()",
+    )
+
+
+@CHECKS("draws_from_rng", "step_data_is_given")
+def validation_is_thought_of(bench: CellBench) -> None:
+    """In a pass that validates, `draw` knows what it is for."""
+    try:
+        bench.draw(moment=Moment(purpose="validate"))
+    except PluginError as error:
+        bench.fail(str(error))
+
+
+@CHECKS("step_is_pure", "validation_is_thought_of")
+def validation_sees_no_answers(bench: CellBench) -> None:
+    """In a pass that validates, a step does not depend on the targets."""
+    run, data = bench.run, bench.draw(moment=Moment(purpose="validate"))
+    others = {n: mirrored(x) if n == "targets" else x for n, x in data.items()}
+    one, other = (bench.step(Place(run.params, run.state, run.inputs, d)) for d in (data, others))
+    bench.expect(
+        same(one, other),
+        "step() depends on the targets in a validation too, so that the answers leak into it; ask for an "
+        "array besides, which draw() makes 0 where moment.validating, and let it switch them off",
     )
 
 

@@ -105,7 +105,7 @@ def _place(bench: CellBench, batch: int, dtype: str) -> Place:
     rng, cell = bench.rng("unroll"), bench.cell
     start = cell.initial_state() + 0.5 * rng.standard_normal((batch, cell.state_size))
     inputs = rng.standard_normal((STEPS, batch, cell.input_size))
-    return Place(bench.params, start, inputs, bench.draw(STEPS, batch)).copy(dtype)
+    return Place(bench.params, start, inputs, bench.draw(batch)).copy(dtype)
 
 
 def _taken(bench: CellBench, place: Place, unroll: Any = None, parallel: Parallel = one_by_one) -> Trajectory:

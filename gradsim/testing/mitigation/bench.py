@@ -36,6 +36,7 @@ from gradsim.types import Array
 
 RAW = (Forward, Jacobians, Products, LossRows, Adjoints, Contributions, Gradient)
 _BACKWARD = (Adjoints, Contributions, Gradient)
+_ANY = Moment()
 
 Seen = dict[str, Any]
 """What witnesses kept of a run: stream name, with "effective " in front for the twin -> numbers."""
@@ -166,12 +167,12 @@ class MitigationBench(Bench):
         }
         return {n: known[n] for n in ARGUMENTS[hook]}
 
-    def draws(self) -> dict[str, Array]:
+    def draws(self, moment: Moment = _ANY) -> dict[str, Array]:
         """What it draws, from the same seed every time."""
         trajectory = self._trajectory
         shapes = {n: x.shape for n, x in trajectory.params.items()}
         shapes |= {"readout_W": (2, trajectory.cell.state_size), "readout_b": (2,)}
-        return drawn(self.mitigation.draw, self.rng("draws"), trajectory.inputs, Moment(), shapes=shapes)
+        return drawn(self.mitigation.draw, self.rng("draws"), trajectory.inputs, moment, shapes=shapes)
 
     def call(self, hook: str, arguments: Mapping[str, Any]) -> Any:
         """What the core gives, as the mitigation changes it."""

@@ -54,6 +54,32 @@ def draws_from_rng(bench: MitigationBench) -> None:
     )
 
 
+@CHECKS("draws_from_rng", applies=lambda bench: bench.has("step_data"))
+def validation_is_thought_of(bench: MitigationBench) -> None:
+    """In a pass that validates, `draw` and the hook of the step data know it, and no answer is handed on."""
+    hook, moment = "gradsim_step_data", Moment(3, 10, "validate")
+    bench.expect(
+        RunHooks([bench.mitigation]).unasked(hook, "moment") is None,
+        f"{hook} should name `moment`, and say what holds where moment.validating: forcing and dropout are "
+        "off",
+    )
+    try:
+        draws = {bench.mitigation: bench.draws(moment)}
+    except PluginError as error:
+        bench.fail(str(error))
+    given = bench.arguments(hook) | {"moment": moment, "draws": draws}
+    episode, found = given["episode"], []
+    for seen in (episode, episode.otherwise):
+        data = given["step_data"] | {"targets": seen.targets}
+        result = dict(bench.call(hook, given | {"episode": seen, "step_data": data}))
+        found.append({n: x for n, x in result.items() if n != "targets" or x is not seen.targets})
+    bench.expect(
+        same(*found),
+        f"{hook} makes step data of the targets in a validation too, so that the answers leak into it; leave "
+        "them out where moment.validating",
+    )
+
+
 @CHECKS("wraps_only", applies=lambda bench: bench.has("cell"))
 def prepared_cell(bench: MitigationBench) -> None:
     """The cell that it makes passes the checks of a cell: of a dense, a diagonal, and one with step data."""

@@ -48,13 +48,25 @@ class UnknownFixed(Tanh):
 
 
 class NoisyAnyhow(Noisy):
-    def draw(self, rng, steps, batch):
-        return super().draw(np.random.default_rng(), steps, batch)
+    def draw(self, rng, steps, batch, moment):
+        return super().draw(np.random.default_rng(), steps, batch, moment)
 
 
 class NoisyTurned(Noisy):
-    def draw(self, rng, steps, batch):
+    def draw(self, rng, steps, batch, moment):
         return {"noise": rng.standard_normal((batch, steps, 4))}
+
+
+class NoisyUnasked(Noisy):
+    def draw(self, rng, steps, batch):
+        return super().draw(rng, steps, batch, None)
+
+
+class Fed(StepOnly):
+    """Sees the targets, of 4 numbers, come what may."""
+
+    def step(self, params, state, inputs, xp, *, targets):
+        return super().step(params, state, inputs, xp) + 0.001 * targets * xp.ones(4, dtype=state.dtype)
 
 
 class AsksForMore(Tanh):
@@ -160,6 +172,8 @@ PROOFS = [
     ("draws_from_rng", NoisyAnyhow()),
     ("draws_from_rng", NoisyTurned()),
     ("step_data_is_given", AsksForMore()),
+    ("validation_is_thought_of", NoisyUnasked()),
+    ("validation_sees_no_answers", Fed()),
     ("step_shape_and_dtype", Promotes()),
     ("step_shape_and_dtype", Flat()),
     ("step_is_pure", Counts()),

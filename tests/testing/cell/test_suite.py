@@ -67,7 +67,7 @@ def test_good_cells_pass(cell):
 
 @dataclass(frozen=True, eq=False)
 class Fed(Cell):
-    """Keeps the last target, of one number, beside h."""
+    """Keeps what it is fed with, one number, beside h."""
 
     name = "proof_fed"
     input_size: int = 2
@@ -79,8 +79,8 @@ class Fed(Cell):
     def init_params(self, rng):
         return {"W": rng.standard_normal((4, 5))}
 
-    def step(self, params, state, inputs, xp, *, targets):
-        return xp.concat([xp.tanh(state @ params["W"].T), targets], axis=-1)
+    def step(self, params, state, inputs, xp, *, fed):
+        return xp.concat([xp.tanh(state @ params["W"].T), fed], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from examples import MakesSlow, Scale
-from proofs import WRONG, proven
+from proofs import WRONG, failures, proven
 
 from gradsim import Cell, Mitigation, Wrapper, hookimpl
-from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
 from gradsim.testing.mitigation.hooks import CHECKS
 
@@ -35,6 +34,45 @@ class DrawsAnyhow(Scale):
 
 
 @dataclass(frozen=True, eq=False)
+class Drops(Mitigation):
+    """Dropout of what a cell would keep, off in a validation; good."""
+
+    name = "proof_drops"
+
+    def draw(self, rng, steps, batch, moment):
+        shape = steps, batch, 4
+        return {"keep": np.full(shape, 0.5) if moment.validating else rng.integers(0, 2, shape) + 0.0}
+
+    @hookimpl(wrapper=True)
+    def gradsim_step_data(self, draws, moment):
+        data = yield
+        return {**data, "keep": draws[self]["keep"]}
+
+
+class DropsUnasked(Drops):
+    def draw(self, rng, steps, batch):
+        return {"keep": rng.integers(0, 2, (steps, batch, 4)) + 0.0}
+
+
+class DropsAnyhow(Drops):
+    @hookimpl(wrapper=True)
+    def gradsim_step_data(self, draws):
+        data = yield
+        return {**data, "keep": draws[self]["keep"]}
+
+
+class Forces(Drops):
+    @hookimpl(wrapper=True)
+    def gradsim_step_data(self, episode, moment):
+        data = yield
+        return {**data, "forcing": episode.targets}
+
+
+def test_dropout_that_knows_of_validation_passes():
+    assert failures(Drops()) == {}
+
+
+@dataclass(frozen=True, eq=False)
 class Biased(Wrapper):
     """Adds a bias, or noise, without asking who else calls it so."""
 
@@ -50,8 +88,8 @@ class Biased(Wrapper):
         inside = self.cell.init_params(rng)
         return inside if self.noise else {"b": np.full(self.state_size, 0.1)} | inside
 
-    def draw(self, rng, steps, batch):
-        inside = drawn(self.cell.draw, rng, np.zeros((steps, batch, self.input_size)), Moment())
+    def draw(self, rng, steps, batch, moment):
+        inside = drawn(self.cell.draw, rng, np.zeros((steps, batch, self.input_size)), moment)
         noise = {"noise": rng.standard_normal((steps, batch, self.state_size))}
         return inside | (noise if self.noise else {})
 
@@ -142,6 +180,9 @@ PROOFS = [
     ("wraps_only", Replaces()),
     ("wraps_only", Unmarked()),
     ("draws_from_rng", DrawsAnyhow()),
+    ("validation_is_thought_of", DropsUnasked()),
+    ("validation_is_thought_of", DropsAnyhow()),
+    ("validation_is_thought_of", Forces()),
     ("prepared_cell", MakesSlow(wrong=WRONG)),
     ("prepared_cell", MakesSlow(forgets=True)),
     ("own_names", Biases()),
