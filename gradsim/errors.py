@@ -58,6 +58,10 @@ class PluginWarning(UserWarning):
     """An installed plugin could not be used; the others work."""
 
 
+_LONG = 200
+"""Characters of a value that a message has room for."""
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Make the error for an unknown name, with the nearest known one and the whole list."""
     names = sorted(known)
@@ -65,3 +69,18 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else "."
     return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}")
+
+
+def shown(value: object) -> str:
+    """A value in a message: arrays by their shape, what is long or cannot be written in short."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape and dtype is not None and not isinstance(value, type):
+        return f"{type(value).__name__} of shape {shape}, dtype {dtype}"
+    if isinstance(value, int) and abs(value) >= 10**50:
+        return f"an int of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+    first = text.partition("\n")[0][:_LONG]
+    return text if first == text else f"{first}..."

@@ -73,7 +73,7 @@ def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
     recorders = chosen_recorders(given.record, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
     problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, given.pairs or Pairs()), recorders)
-    problem.pairs.resolved(steps)
+    problem.pairs.refuse_none(steps)
     plan = Plan(problem, recorders, hooks, in_memory)
     provenance = schema.provenance(
         problem,

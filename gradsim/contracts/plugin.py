@@ -12,11 +12,10 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.validation import phrases, validated
-from gradsim.errors import GradsimError, InputError, PluginError, unknown
+from gradsim.contracts.validation import settle
+from gradsim.errors import GradsimError, PluginError, unknown
 from gradsim.types import Array
 
 _CORE = f"{Path(__file__).parents[1]}{os.sep}"
@@ -37,14 +36,7 @@ class Plugin:
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-        try:
-            checked = validated(type(self), given)
-        except ValidationError as error:
-            what = "; ".join(f"{where} {what}" for where, what in phrases(error))
-            raise InputError(f"{type(self).__name__}: {what}") from None
-        for key, value in checked.items():
-            object.__setattr__(self, key, value)
+        settle(self, type(self).__name__)
 
     @property
     def inside(self) -> list[Plugin]:

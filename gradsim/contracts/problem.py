@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.validation import settle
 from gradsim.errors import InputError
 from gradsim.types import Array, NonNegativeInt
 
@@ -32,16 +33,26 @@ class Pairs:
     times: tuple[int, ...] | None = None
     sources: tuple[int, ...] | None = None
     max_lag: NonNegativeInt | None = None
-    lags: tuple[int, ...] | None = None
+    lags: tuple[NonNegativeInt, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.max_lag is not None and self.max_lag < 0:
-            raise InputError(f"pairs: max_lag should be 0 or more (got {self.max_lag})")
-        if self.lags is not None and min(self.lags, default=-1) < 0:
-            raise InputError(f"pairs: lags should name at least one, 0 or more each (got {list(self.lags)})")
+        settle(self, "pairs")
+        for name in ("times", "sources", "lags"):
+            if getattr(self, name) == ():
+                raise InputError(f"pairs: {name} should name at least one (got ()); leave it out for all")
         ways = [name for name in ("max_lag", "lags", "times") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise InputError(f"pairs: give {' or '.join(ways[:2])}, not both")
+
+    def refuse_none(self, steps: int) -> None:
+        """Refuse what does not fit into a run of so many steps, or holds no pair t >= k at all."""
+        times, sources = self.resolved(steps)
+        if self.resolved_lags(steps)[0] > times[-1] - sources[0]:
+            given = ", ".join(f"{n}={v}" for n, v in vars(self).items() if v is not None)
+            raise InputError(
+                f"pairs: in {steps} steps none of them has a time t at or behind its source k, so that there "
+                f"is no product P(t, k) (got {given})"
+            )
 
     def resolved(self, steps: int) -> tuple[Array, Array]:
         """The times and sources as increasing arrays."""
@@ -65,7 +76,7 @@ def _chosen(what: str, wanted: tuple[int, ...] | None, steps: int) -> Array:
     if wanted is None:
         return np.arange(steps + 1)
     outside = [i for i in wanted if not -steps - 1 <= i <= steps]
-    if outside or not wanted:
+    if outside:
         raise InputError(f"pairs: {what} should lie in 0..{steps} (got {list(wanted)})")
     return np.unique([i % (steps + 1) for i in wanted])
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pluggy
 
@@ -20,7 +20,7 @@ from gradsim.contracts.optimizer import Optimizer, Schedule
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.task import Task
-from gradsim.contracts.validation import mistakes
+from gradsim.contracts.validation import holds_many, mistakes
 from gradsim.errors import GradsimError, InputError, PluginError, PluginWarning, UnknownNameError, unknown
 
 FAMILIES: dict[str, type[Plugin]] = {
@@ -230,7 +230,7 @@ class Builder:
         """What a value stands for where a parameter of this type is wanted."""
         if isinstance(given, list | tuple):
             return self._items(key, given, hint)
-        return given if _holds_many(hint) else self._one(key, given, _class_in(hint))
+        return given if holds_many(hint) else self._one(key, given, _class_in(hint))
 
     def _items(self, key: str, given: Sequence[Any], hint: Any) -> tuple[Any, ...] | None:
         made = [
@@ -269,7 +269,3 @@ def _class_in(hint: Any) -> type | None:
     if isinstance(hint, type) and (issubclass(hint, Plugin) or dataclasses.is_dataclass(hint)):
         return hint
     return next(filter(None, map(_class_in, get_args(hint))), None)
-
-
-def _holds_many(hint: Any) -> bool:
-    return get_origin(hint) is tuple or any(map(_holds_many, get_args(hint)))

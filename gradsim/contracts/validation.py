@@ -4,66 +4,229 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any, get_type_hints
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from gradsim.errors import InputError, shown, unknown
 
-def validated(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of all fields of a dataclass, as their annotations have them.
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OWN = "own_"
+"""Before the names of values: pydantic takes some names, such as `validate`, for itself."""
+
+_STRICT = ConfigDict(
+    strict=True,
+    arbitrary_types_allowed=True,
+    allow_inf_nan=False,
+    alias_generator=lambda name: name.removeprefix(_OWN),
+)
+
+
+class Types:
+    """What named values should be."""
+
+    def __init__(self, hints: Mapping[str, Any]) -> None:
+        self._many = {name for name, hint in hints.items() if holds_many(hint)}
+        fields: Any = {f"{_OWN}{name}": (hint, None) for name, hint in hints.items()}
+        self._model: type[BaseModel] = create_model("Values", __config__=_STRICT, **fields)
+
+    def checked(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Values as the hints have them, and what is wrong with others: dotted key -> phrase."""
+        plain = {name: _plain(value, name in self._many) for name, value in given.items()}
+        try:
+            found = vars(self._model.model_validate(plain))
+        except ValidationError as error:
+            return {}, _phrases(error, plain)
+        return {name: found[f"{_OWN}{name}"] for name in plain}, {}
+
+    def values(self, given: Mapping[str, Any], title: str = "") -> dict[str, Any]:
+        """Values as the hints have them.
+
+        Raises
+        ------
+        InputError
+            With all that is wrong.
+        """
+        values, wrong = self.checked(given)
+        if wrong:
+            what = "; ".join(f"{where} {what}" for where, what in wrong.items())
+            raise InputError(f"{title}: {what}" if title else what)
+        return values
+
+
+@functools.cache
+def types_of(cls: type) -> Types:
+    """Those of the fields of a dataclass."""
+    hints = get_type_hints(cls, include_extras=True)
+    return Types({f.name: hints[f.name] for f in dataclasses.fields(cls)})
+
+
+def settle(made: Any, title: str) -> None:
+    """Check all fields of a frozen dataclass that is being made, and set them to what they should be.
 
     Raises
     ------
-    ValidationError
-        Of pydantic, with every mistake; see `phrases`.
+    InputError
+        With all that is wrong.
     """
-    checked = _model(cls)(**{name: _plain(value) for name, value in given.items()})
-    return {name: getattr(checked, name) for name in given}
+    given = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+    kind: type = type(made)
+    for name, value in types_of(kind).values(given, title).items():
+        object.__setattr__(made, name, value)
 
 
 def mistakes(cls: type, given: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with some values of the fields of a dataclass: dotted key -> phrase."""
-    try:
-        validated(cls, given)
-    except ValidationError as error:
-        return {where: what for where, what in phrases(error) if where.split(".")[0] in given}
-    return {}
+    return types_of(cls).checked(given)[1]
 
 
-def phrases(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """(dotted key, what is wrong with it, and the value that was given) for each mistake of a validation."""
-    for mistake in error.errors():
-        yield ".".join(map(str, mistake["loc"])), phrase(**mistake)
+# Arguments.
+
+
+def bound(
+    name: str, parameters: Mapping[str, inspect.Parameter], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a call, by name.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        There are too many or too few, or one that nobody knows.
+    """
+    places, rest = _by_position(parameters)
+    named = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if len(args) > len(places) and rest is None:
+        raise InputError(
+            f"{name}() takes {', '.join(places) or 'nothing'} by position, and {len(args)} values are given; "
+            f"give the others by name: {', '.join(n for n in named if n not in places) or 'there are none'}"
+        )
+    given = dict(zip(places, args, strict=False))
+    if rest is not None:
+        given[rest] = tuple(args[len(places) :])
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in kwargs:
+        if key in given:
+            raise InputError(f"{name}() is given {key} twice, by position and by name; leave one out")
+        if key not in named and not anything:
+            raise unknown(f"argument of {name}()", key, named)
+    given |= kwargs
+    if lacking := [n for n, p in parameters.items() if n not in given and _is_required(p)]:
+        raise InputError(f"{name}() needs {', '.join(lacking)}")
+    return given
+
+
+def _by_position(parameters: Mapping[str, inspect.Parameter]) -> tuple[list[str], str | None]:
+    """The names of what may be given by position, and of what takes all further values."""
+    all_of_them = parameters.values()
+    places = [p.name for p in all_of_them if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return places, next((p.name for p in all_of_them if p.kind is p.VAR_POSITIONAL), None)
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
+
+
+def checking(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a public function check its arguments against its annotations before it is called."""
+    parameters = inspect.signature(function).parameters
+    places, rest = _by_position(parameters)
+
+    @functools.cache
+    def types() -> Types:
+        hints = get_type_hints(function, include_extras=True)
+        taken = {n: hints[n] for n, p in parameters.items() if n in hints and p.kind is not p.VAR_KEYWORD}
+        if rest:
+            taken[rest] = tuple[taken[rest], ...]  # type: ignore[valid-type]
+        return Types(taken)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = bound(function.__name__, parameters, args, kwargs)
+        known = {n: value for n, value in given.items() if n in parameters}
+        given |= types().values(known)
+        first = [given.pop(name) for name in places if name in given] if rest else []
+        return function(*first, *given.pop(rest, ()), **given)  # type: ignore[arg-type]
+
+    return call
+
+
+# Words.
 
 
 def phrase(*, type: str, msg: str, input: Any, **_: Any) -> str:
     """One mistake of a validation in words."""
-    match type:
-        case "missing":
-            return "is missing"
-        case "model_type":
-            return f'should be a table with a name, such as {{ name = "..." }} (got {input!r})'
-        case "dict_type":
-            return f"should be a table (got {input!r})"
-        case "tuple_type" | "list_type":
-            return f"should be a list (got {input!r})"
-        case "too_short":
-            return f"should not be empty (got {input!r})"
-        case "string_pattern_mismatch":
-            return f"should be made of letters, digits and . _ - to name a folder (got {input!r})"
+    return "is missing" if type == "missing" else f"{_needed(type, msg, input)} (got {shown(input)})"
+
+
+def _needed(kind: str, msg: str, value: Any) -> str:
     what = msg.removeprefix("Input ").removeprefix("Value error, ")
-    return f"{what[:1].lower()}{what[1:]} (got {input!r})"
+    what = f"{what[:1].lower()}{what[1:]}"
+    match kind:
+        case "model_type":
+            return 'should be a table with a name, such as { name = "..." }'
+        case "dict_type":
+            return "should be a table"
+        case "tuple_type" | "list_type" | "sequence_str":
+            return "should be a list"
+        case "too_short":
+            return "should not be empty"
+        case "string_pattern_mismatch":
+            return "should be made of letters, digits and . _ - to name a folder"
+        case "is_instance_of" | "dataclass_exact_type" | "dataclass_type" if isinstance(value, type):
+            return f"{what}; call the class"
+    return what
 
 
-@functools.cache
-def _model(cls: type) -> type[BaseModel]:
-    hints = get_type_hints(cls, include_extras=True)
-    fields: Any = {f.name: (hints[f.name], ...) for f in dataclasses.fields(cls)}
-    config = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-    return create_model(cls.__name__, __config__=config, **fields)
+def _phrases(error: ValidationError, given: Any) -> dict[str, str]:
+    """Dotted key -> what is wrong with the value there; it may be what several types needed."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for mistake in error.errors():
+        if mistake["type"] == "too_short" and len(mistake["input"]):
+            continue  # pydantic does not count items that are wrong themselves
+        found.setdefault(".".join(_place(mistake["loc"], given)), []).append(dict(mistake))
+    return {where: _joined(several) for where, several in found.items()}
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def _joined(several: list[dict[str, Any]]) -> str:
+    if len(several) == 1:
+        return phrase(**several[0])
+    needed = dict.fromkeys(_needed(m["type"], m["msg"], m["input"]) for m in several)
+    first, *others = needed
+    more = "".join(f" or {what.removeprefix('should be ')}" for what in others)
+    return f"{first}{more} (got {shown(several[0]['input'])})"
+
+
+def _place(loc: tuple[int | str, ...], value: Any) -> Iterator[str]:
+    """Where a mistake is, without the types that pydantic tried there."""
+    for key in loc:
+        within = isinstance(value, Mapping) or (isinstance(value, tuple) and isinstance(key, int))
+        if within and (isinstance(key, int) or key in value):
+            yield str(key)
+            try:
+                value = value[key]
+            except LookupError:
+                value = None
+
+
+def holds_many(hint: Any) -> bool:
+    """Whether an annotation is that of a tuple, or has one in it."""
+    return get_origin(hint) is tuple or any(map(holds_many, get_args(hint)))
+
+
+def _plain(value: Any, many: bool) -> Any:
+    """Scalars of NumPy as Python's; where `many` are wanted, lists, ranges and arrays as tuples."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if not many:
+        return value
+    if hasattr(value, "__array__") and not isinstance(value, type):
+        value = np.ma.asarray(value).tolist()
+    return tuple(_plain(v, many) for v in value) if isinstance(value, list | tuple | range) else value

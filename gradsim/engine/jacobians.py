@@ -51,7 +51,7 @@ class ScaledJacobians:
         if self._drift is not None:
             return self._drift  # then products need not be watched while they are multiplied
         # Only single Jacobians that are extremely large or small.
-        flat = self.raw.reshape(*self.raw.shape[:-2], -1)
+        flat = self.raw.reshape(*self.raw.shape[:-2], self.raw.shape[-1] ** 2)
         size = np.maximum(flat.max(axis=-1), -flat.min(axis=-1))
         return shift_of(size, KEEP[self.raw.itemsize] - 4)
 

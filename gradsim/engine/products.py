@@ -139,7 +139,7 @@ def walk_rows(
             emit(_loss_rows(piece, problem, times[active] - source, active, wanted[source], batch))
         # Losses at times before the source have not started, and those that are beyond all lags have ended.
         moving = slice(int(np.searchsorted(times, source)), active.stop)
-        if source and moving.start < moving.stop:
+        if source > sources[0] and moving.start < moving.stop:
             _pull_back(jacobians, source, batch, rows[:, :, moving])
 
 

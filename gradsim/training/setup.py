@@ -172,6 +172,7 @@ class TrainingSetup:
         if self.probe is None:
             return None
         problem = self._problem(self.probe_episode, pairs=self.probe.pairs)
+        problem.pairs.refuse_none(problem.steps)
         problem = with_own_dims(problem, self.probe_recorders)
         return Plan(problem, self.probe_recorders, self.model.hooks, in_memory=True)
 

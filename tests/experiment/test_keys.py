@@ -38,7 +38,7 @@ from gradsim.experiment.kinds import TRAINING
         ({"mitigations": [{"name": "truncate", "k1": 3, "k2": 2}]}, "mitigations.0: Truncate: k2 >= k1"),
         ({"pairs": {"max_lag": 1, "times": [2]}}, "pairs: give max_lag or times, not both"),
         ({"pairs": {"lags": 3}}, "pairs.lags: should be a list (got 3)"),
-        ({"pairs": {"lags": []}}, "pairs: lags should name at least one, 0 or more each (got [])"),
+        ({"pairs": {"lags": []}}, "pairs: lags should name at least one (got ()); leave it out"),
         ({"compare": [{"label": "a"}, {"label": "a"}]}, "compare: label 'a' is used twice"),
     ],
 )

@@ -54,9 +54,13 @@ BAD = {
     "seed_text": ({"inputs": X, "rng": "1"}, InputError, "non-negative int"),
     "threads": ({"inputs": X, "threads": 0}, InputError, "threads should be 1 or more"),
     "memory": ({"inputs": X, "memory": 1e6}, BudgetError, r"least 8\.4 MB of memory and 1 MB is available"),
-    "lag": ({"inputs": X, "pairs": {"max_lag": -1}}, InputError, "max_lag should be 0 or more"),
+    "lag": (
+        {"inputs": X, "pairs": {"max_lag": -1}},
+        InputError,
+        "max_lag should be greater than or eq",
+    ),
     "times": ({"inputs": X, "pairs": {"times": (7,)}}, InputError, r"times should lie in 0..6 \(got \[7\]\)"),
-    "no_sources": ({"inputs": X, "pairs": {"sources": ()}}, InputError, "sources should lie in 0..6"),
+    "no_sources": ({"inputs": X, "pairs": {"sources": ()}}, InputError, "sources should name at least one"),
     "initial_state": (
         {"inputs": X, "initial_state": np.zeros(5)},
         InputError,
