@@ -51,7 +51,7 @@ class IncompleteRunError(StoreError):
 
 
 class OutOfRangeWarning(UserWarning):
-    """Some values of a variable do not fit its dtype and are NaN; the log10 twin holds their size."""
+    """Some values of a variable are too large for its dtype and infinite; a log10 twin holds their size."""
 
 
 class PluginWarning(UserWarning):

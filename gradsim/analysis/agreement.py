@@ -28,7 +28,7 @@ def compare_gradients(ds: xr.Dataset, params: Sequence[str] | None = None) -> xr
     xarray.Dataset
         `cosine`, `relative_error` = ||effective - raw|| / ||raw|| and `size_ratio` =
         ||effective|| / ||raw||, all (param); the same with `overall_` before, for all parameters
-        together. NaN where the raw vector is zero (for the cosine, either one) or left the range of float64.
+        together. NaN where the raw vector is zero (for the cosine, either one), or one of them is infinite.
     """
     params = _chosen(_params(ds), params)
     raw, effective = (
@@ -99,10 +99,10 @@ def _label(name: str, what: str) -> dict[str, str]:
 
 def _agreement(raw: Array, effective: Array) -> dict[str, Array]:
     """Of vectors along the last axis, scaled to a largest entry of 1 so that no square leaves float64."""
-    (r, r_top), (e, e_top) = _unit_top(raw), _unit_top(effective)
-    r_norm, e_norm = np.linalg.norm(r, axis=-1), np.linalg.norm(e, axis=-1)
-    r_norm = np.where(r_top > 0, r_norm, np.nan)
     with np.errstate(all="ignore"):
+        (r, r_top), (e, e_top) = _unit_top(raw), _unit_top(effective)
+        r_norm, e_norm = np.linalg.norm(r, axis=-1), np.linalg.norm(e, axis=-1)
+        r_norm = np.where(r_top > 0, r_norm, np.nan)
         ratio = e_top / r_top
         return {
             "cosine": np.clip(np.sum(r * e, axis=-1) / (r_norm * e_norm), -1, 1),
@@ -112,7 +112,7 @@ def _agreement(raw: Array, effective: Array) -> dict[str, Array]:
 
 
 def _unit_top(vector: Array) -> tuple[Array, Array]:
-    """The vector over its largest entry, and that entry; a zero vector stays."""
+    """The vector over its largest entry, and that entry; a zero vector stays, an infinite one is NaN."""
     vector = vector.astype(np.float64)
     top = np.abs(vector).max(axis=-1)
     return vector / np.where(top > 0, top, 1.0)[..., None], top

@@ -13,8 +13,8 @@ from gradsim.types import Array
 
 _LAG_LABEL = {"long_name": "lag t - k", "units": "step"}
 
-_ZERO = -1e300
-"""Stands in for log10(0) = -inf where numbers are interpolated: inf - inf would be NaN."""
+_FAR = 1e300
+"""Stands in for log10 of 0 and of infinity where numbers are interpolated: inf - inf would be NaN."""
 
 
 def by_lag(ds: xr.Dataset, variable: str = "product_norm") -> xr.DataArray:
@@ -88,11 +88,11 @@ def norm_by_lag(
 
 
 def spread(log10: xr.DataArray, over: Sequence[object], levels: Sequence[float]) -> xr.DataArray:
-    """Quantiles over some dims, first dim `quantile`; NaN are left out, -inf counts as zero."""
+    """Quantiles over some dims, first dim `quantile`; NaN are left out, -inf is that of zero."""
     kept = [d for d in log10.dims if d not in over]
     array = log10.transpose(*kept, ...)
     values = array.values.astype(np.float64).reshape(*(array.sizes[d] for d in kept), -1)
-    found = _quantiles(np.maximum(values, _ZERO), np.asarray(levels, dtype=float))
+    found = _quantiles(np.clip(values, -_FAR, _FAR), np.asarray(levels, dtype=float))
     coords = {n: c for n, c in array.coords.items() if set(c.dims) <= set(kept)}
     label = {"long_name": "quantile", "units": "1"}
     return xr.DataArray(
@@ -114,4 +114,4 @@ def _quantiles(flat: Array, levels: Array) -> Array:
         for i in (low, low + 1)
     )
     values = first + part * (second - first)
-    return np.where(values < _ZERO / 1e9, -np.inf, values)
+    return np.asarray(np.where(np.abs(values) > _FAR / 1e9, np.copysign(np.inf, values), values))

@@ -56,8 +56,8 @@ def decay_rate(
     -------
     xarray.Dataset
         `rate`, `standard_error`, `low` and `high`, natural logarithm per step; `window_rate` (window,
-        batch), and `samples`, their number. Norms that are exactly zero give -inf. With one sample
-        the error is NaN.
+        batch), and `samples`, their number. Norms of zero give -inf, infinite ones inf.
+        With one sample the error is NaN.
     """
     if samples not in ("window", "batch"):
         raise InputError(f"samples should be 'window' or 'batch' (got {samples!r})")
@@ -94,7 +94,8 @@ def _labelled(value: float, long_name: str, units: str = "1/step") -> xr.DataArr
 
 def _mean_and_error(values: Array) -> tuple[float, float]:
     if not np.isfinite(values).all():
-        return -np.inf, np.nan
+        with np.errstate(invalid="ignore"):
+            return float(values.mean()), np.nan
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(error)
 
@@ -161,11 +162,13 @@ def _windows(pairs: xr.DataArray, first: int, last: int) -> list[tuple[int, int,
 
 
 def _slope(lags: Array, log_norms: Array) -> Array:
-    """Least-squares slope of each column (lag, batch); -inf where a norm is zero."""
+    """Least-squares slope of each column (lag, batch); -inf where a norm is zero, else inf where one is."""
     centred = lags - lags.mean()
-    zero = np.isneginf(log_norms)
-    slope = centred @ np.where(zero, 0.0, log_norms) / (centred @ centred)
-    return np.where(zero.any(axis=0), -np.inf, slope)
+    infinite = np.isinf(log_norms)
+    slope = centred @ np.where(infinite, 0.0, log_norms) / (centred @ centred)
+    return np.asarray(
+        np.where(infinite.any(axis=0), np.where(infinite, log_norms, np.inf).min(axis=0), slope)
+    )
 
 
 def student_t(probability: float, degrees: int) -> float:

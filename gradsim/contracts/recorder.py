@@ -142,14 +142,19 @@ class Contributions(_AlongTime):
 class Gradient:
     """dL/dparams, and the factor by which the mitigations changed its norm.
 
-    `before`: the norm before them, if there are any.
+    `parts`: mantissas (*param), exponents (). `before`: the norm before the mitigations, if there are any.
     """
 
-    values: Mapping[str, Array]
+    parts: Mapping[str, Scaled]
     factor: float
     before: float | None = None
 
     region: ClassVar[Region] = {}
+
+    @property
+    def values(self) -> dict[str, Array]:
+        """The plain arrays."""
+        return {n: part.value for n, part in self.parts.items()}
 
 
 @dataclass(frozen=True)
@@ -204,8 +209,8 @@ class Recorder(Plugin, ABC):
     `Jacobians` pass from the first steps to the last, `Adjoints` and `Contributions` from the last back to
     the first, `Gradient` and `Exponents` once; `Products`, `ProductNorms` and `LossRows` in any order, on
     several threads. Each piece says in its `region` where it lies. Numbers with exponents are `Scaled`:
-    their ``.value`` is the plain array, with NaN for what leaves the range of the dtype, and their mantissa
-    alone means nothing.
+    their ``.value`` is the plain array, 0 for what is too small for the dtype and infinite for what is too
+    large, and their mantissa alone means nothing.
 
     ``effective`` asks for the run as changed by the mitigations; the variables are then named
     ``effective_<name>``. ``raw`` and ``twin`` say whether the quantity exists of the raw dynamics and

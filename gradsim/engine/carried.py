@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gradsim.contracts.recorder import Adjoints, Contributions
 from gradsim.contracts.trajectory import Pulled, Trajectory
-from gradsim.numerics.scaled import Scaled, add
+from gradsim.errors import NonFiniteError
+from gradsim.numerics.scaled import Axes, Scaled, add
 from gradsim.types import Array, Params
 
 
@@ -30,45 +33,61 @@ class Carried:
     def after(self, adjoint: Scaled, factor: Array) -> tuple[Scaled, Array]:
         """Adjoints and factors with those of the time before in front."""
         factors = np.concatenate((factor[None], self.factor))
-        if self.pulled is not None and np.array_equal(adjoint.value, self._first.value):
+        first = self.adjoint.exponent[:1]
+        if self.pulled is not None and np.array_equal(adjoint.over(first[0]), self.pulled.adjoints[0]):
             # The array that the cell made has it in front already: nothing is copied.
-            exponent = np.concatenate((self.adjoint.exponent[:1], self.adjoint.exponent))
+            exponent = np.concatenate((first, self.adjoint.exponent))
             return Scaled(self.pulled.adjoints, exponent), factors
         both = (
             np.concatenate((x[None], y)) for x, y in zip(_fields(adjoint), _fields(self.adjoint), strict=True)
         )
         return Scaled(*both), factors
 
-    @property
-    def _first(self) -> Scaled:
-        """What comes out at the start, if the adjoints were carried in one go."""
-        assert self.pulled is not None
-        return Scaled(self.pulled.adjoints[0], self.adjoint.exponent[0])
-
     def contributions(self) -> dict[str, Scaled]:
-        """What enters dL/dparams at each step: mantissas (steps, *param), exponents (steps, 1...)."""
-        if self.pulled is not None:
-            parts = self.pulled.contributions()
-            exponent = np.full(len(self.factor), self.exponent, dtype=np.int32)
-        else:
+        """What enters dL/dparams at each step: mantissas (steps, *param), exponents (steps, 1...).
+
+        Raises
+        ------
+        NonFiniteError
+            Some are NaN, or infinite, though the adjoints are not.
+        """
+        exponent = np.full(len(self.factor), self.exponent, dtype=np.int32)
+        parts = None if self.pulled is None else _finite(self.pulled.contributions)
+        if parts is None:
             # A contribution is a sum over the batch, whose elements must share their exponent for it.
-            cotangent = self.adjoint.common((1, 2))
-            exponent = cotangent.exponent
-            parts = self.trajectory.contributions(cotangent.mantissa)
+            parts, exponent = self._with_room(self.trajectory.contributions, (1, 2))
         return {
             n: Scaled(parts[n], exponent.reshape(-1, *(1,) * (parts[n].ndim - 1)))
             for n in self.trajectory.params
         }
 
     def gradient(self) -> dict[str, Scaled]:
-        """The sum of the contributions."""
-        if self.pulled is not None:
-            parts, exponent = self.pulled.gradient(), np.asarray(np.int32(self.exponent))
-        else:
+        """The sum of the contributions; raises as they do."""
+        exponent = np.asarray(np.int32(self.exponent))
+        parts = None if self.pulled is None else _finite(self.pulled.gradient)
+        if parts is None:
             # What is tiny beside the largest is lost, as in any sum of the two.
-            cotangent = self.adjoint.common(None)
-            parts, exponent = self.trajectory.gradient(cotangent.mantissa), cotangent.exponent
+            parts, exponent = self._with_room(self.trajectory.gradient, None)
         return {n: Scaled(parts[n], exponent) for n in self.trajectory.params}
+
+    def _with_room(self, make: Callable[[Array], Params], axes: Axes) -> tuple[Params, Array]:
+        """What is made of adjoints up to 1, and its exponents: large states and inputs do not overflow."""
+        cotangent = self.adjoint.common(axes).settled(axes, keep=0)
+        parts = _finite(partial(make, cotangent.mantissa))
+        if parts is None:
+            steps = self.trajectory.steps
+            raise NonFiniteError(
+                f"{self.trajectory.cell!r}: its derivative with respect to the parameters is NaN or infinite "
+                f"in steps {steps[0]} to {steps[-1]}, where adjoints are finite"
+            )
+        return parts, cotangent.exponent
+
+
+def _finite(make: Callable[[], Params]) -> Params | None:
+    """What is made, if it is finite."""
+    with np.errstate(all="ignore"):
+        parts = make()
+    return parts if all(np.isfinite(part).all() for part in parts.values()) else None
 
 
 def joined(pieces: list[Any], trajectory: Trajectory) -> Adjoints | Contributions:
@@ -99,11 +118,12 @@ class GradientSum:
                 # A copy, because the next ones are added into its memory.
                 self._total[name] = Scaled(part.mantissa.copy(), part.exponent)
             else:
-                self._total[name] = _added(total, part)
+                # Settled, their sum has room.
+                self._total[name] = _added(total.settled(None), part.settled(None))
 
-    def values(self) -> Params:
-        """The sum. An element too large for the dtype is NaN; one too small is zero, as in any sum."""
-        return {n: g.rounded for n, g in self._total.items()}
+    def parts(self) -> dict[str, Scaled]:
+        """The sum."""
+        return self._total
 
 
 def combined(one: dict[str, Scaled], other: dict[str, Scaled]) -> dict[str, Scaled]:

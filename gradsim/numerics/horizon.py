@@ -25,4 +25,5 @@ def horizon(log10: Array, lags: Array, level: float) -> float:
     if i == len(lags) - 1:
         return math.nan
     above, below = float(drop[i]), float(drop[i + 1])
-    return float(lags[i] + above / (above - below) * (lags[i + 1] - lags[i]))
+    part = above / (above - below) if above < math.inf else 1.0
+    return float(lags[i] + part * (lags[i + 1] - lags[i]))

@@ -47,26 +47,11 @@ class Scaled:
 
     @property
     def value(self) -> Array:
-        """The plain array. Elements that leave the range of the dtype are NaN, exact zeros stay.
+        """The plain array, as IEEE 754 rounds it: 0 for what is too small for the dtype, infinite beyond it.
 
         The mantissa itself, where there is no exponent: it is not to be changed.
         """
-        # Mostly nothing left the range, and that is quick to see.
-        plain = self.over(0)
-        if plain is self.mantissa or (plain.all() and np.isfinite(plain).all()):
-            return plain
-        lost = ~np.isfinite(plain) | ((plain == 0) & (self.mantissa != 0))
-        if lost.any():
-            plain[lost] = np.nan
-        return plain
-
-    @property
-    def rounded(self) -> Array:
-        """The plain array, with zero for what is too small for the dtype; see `value`."""
-        plain = self.over(0)
-        if plain is self.mantissa:
-            return plain
-        return np.where(np.isfinite(plain), plain, plain.dtype.type(np.nan))
+        return self.over(0)
 
     @property
     def log10(self) -> Array:

@@ -21,9 +21,12 @@ from gradsim.engine.backward import Backward, Change, ThroughJacobians, after
 from gradsim.engine.carried import Carried
 from gradsim.engine.segments import jacobian_steps
 from gradsim.errors import NonFiniteError, PluginError
-from gradsim.numerics.scaled import Scaled, euclidean
+from gradsim.numerics.scaled import Scaled, add, euclidean
 from gradsim.run.setup import Setup
 from gradsim.types import Array, Params
+
+_ALONE = np.zeros((), dtype=np.int32)
+"""The exponent of an array that has none."""
 
 
 class Flow(ABC):
@@ -52,9 +55,9 @@ class Flow(ABC):
         """What enters the gradient at each of these steps."""
         return parts
 
-    def gradient(self, values: Params) -> Gradient:
+    def gradient(self, parts: dict[str, Scaled]) -> Gradient:
         """The gradient of the run."""
-        return Gradient(values, 1.0)
+        return Gradient(parts, 1.0)
 
 
 class Raw(Flow):
@@ -157,16 +160,13 @@ class Mitigated(Flow):
 
     def contributions(self, trajectory: Trajectory, parts: dict[str, Scaled]) -> dict[str, Scaled]:
         """Those of the cell and of the readout, as the mitigations change them; zeros for what is fixed."""
-        fixed = {
-            n: Scaled(np.zeros_like(p.mantissa), p.exponent) for n, p in parts.items() if self._is_fixed(n)
-        }
+        fixed = {n: _nothing(part) for n, part in parts.items() if self._is_fixed(n)}
         if not self.hooks.uses("gradsim_contributions"):
             return parts | fixed
-        # Hooks compute in plain numbers; what is too small for them is zero, as in any sum.
-        values = {n: part.rounded for n, part in parts.items() if n not in fixed}
+        values = {n: _plain("a contribution to", n, part) for n, part in parts.items() if n not in fixed}
         changed = self._hook("gradsim_contributions", trajectory=trajectory, contributions=_locked(values))
         found = _like("gradsim_contributions", changed, values)
-        return parts | fixed | {n: Scaled(np.asarray(found[n]), _no_exponent(v)) for n, v in values.items()}
+        return parts | fixed | {n: Scaled(x, _no_exponent(x)) for n, x in found.items()}
 
     def find_penalty(self, adjoint: Array | None, jacobians: Jacobians | None) -> None:
         """Ask for the terms that are added to the loss."""
@@ -209,14 +209,13 @@ class Mitigated(Flow):
         states = self.penalty.state_gradient
         return zeros if states is None else states[0].astype(zeros.dtype)
 
-    def gradient(self, values: Params) -> Gradient:
+    def gradient(self, parts: dict[str, Scaled]) -> Gradient:
         """With the penalty, after the mitigations of the gradient, which see nothing of what is fixed."""
-        everything = {n: np.zeros_like(g) if self._is_fixed(n) else g for n, g in values.items()}
-        values = {n: g for n, g in everything.items() if not self._is_fixed(n)}
-        if self.penalty.gradient:
-            values = {n: g + self.penalty.gradient.get(n, 0) for n, g in values.items()}
+        fixed = {n: _nothing(part) for n, part in parts.items() if self._is_fixed(n)}
+        free = {n: self._penalised(n, part) for n, part in parts.items() if n not in fixed}
         if not self.hooks.uses("gradsim_gradient"):
-            return Gradient(everything | values, 1.0)
+            return Gradient(parts | fixed | free, 1.0)
+        values = {n: _plain("the gradient of", n, part) for n, part in free.items()}
         changed = self._hook(
             "gradsim_gradient",
             gradient=_locked(values),
@@ -226,7 +225,16 @@ class Mitigated(Flow):
         )
         found = _like("gradsim_gradient", changed, values)
         before, size = euclidean(*values.values()), euclidean(*found.values())
-        return Gradient(everything | found, size / before if before else 1.0, before)
+        unchanged = 1.0 if before == size else np.inf
+        factor = size / before if before else unchanged
+        return Gradient(parts | fixed | {n: Scaled(x, _ALONE) for n, x in found.items()}, factor, before)
+
+    def _penalised(self, name: str, part: Scaled) -> Scaled:
+        """What is added to the loss has a gradient, too."""
+        if name not in self.penalty.gradient:
+            return part
+        added = np.asarray(self.penalty.gradient[name], dtype=part.mantissa.dtype)
+        return add(part, Scaled(added, _ALONE), axis=None)
 
     def _is_fixed(self, name: str) -> bool:
         """Whether training leaves this parameter alone."""
@@ -252,15 +260,33 @@ def _checked(changed: Jacobians, given: Jacobians) -> Array:
 
 
 def _like(hook: str, found: object, given: Mapping[str, Array]) -> Params:
-    """What a hook returns for every parameter, in the shapes that it was given."""
+    """What a hook returns for every parameter, in the shapes and dtypes that it was given."""
     if not isinstance(found, Mapping):
         raise PluginError(f"{hook} should return a dict of arrays, not {type(found).__name__}")
+    result = {}
     for name, value in given.items():
         if name not in found or np.shape(found[name]) != value.shape:
             raise PluginError(f"{hook} should return an array for {name!r} of shape {value.shape}")
-        if not np.isfinite(found[name]).all() and np.isfinite(value).all():
-            raise NonFiniteError(f"{hook} returned NaN or infinity for {name!r}")
-    return {n: found[n] for n in given}
+        with np.errstate(over="ignore"):
+            result[name] = np.asarray(found[name], dtype=value.dtype)
+        if not np.isfinite(result[name]).all():
+            raise NonFiniteError(f"{hook} returned NaN or infinity for {name!r}, in {value.dtype}")
+    return result
+
+
+def _plain(what: str, name: str, part: Scaled) -> Array:
+    """The plain array, in which hooks compute."""
+    value = part.value
+    if not np.isfinite(value).all():
+        raise NonFiniteError(
+            f"{what} {name} leaves the range of {value.dtype}, before the mitigations that change it; clip "
+            "the adjoint, truncate, or use smaller weights or dtype='float64'"
+        )
+    return value
+
+
+def _nothing(part: Scaled) -> Scaled:
+    return Scaled(np.zeros_like(part.mantissa), part.exponent)
 
 
 def _locked(values: Params) -> Params:

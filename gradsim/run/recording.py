@@ -114,12 +114,13 @@ class Recording:
         self._rolling.finish()
 
     def _plain(self, name: str, values: Array | Scaled) -> Array:
-        if not isinstance(values, Scaled):
-            return np.asarray(values)
-        plain = values.value
-        if plain is values.mantissa:  # nothing was scaled, so nothing can be lost
-            return plain
-        if lost := int((np.isnan(plain) & ~np.isnan(values.mantissa)).sum()):
+        """The values in the dtype of their variable, as IEEE 754 rounds them; those beyond it are counted."""
+        given = values.mantissa if isinstance(values, Scaled) else np.asarray(values)
+        plain = values.value if isinstance(values, Scaled) else given
+        with np.errstate(over="ignore"):
+            plain = plain.astype(self.sink.dtype(name), copy=False)
+        # Where nothing was scaled nothing can be lost.
+        if plain is not given and (lost := int((np.isinf(plain) & ~np.isinf(given)).sum())):
             with self._lock:
                 self._out_of_range[name] += lost
         return plain
@@ -132,8 +133,8 @@ class Recording:
                 for name, count in sorted(self._out_of_range.items())
             )
             warnings.warn(
-                f"values that leave the range of their dtype are NaN: {', '.join(lost)}; the log10 twin of "
-                "a norm holds them, and dtype='float64' is wider than float32",
+                f"values too large for their dtype are infinite: {', '.join(lost)}; the log10 twin of a norm "
+                "holds its size, and dtype='float64' is wider than float32",
                 OutOfRangeWarning,
                 stacklevel=6,
             )

@@ -208,7 +208,7 @@ class Run:
         total.add({n: Scaled(g, np.zeros((), dtype=np.int32)) for n, g in flow.by_rule(direct).items()})
         for taken in self.tape.forward():
             total.add(self.losses.gradient(taken.steps, taken.after))
-        self._gradients.append(flow.gradient(total.values()))
+        self._gradients.append(flow.gradient(total.parts()))
         self.recording.piece(self._gradients[-1], effective=True)
 
     def _measured(self) -> Measured:
@@ -285,7 +285,7 @@ class _Walk:
 
     def gradient(self) -> Gradient:
         """The gradient of the run, recorded."""
-        gradient = self.flow.gradient(self.total.values())
+        gradient = self.flow.gradient(self.total.parts())
         self.run.recording.piece(gradient, self.effective)
         return gradient
 

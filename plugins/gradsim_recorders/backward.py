@@ -82,8 +82,7 @@ class ContributionNormRecorder(Recorder):
 
     def compute(self, piece):
         norms = [norm(part, tuple(range(1, part.mantissa.ndim))) for part in piece.parts.values()]
-        stacked = (np.stack([getattr(n, x) for n in norms], axis=-1) for x in ("mantissa", "exponent"))
-        return both("contribution_norm", Scaled(*stacked))
+        return both("contribution_norm", _stacked(norms))
 
 
 class GradientRecorder(Recorder):
@@ -99,7 +98,7 @@ class GradientRecorder(Recorder):
         )
 
     def compute(self, piece):
-        return {f"gradient_{n}": g for n, g in piece.values.items()}
+        return {f"gradient_{n}": part for n, part in piece.parts.items()}
 
 
 class GradientNormRecorder(Recorder):
@@ -112,9 +111,8 @@ class GradientNormRecorder(Recorder):
         return (Variable("gradient_norm", ("param",), "norm of the gradient", dtype="float64"),)
 
     def compute(self, piece):
-        return {
-            "gradient_norm": np.array([np.linalg.norm(g.astype(np.float64)) for g in piece.values.values()])
-        }
+        flat = [Scaled(p.mantissa.ravel(), p.exponent[None]) for p in piece.parts.values()]
+        return {"gradient_norm": _stacked([norm(part, (0,)) for part in flat])}
 
 
 class GradientFactorRecorder(Recorder):
@@ -130,6 +128,10 @@ class GradientFactorRecorder(Recorder):
 
     def compute(self, piece):
         return {"gradient_factor": np.float64(piece.factor)}
+
+
+def _stacked(sizes):
+    return Scaled(*(np.stack([getattr(s, x) for s in sizes], axis=-1) for x in ("mantissa", "exponent")))
 
 
 def _axes(param, shape):

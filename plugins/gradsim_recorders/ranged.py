@@ -8,7 +8,7 @@ from gradsim.types import Array
 
 
 def sized(name: str, dims: tuple[str, ...], long_name: str) -> tuple[Variable, Variable]:
-    """A size in float64, NaN where that cannot hold it, and its log10, which can."""
+    """A size in float64, 0 or infinite where that cannot hold it, and its log10, which can."""
     return (
         Variable(name, dims, long_name, dtype="float64"),
         Variable(f"{name}_log10", dims, f"log10 of the {long_name}", dtype="float64"),

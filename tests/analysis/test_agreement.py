@@ -41,6 +41,12 @@ def test_zero_vectors_have_no_angle():
     np.testing.assert_array_equal(found["size_ratio"], [np.nan, 0, np.nan])
 
 
+def test_infinite_vectors_have_no_angle():
+    found = analysis.compare_gradients(gradients(W=([np.inf, 1], [1, 2]), b=([1, 2], [np.inf, 1])))
+    assert found["cosine"].isnull().all()
+    assert found["relative_error"].isnull().all()
+
+
 @pytest.mark.parametrize("scale", [1e-250, 1e250])
 def test_sizes_whose_squares_leave_float64(scale):
     found = analysis.compare_gradients(gradients(W=([3 * scale, 4 * scale], [3, 4])))

@@ -105,6 +105,14 @@ def test_an_exact_zero_is_minus_infinity_and_not_a_gap(make_pairs, dtype):
     assert (found["count"] == [18, 15, 12, 9, 6, 3]).all()
 
 
+def test_infinity_is_no_gap_either(make_pairs):
+    log10 = np.zeros((6, 6, 3))
+    log10[..., 0], log10[..., 1] = -np.inf, np.inf
+    found = analysis.norm_by_lag(make_pairs(log10), quantiles=(0, 0.25, 1))
+    assert (found["median"] == 0).all()
+    np.testing.assert_array_equal(found["quantiles"][:, -1], [-np.inf, -np.inf, np.inf])
+
+
 def test_effective_twins(inputs):
     ds = simulate(inputs, mitigations=[Truncate(k1=3, k2=3)], record=["effective_product_norm"])
     found = analysis.norm_by_lag(ds, "effective_product_norm")

@@ -126,6 +126,15 @@ def test_a_norm_of_zero_is_a_rate_of_minus_infinity():
     assert math.isnan(float(found["standard_error"]))
 
 
+@pytest.mark.parametrize(("high", "low", "rate"), [(3, 0, math.inf), (0, 4, -math.inf), (3, 4, -math.inf)])
+def test_sizes_that_left_the_range_have_an_infinite_rate(scalar_products, rng, high, low, rate):
+    """Their log10, of what was stored as infinity or zero, is infinite."""
+    ds = scalar_products(rng, 12, 1, 0, 1)
+    lag = ds["time"] - ds["source"]
+    ds = ds.where((lag != 3) | (high == 0), math.inf).where((lag != 4) | (low == 0), -math.inf)
+    np.testing.assert_equal(float(analysis.decay_rate(ds, lags=(1, 5))["rate"]), rate)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

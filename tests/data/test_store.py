@@ -43,7 +43,6 @@ PAIRS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::gradsim.errors.OutOfRangeWarning")  # float32 underflows
 @pytest.mark.parametrize("cell", [GRU(2, 3), LRU(2, 3)], ids=lambda c: c.name)
 @pytest.mark.parametrize("pairs", PAIRS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import gradsim
+from gradsim.errors import NonFiniteError, OutOfRangeWarning
 from gradsim_cells import Linear
+from gradsim_mitigations import ClipNorm, WeightDecay
 
 
 def test_contributions_come_from_adjoints_beyond_the_range():
@@ -20,3 +23,33 @@ def test_contributions_come_from_adjoints_beyond_the_range():
     expected = -300 + np.log10(8) * np.arange(399, -1, -1)
     np.testing.assert_allclose(ds.contribution_norm_log10.sel(param="U"), expected, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(ds.contribution_U[:, 0, 0], 10**expected, rtol=1e-10)
+
+
+def impulse(steps, size, **setting):
+    """h_t = 2 h_{t-1} + x_t in float32, x_1 alone not zero: dL/dU = 2^(steps - 1) size = h_T."""
+    inputs = np.zeros((steps, 1, 1))
+    inputs[0] = size
+    return gradsim.simulate(
+        Linear(1, 1), inputs, params={"W": [[2.0]], "U": [[1.0]]}, dtype="float32", **setting
+    )
+
+
+@pytest.mark.parametrize("mitigations", [[], [WeightDecay(0.5)]])
+def test_a_gradient_beyond_its_dtype_is_infinite_and_told_once_and_its_norm_is_right(mitigations):
+    twins = ["effective_gradient", "effective_gradient_norm"] if mitigations else []
+    with pytest.warns(OutOfRangeWarning) as told:
+        ds = impulse(140, 2.0**-14, record=["gradient", "gradient_norm", *twins], mitigations=mitigations)
+    (message,) = (str(w.message) for w in told)
+    for prefix in ("", "effective_")[: 1 + len(mitigations)]:
+        assert message.count(f" {prefix}gradient_W (1 of 1, float32)") == 1
+        assert ds[f"{prefix}gradient_W"] == np.inf
+        assert ds[f"{prefix}gradient_U"] == 2.0**125
+        np.testing.assert_allclose(ds[f"{prefix}gradient_norm"], [139 * 2.0**124, 2.0**125], rtol=1e-6)
+    assert "_norm (" not in message
+
+
+def test_a_gradient_beyond_its_dtype_is_refused_before_mitigations_change_it():
+    with pytest.raises(
+        NonFiniteError, match=r"the gradient of W leaves the range of float32, before .*'float64'"
+    ):
+        impulse(140, 2.0**-14, record=["effective_gradient"], mitigations=[ClipNorm(1.0)])

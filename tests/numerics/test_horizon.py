@@ -24,6 +24,7 @@ def test_of_powers_it_is_known_whatever_the_lags(lags):
         ([0, -1.0, np.nan, np.nan, -5], 2.75),
         ([0, -np.inf, -np.inf, -np.inf, -np.inf], 0),
         ([0, 1, np.inf, 1, -np.inf], 4),
+        ([0, 1, np.inf, -3, -4], 4),
         ([0, -1.0, -3, -3, -1], np.nan),  # above again
         ([0] * 5, np.nan),
         ([-np.inf] * 5, np.nan),

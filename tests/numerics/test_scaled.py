@@ -104,13 +104,35 @@ def test_numbers_over_a_power_of_two():
     np.testing.assert_array_equal(same.over(4), 2 * same.mantissa)
 
 
-def test_what_leaves_the_range_is_nan_and_what_is_zero_stays():
-    scaled = Scaled(np.array([1.0, 1.0, 0.0, 0.5]), np.array([2000, -2000, 2000, 3]))
-    np.testing.assert_array_equal(scaled.value, [np.nan, np.nan, 0, 4])
-    np.testing.assert_array_equal(scaled.rounded, [np.nan, 0, 0, 4])
-    log10 = np.array([2000, -2000, 3 - 1]) * np.log10(2)
-    np.testing.assert_allclose(scaled.log10[[0, 1, 3]], log10, rtol=1e-15)
-    assert scaled.log10[2] == -np.inf
+def test_plain_numbers_are_rounded_as_ieee_has_it():
+    scaled = Scaled(np.array([1.0, 1.0, 0.0, 0.5, np.nan, -1.0]), np.array([2000, -2000, 2000, 3, 9, 2000]))
+    np.testing.assert_array_equal(scaled.value, [np.inf, 0, 0, 4, np.nan, -np.inf])
+    log10 = scaled[:5].log10
+    np.testing.assert_allclose(log10[[0, 1, 3]], np.array([2000, -2000, 3 - 1]) * np.log10(2), rtol=1e-15)
+    assert log10[2] == -np.inf
+    assert np.isnan(log10[4])
+
+
+@each_dtype
+@pytest.mark.parametrize("far", [0, 300])
+def test_plain_numbers_at_both_ends_of_the_range(rng, dtype, far):
+    """Subnormal numbers too are rounded once, to the nearest; what is beyond the largest one is infinite."""
+    info = np.finfo(dtype)
+    mantissa = (1 + rng.random(400)).astype(dtype)
+    lowest, highest = info.minexp - info.nmant - 3, info.maxexp + 1
+    exponent = np.concatenate((np.arange(200) % 30 + lowest, highest - np.arange(200) % 4)).astype(np.int32)
+    exponent[0] -= far  # both ways of scaling
+    found = Scaled(mantissa, exponent).value
+    assert found.dtype == dtype
+    tiny = Fraction(2) ** (info.minexp - info.nmant)
+    for m, e, value in zip(mantissa, exponent, found, strict=True):
+        number = Fraction(float(m)) * Fraction(2) ** int(e)
+        if number >= Fraction(2) ** info.maxexp:
+            assert value == np.inf
+        else:
+            # Python rounds halves to even, as IEEE 754 does.
+            unit = tiny if number < tiny * 2**info.nmant else Fraction(1, 2**2000)
+            assert Fraction(float(value)) == round(number / unit) * unit
 
 
 @pytest.mark.parametrize("size", [1.0, 2.0**-800, 2.0**800])

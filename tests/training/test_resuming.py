@@ -34,7 +34,6 @@ RICH = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::gradsim.errors.OutOfRangeWarning")
 def test_everything_is_built_again_from_the_folder(tmp_path):
     interrupted(tmp_path / "run", LSTM(2, 3), Adding(length=20), at=3, **RICH)
     ds = resume(tmp_path / "run")
