@@ -172,9 +172,11 @@ class Cell(Plugin, ABC):
         """
         states = np.empty((len(inputs) + 1, *state.shape), dtype=state.dtype)
         states[0] = state
+        before = states.view()
+        before.flags.writeable = False  # a step that changes its argument would change the run
         for t, x in enumerate(inputs):
             here = {name: data[t] for name, data in step_data.items()}
-            states[t + 1] = self.step(params, states[t], x, np, **here)
+            states[t + 1] = self.step(params, before[t], x, np, **here)
         return Trajectory(self, params, states, inputs, step_data)
 
     def evaluated(self, params: Params, step_data: StepData) -> Evaluated:

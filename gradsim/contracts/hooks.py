@@ -10,6 +10,7 @@ import pluggy
 
 from gradsim.contracts import hookspecs
 from gradsim.contracts.mitigation import Mitigation, Penalty
+from gradsim.contracts.promises import initial_params
 from gradsim.errors import PluginError
 
 hookimpl = pluggy.HookimplMarker("gradsim")
@@ -24,7 +25,7 @@ class Core:
 
     @hookimpl
     def gradsim_params(self, cell, rng):  # type: ignore[no-untyped-def]
-        return cell.init_params(rng)
+        return initial_params(cell, rng)
 
     @hookimpl
     def gradsim_step_data(self, step_data):  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import os
 import traceback
@@ -34,6 +35,10 @@ class Plugin:
     """
 
     name: ClassVar[str]
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        decorator = "@dataclass(frozen=True, eq=False)"
+        raise PluginError(f"{type(self).__name__} is no dataclass; decorate the class with {decorator}")
 
     def __post_init__(self) -> None:
         settle(self, type(self).__name__)
@@ -82,15 +87,28 @@ class calling:
     ) -> None:
         if not isinstance(error, Exception) or isinstance(error, GradsimError | MemoryError):
             return
+        brackets = "" if _is_property(self.plugin, self.method) else "()"
         raise PluginError(
-            f"{_shown(self.plugin)}: {self.method}() raised {self._said(error)}{_place(trace)}"
+            f"{_shown(self.plugin)}: {self.method}{brackets} raised {self._said(error)}{_place(trace)}"
         ) from error
 
     def _said(self, error: Exception) -> str:
         names = [name for name in self.known if isinstance(name, str)]
         if isinstance(error, KeyError) and names and error.args and error.args[0] not in names:
             return f"KeyError: {unknown('name', error.args[0], names)}"
-        return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return said + next((cure for symptom, cure in _CURES.items() if symptom in str(error)), "")
+
+
+_CURES = {
+    "read-only": "; what it is given must not be changed: compute a new array instead",
+    "truth value of an array": "; choose unit by unit, with xp.where(condition, this, that)",
+}
+"""What to do about an error whose words say too little."""
+
+
+def _is_property(plugin: object, name: str) -> bool:
+    return isinstance(inspect.getattr_static(type(plugin), name, None), property | functools.cached_property)
 
 
 def _shown(plugin: object) -> str:

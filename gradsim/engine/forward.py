@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.plugin import calling
 from gradsim.contracts.trajectory import Parallel, Trajectory, step_rows
 from gradsim.engine.revolve import Schedule
 from gradsim.errors import NonFiniteError, PluginError
@@ -21,13 +23,17 @@ def take(start: Trajectory, steps: range, state: Array, parallel: Parallel) -> T
     ------
     NonFiniteError
         A state is NaN or infinite; names the first time and batch element.
+    PluginError
+        The cell raises an error, or its own `unroll` returns something else.
     """
     # Where a state leaves the range it is found below, with its place; NumPy need not warn before.
     rows = step_rows(steps)
     data = {n: x[rows] for n, x in start.step_data.items()}
-    with np.errstate(all="ignore"):
-        taken = start.cell.unroll(start.params, state, start.inputs[rows], data, parallel)
-    _refuse_non_finite(start.cell, taken.states, steps)
+    cell = start.cell
+    with np.errstate(all="ignore"), calling(cell, _unrolling(cell), start.params):
+        taken = cell.unroll(start.params, state, start.inputs[rows], data, parallel)
+    _refuse_other(cell, taken, state, steps)
+    _refuse_non_finite(cell, taken.states, steps)
     taken.states.flags.writeable = False  # recorders, hooks and the way back all read the same array
     return replace(taken, first=steps.start)
 
@@ -99,32 +105,22 @@ class Tape:
             self._snapshots.append((first, state.copy()))  # a view would keep the whole segment
 
 
-def probe(start: Trajectory) -> None:
-    """Take one step, to see that the cell keeps its contract.
+def _refuse_other(cell: Cell, taken: Any, state: Array, steps: range) -> None:
+    """Refuse what an `unroll` gives in place of the steps."""
+    expected = (len(steps) + 1, *state.shape)
+    if not isinstance(taken, Trajectory):
+        raise PluginError(f"{cell!r}: unroll() should return a Trajectory, not {type(taken).__name__}")
+    if np.shape(taken.states) != expected or taken.states.dtype != state.dtype:
+        raise PluginError(
+            f"{cell!r}: unroll() returned states of shape {np.shape(taken.states)}, "
+            f"{np.asarray(taken.states).dtype}, where (steps + 1, batch, m) = {expected}, {state.dtype} is "
+            "needed"
+        )
 
-    Raises
-    ------
-    PluginError
-        `step` changes its arguments or returns a wrong shape or dtype.
-    """
-    cell, params, state, inputs = start.cell, start.params, start.states[0].copy(), start.inputs[0].copy()
-    given = {"state": state, "inputs": inputs, **{f"params[{n!r}]": p for n, p in params.items()}}
-    before = {name: value.copy() for name, value in given.items()}
-    with np.errstate(all="ignore"):
-        new = cell.step(params, state, inputs, np, **{n: x[0] for n, x in start.step_data.items()})
-    for name, value in given.items():
-        if not np.array_equal(value, before[name], equal_nan=True):
-            raise PluginError(f"{cell!r}: step() changes its argument {name}; compute a new array instead")
-    if np.shape(new) != state.shape:
-        raise PluginError(
-            f"{cell!r}: step() returned shape {np.shape(new)} for a state of shape {state.shape}; "
-            "join the blocks with xp.concat(..., axis=-1)"
-        )
-    if new.dtype != state.dtype:
-        raise PluginError(
-            f"{cell!r}: step() returned dtype {new.dtype} for {state.dtype}; "
-            "constants should be Python numbers or have the dtype of the state"
-        )
+
+def _unrolling(cell: Cell) -> str:
+    """What an author calls the way of a cell from step to step."""
+    return "unroll" if cell.analytic("unroll") else "step"
 
 
 def _refuse_non_finite(cell: Cell, states: Array, steps: range) -> None:

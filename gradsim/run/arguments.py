@@ -12,6 +12,13 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
+from gradsim.contracts.promises import (
+    DRAWS_OTHERS,
+    initial_params,
+    initial_state,
+    layout_mistakes,
+    refuse,
+)
 from gradsim.contracts.recorder import Gradient, Recorder
 from gradsim.contracts.task import Episode, Task
 from gradsim.engine.loss import READOUT, init_readout
@@ -65,6 +72,7 @@ def prepared_cell(cell: Cell, hooks: RunHooks) -> Cell:
     prepared = hooks("gradsim_cell", cell=cell)
     if not isinstance(prepared, Cell):
         raise PluginError(f"gradsim_cell should return a Cell, not {prepared!r}")
+    refuse(prepared, layout_mistakes(prepared))
     return prepared
 
 
@@ -131,6 +139,8 @@ def checked_params(
     """The parameters of the cell and of the readout, given or drawn."""
     try:
         own: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
+        if given is None and not hooks.uses("gradsim_params"):
+            _refuse_other_draws(cell, own, seeds.generator("params"))
     except MemoryError as error:
         raise BudgetError(
             f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
@@ -162,9 +172,17 @@ def checked_params(
     return {n: chosen[n] for n in own}, {n: chosen[n] for n in readout}
 
 
+def _refuse_other_draws(cell: Cell, own: Params, rng: np.random.Generator) -> None:
+    """Refuse parameters that are decided by something else than the rng."""
+    first = {n: np.array(p) for n, p in own.items()}  # which the cell may keep and change
+    again = initial_params(cell, rng)
+    if first.keys() != again.keys() or not all(np.array_equal(p, again[n]) for n, p in first.items()):
+        raise PluginError(f"{cell!r}: {DRAWS_OTHERS}")
+
+
 def _same_params(cell: Cell, changed: Params) -> None:
     """Refuse an initialisation that does not keep the names and shapes of the cell."""
-    expected = {n: np.shape(p) for n, p in cell.init_params(np.random.default_rng(0)).items()}
+    expected = {n: np.shape(p) for n, p in initial_params(cell, np.random.default_rng(0)).items()}
     found = {n: np.shape(p) for n, p in changed.items()}
     if found != expected:
         raise PluginError(f"gradsim_params returned parameters {found} where {cell!r} has {expected}")
@@ -172,7 +190,7 @@ def _same_params(cell: Cell, changed: Params) -> None:
 
 def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dtype) -> Array:
     """s_0 as (batch, m)."""
-    state = _numbers("initial_state", cell.initial_state() if given is None else given, dtype)
+    state = _numbers("initial_state", initial_state(cell) if given is None else given, dtype)
     m = cell.state_size
     if state.shape not in ((m,), (batch, m)):
         raise InputError(f"initial_state should have shape ({m},) or ({batch}, {m}), got {state.shape}")

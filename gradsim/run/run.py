@@ -22,8 +22,9 @@ from gradsim.data.sink import MemorySink, Sink
 from gradsim.engine import derivatives
 from gradsim.engine.backward import Backward
 from gradsim.engine.carried import Carried, GradientSum, combined, joined
-from gradsim.engine.forward import Tape, probe, take
+from gradsim.engine.forward import Tape, take
 from gradsim.engine.loss import Loss
+from gradsim.engine.probe import probe
 from gradsim.engine.segments import segments
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.machine.progress import Advance, unseen

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Problem
+from gradsim.contracts.promises import initial_state
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.contracts.trajectory import Parallel, Trajectory, step_rows
 from gradsim.engine.forward import take
@@ -125,7 +126,7 @@ class Evaluation:
         model = self.model
         x = fitting_inputs(model.cell, self.task, episode.inputs, episode, model.dtype)
         shape = x.shape[1], model.cell.state_size
-        first = np.broadcast_to(model.cell.initial_state() if state is None else state, shape)
+        first = np.broadcast_to(initial_state(model.cell) if state is None else state, shape)
         seeds = self.seeds.within("update", i)
         return model.setup(seeds, params, readout, x, episode, first.astype(model.dtype), moment).start
 

@@ -14,6 +14,7 @@ from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment, Purpose
 from gradsim.contracts.optimizer import Optimizer
 from gradsim.contracts.problem import Problem, axis_dim
+from gradsim.contracts.promises import initial_state
 from gradsim.contracts.recorder import Recorder, Variable, with_own_dims
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.data import schema
@@ -143,7 +144,7 @@ class TrainingSetup:
     def initial_state(self, batch: int) -> Array:
         """(batch, m)."""
         cell = self.model.cell
-        return np.tile(cell.initial_state().astype(self.model.dtype), (batch, 1))
+        return np.tile(initial_state(cell).astype(self.model.dtype), (batch, 1))
 
     @cached_property
     def problem(self) -> Problem:

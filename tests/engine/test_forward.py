@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 import gradsim
-from gradsim import Cell
 from gradsim.contracts.trajectory import Trajectory, one_by_one
 from gradsim.engine.forward import Tape
 from gradsim.engine.revolve import Schedule
@@ -18,43 +15,49 @@ from gradsim_cells import Elman, Linear
 X = np.random.default_rng(0).standard_normal((6, 3, 2))
 
 
-@dataclass(frozen=True, eq=False)
-class Bad(Cell):
-    """A cell that breaks one rule of `step`."""
-
-    name = "bad"
-    rule: str
-    input_size: int = 2
-
-    @property
-    def blocks(self):
-        return {"h": 3}
-
-    def init_params(self, rng):
-        return {"w": np.ones(3)}
+class Logarithm(Elman):
+    """Leaves the range."""
 
     def step(self, params, state, inputs, xp):
-        if self.rule == "changes":
-            state *= 2
-        if self.rule == "shape":
-            return state[..., :2]
-        if self.rule == "dtype":
-            return (state + params["w"]).astype("float16")
-        return state + xp.log(inputs[..., :1]) if self.rule == "nan" else state * params["w"]
+        return super().step(params, state, inputs, xp) + xp.log(inputs[..., :1])
+
+
+def test_a_state_that_is_not_finite_is_named():
+    with pytest.raises(NonFiniteError, match=r"the state is nan for the first time at time \d, batch \d"):
+        gradsim.simulate(Logarithm(2, 3), X)
+
+
+class Unrolls(Elman):
+    """Takes steps in a way of its own, and gives something else."""
+
+    name = "unrolls"
+
+    gives = None
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        taken = super().unroll(params, state, inputs, step_data, parallel)
+        return self.gives(taken)
 
 
 @pytest.mark.parametrize(
-    ("rule", "error", "message"),
+    ("gives", "message"),
     [
-        ("changes", PluginError, r"step\(\) changes its argument state"),
-        ("shape", PluginError, r"returned shape \(3, 2\) for a state of shape \(3, 3\)"),
-        ("dtype", PluginError, "returned dtype float16 for float64"),
-        ("nan", NonFiniteError, r"the state is nan for the first time at time \d, batch \d"),
+        (lambda taken: taken.states, r"unroll\(\) should return a Trajectory, not ndarray"),
+        (
+            lambda taken: taken[range(1, 3)],
+            r"unroll\(\) returned states of shape \(3, 3, 3\), float64, where",
+        ),
+        (lambda taken: taken.with_states(taken.states.astype("float32")), ".* float32, where"),
+        (
+            lambda taken: taken.parms,
+            r"unroll\(\) raised AttributeError: .*'parms'.* \(.*test_forward.py:\d+\)",
+        ),
     ],
 )
-def test_a_step_that_breaks_the_contract_is_named(rule, error, message):
-    with pytest.raises(error, match=message):
-        gradsim.simulate(Bad(rule), X, initial_state=np.ones(3))
+def test_an_unroll_that_gives_something_else_is_named(gives, message):
+    cell = type("Unrolling", (Unrolls,), {"gives": staticmethod(gives)})(2, 3)
+    with pytest.raises(PluginError, match=rf"Unrolling\(.*: {message}"):
+        gradsim.simulate(cell, X)
 
 
 class Counting(Elman):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.task import Task
+from gradsim.engine.probe import Place
 from gradsim.run.prepared import Simulation
 from gradsim.simulation import prepare
 from gradsim.testing.kit import Bench
@@ -21,33 +20,6 @@ from gradsim.testing.specimen import BATCH, STEPS, generic, stage, step_data
 from gradsim.types import Array, Params
 
 _MOVE, _ANY = 0.5, Moment()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Arguments of `step`, with leading axes of any kind."""
-
-    params: Params
-    state: Array
-    inputs: Array
-    data: dict[str, Array]
-
-    def __getitem__(self, key: Any) -> Place:
-        data = {n: np.asarray(x[key]) for n, x in self.data.items()}
-        return Place(self.params, self.state[key], self.inputs[key], data)
-
-    def call(self, method: Callable[..., Any], *more: Any) -> Any:
-        """Call a method of a cell here."""
-        return method(self.params, self.state, self.inputs, *more, **self.data)
-
-    def copy(self, dtype: str = "float64") -> Place:
-        """The same numbers in arrays of their own."""
-
-        def cast(x: Array) -> Array:
-            return np.array(x, dtype=dtype if x.dtype.kind == "f" else x.dtype)
-
-        params, data = ({n: cast(x) for n, x in d.items()} for d in (self.params, self.data))
-        return Place(params, cast(self.state), cast(self.inputs), data)
 
 
 class CellBench(Bench):

@@ -13,10 +13,11 @@ import numpy as np
 
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import Products
+from gradsim.engine.probe import Place
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.testing import differences
-from gradsim.testing.cell.bench import CellBench, Place
+from gradsim.testing.cell.bench import CellBench
 from gradsim.testing.kit import Checks
 from gradsim.testing.specimen import BATCH, STEPS, witness
 from gradsim.types import Array, Params

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.contracts.promises import result_mistakes
+from gradsim.engine.probe import Place
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
 from gradsim.testing import differences
-from gradsim.testing.cell.bench import CellBench, Place
-from gradsim.testing.cell.steps import expect_standard
-from gradsim.testing.kit import Checks, same
+from gradsim.testing.cell.bench import CellBench
+from gradsim.testing.cell.steps import expect_pure, expect_standard
+from gradsim.testing.kit import Checks
 from gradsim.testing.specimen import BATCH, STEPS
 from gradsim.types import Array
 
@@ -31,44 +33,20 @@ def _output(bench: CellBench, place: Place) -> Any:
 @CHECKS("step_shape_and_dtype")
 def output_shape_and_dtype(bench: CellBench) -> None:
     """The output has `output_size` features and the dtype of the state, for any leading axes."""
-    size = bench.cell.output_size
-    bench.expect(
-        isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 1,
-        f"output_size is {size!r}; it should be an int, 1 or more",
-    )
     whole = bench.run
     for place in (whole[0, 0], whole[0], whole):
         for dtype in ("float64", "float32"):
             given = place.copy(dtype)
             seen = _output(bench, given)
-            about = f"for a state of shape {given.state.shape} and {dtype}, output() returns"
-            bench.expect(
-                isinstance(seen, np.ndarray | np.generic), f"{about} a {type(seen).__name__}, not an array"
-            )
-            expected = (*given.state.shape[:-1], size)
-            bench.expect(
-                seen.shape == expected,
-                f"{about} shape {seen.shape} where (..., output_size) = {expected} is needed",
-            )
-            bench.expect(
-                seen.dtype == given.state.dtype,
-                f"{about} {seen.dtype}; constants should be Python numbers, or have the dtype of the state",
-            )
+            for mistake in result_mistakes(bench.cell, "output", seen, given.state):
+                bench.fail(mistake)
 
 
 @CHECKS("output_shape_and_dtype", applies=_has_own)
 def output_is_pure(bench: CellBench) -> None:
     """`output` changes none of its arguments, and gives the same again."""
-    given, before = bench.run.copy(), bench.run
-    results = [np.array(bench.cell.output(given.params, given.state, given.inputs, np)) for _ in range(2)]
-    pairs = {
-        "state": (given.state, before.state),
-        "inputs": (given.inputs, before.inputs),
-        **{f"params[{n!r}]": (given.params[n], before.params[n]) for n in before.params},
-    }
-    for name, (now, then) in pairs.items():
-        bench.expect(same(now, then), f"output() changes its argument {name}; compute a new array instead")
-    bench.expect(same(*results), "output() gives two results for the same arguments")
+    run = bench.run
+    expect_pure(bench, bench.cell.output, Place(run.params, run.state, run.inputs, {}))
 
 
 @CHECKS("output_is_pure", applies=_has_own)

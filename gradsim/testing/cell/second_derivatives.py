@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.engine.probe import Place
 from gradsim.numerics import autodiff
 from gradsim.testing import differences
-from gradsim.testing.cell.bench import CellBench, Place
+from gradsim.testing.cell.bench import CellBench
 from gradsim.testing.cell.derivatives import expect_float32, expect_names, expect_smooth, mend, source
 from gradsim.testing.kit import Checks
 from gradsim.types import Array, Params

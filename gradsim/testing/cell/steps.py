@@ -5,20 +5,31 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
+from gradsim.contracts.promises import (
+    CHANGED,
+    DRAWS_OTHERS,
+    UNEQUAL,
+    kind,
+    layout_mistakes,
+    params_mistakes,
+    result_mistakes,
+    start_mistakes,
+)
 from gradsim.contracts.recorder import Forward
 from gradsim.contracts.task import mirrored
+from gradsim.engine.probe import Place
 from gradsim.errors import GradsimError, InputError, PluginError
 from gradsim.numerics import autodiff
 from gradsim.simulation import prepare
-from gradsim.testing.cell.bench import CellBench, Place
-from gradsim.testing.kit import Checks, names, no_global_randomness, same
+from gradsim.testing.cell.bench import CellBench
+from gradsim.testing.kit import Checks, copied, names, no_global_randomness, same
 from gradsim.testing.specimen import BATCH, STEPS, stage, witness
 
 CHECKS = Checks()
@@ -27,60 +38,25 @@ CHECKS = Checks()
 @CHECKS()
 def state_layout(bench: CellBench) -> None:
     """Blocks, output blocks, groups and the initial state fit together."""
-    cell = bench.cell
-    blocks = cell.blocks
-    bench.expect(
-        isinstance(blocks, Mapping)
-        and blocks
-        and all(isinstance(n, str) and _is_count(size) for n, size in blocks.items()),
-        f"blocks is {blocks!r}; it should map names to sizes of 1 or more, such as {{'h': 4}}",
-    )
-    m, g, out = cell.state_size, cell.jacobian_groups, cell.output_blocks
-    bench.expect(
-        _is_count(cell.input_size), f"input_size is {cell.input_size!r}; it should be an int, 1 or more"
-    )
-    bench.expect(
-        _is_count(g) and m % g == 0,
-        f"jacobian_groups is {g!r}; it should divide the size {m} of the state, {dict(blocks)}",
-    )
-    bench.expect(
-        isinstance(out, tuple) and out and set(out) <= set(blocks),
-        f"output_blocks is {out!r}; it should be a tuple of some of the blocks {names(blocks)}",
-    )
-    start = np.asarray(cell.initial_state())
-    bench.expect(
-        start.shape == (m,) and start.dtype.kind == "f" and np.isfinite(start).all(),
-        f"initial_state() has shape {start.shape}, dtype {start.dtype}; it should be {m} finite floats",
-    )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+    for mistake in layout_mistakes(bench.cell):
+        bench.fail(mistake)
+    for mistake in start_mistakes(bench.cell, bench.cell.initial_state()):
+        bench.fail(mistake)
 
 
 @CHECKS()
 def params_from_rng(bench: CellBench) -> None:
     """The rng alone decides the parameters, which are finite float64 arrays."""
     with no_global_randomness(bench, "init_params()"):
-        one, again = (bench.cell.init_params(bench.rng("same")) for _ in range(2))
-    bench.expect(
-        isinstance(one, dict), f"init_params() returns {type(one).__name__}; it should be a dict of arrays"
-    )
+        one, again = (copied(bench.cell.init_params(bench.rng("same"))) for _ in range(2))
+    for mistake in params_mistakes(one):
+        bench.fail(mistake)
     for name, value in one.items():
         bench.expect(
             isinstance(value, np.ndarray) and value.dtype == np.float64,
-            f"init_params()[{name!r}] is {_kind(value)}; it should be a float64 array",
+            f"init_params()[{name!r}] is {kind(value)}; it should be a float64 array",
         )
-        bench.expect(np.isfinite(value).all(), f"init_params()[{name!r}] holds NaN or infinity")
-    bench.expect(
-        same(one, again),
-        "init_params() draws other numbers from the same rng; take all randomness from the rng that it is "
-        "given",
-    )
-
-
-def _kind(value: Any) -> str:
-    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    bench.expect(same(one, again), DRAWS_OTHERS)
 
 
 @CHECKS("params_from_rng", "state_layout")
@@ -148,40 +124,23 @@ def step_shape_and_dtype(bench: CellBench) -> None:
         for dtype in ("float64", "float32"):
             given = place.copy(dtype)
             new = given.call(bench.cell.step, np)
-            about = f"for a state of shape {given.state.shape} and {dtype}, step() returns"
-            bench.expect(
-                isinstance(new, np.ndarray | np.generic), f"{about} a {type(new).__name__}, not an array"
-            )
-            bench.expect(
-                new.shape == given.state.shape,
-                f"{about} shape {new.shape}; join the blocks with xp.concat(..., axis=-1) and index "
-                "with [..., i]",
-            )
-            bench.expect(
-                new.dtype == given.state.dtype,
-                f"{about} {new.dtype}; constants should be Python numbers, or have the dtype of the state",
-            )
+            for mistake in result_mistakes(bench.cell, "step", new, given.state):
+                bench.fail(mistake)
 
 
 @CHECKS("step_shape_and_dtype")
 def step_is_pure(bench: CellBench) -> None:
     """A step changes none of its arguments, and gives the same again."""
-    given = bench.run.copy()
-    results = [np.array(given.call(bench.cell.step, np)) for _ in range(2)]
-    before = bench.run
-    pairs = {
-        "state": (given.state, before.state),
-        "inputs": (given.inputs, before.inputs),
-        **{f"params[{n!r}]": (given.params[n], before.params[n]) for n in before.params},
-        **{n: (given.data[n], before.data[n]) for n in before.data},
-    }
-    for name, (now, then) in pairs.items():
-        bench.expect(same(now, then), f"step() changes its argument {name}; compute a new array instead")
-    bench.expect(
-        same(*results),
-        "step() gives two results for the same arguments; keep nothing on the cell, and make what is "
-        "random in draw()",
-    )
+    expect_pure(bench, bench.cell.step, bench.run)
+
+
+def expect_pure(bench: CellBench, method: Callable[..., Any], before: Place) -> None:
+    """Fail unless a method of the cell leaves its arguments alone and gives the same again."""
+    given = before.copy()
+    results = [np.array(given.call(method, np)) for _ in range(2)]
+    name = before.changed(given)
+    bench.expect(name is None, f"{method.__name__}() {CHANGED.format(name)}")
+    bench.expect(same(*results), f"{method.__name__}() {UNEQUAL}")
 
 
 @CHECKS("draws_from_rng", "step_data_is_given")
@@ -310,7 +269,8 @@ def wrong_input_shape_is_refused(bench: CellBench) -> None:
 @CHECKS(
     "leading_axes",
     "unroll_states",
-    "output_shape_and_dtype",
+    "output_is_pure",
+    "output_leading_axes",
     "recurrent_weights_exist",
     "fixed_parameters_exist",
     "gates_fit_parameters",

@@ -9,7 +9,8 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.trajectory import Parallel, Pulled, Trajectory, one_by_one
-from gradsim.testing.cell.bench import CellBench, Place
+from gradsim.engine.probe import Place
+from gradsim.testing.cell.bench import CellBench
 from gradsim.testing.kit import Checks, same
 from gradsim.testing.specimen import STEPS
 from gradsim.types import Array, Params

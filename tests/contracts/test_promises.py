@@ -1,0 +1,189 @@
+"""What a cell says of itself, draws and starts from: refused in words for its author, by runs and the kit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import gradsim
+from gradsim import Cell
+from gradsim.errors import PluginError
+from gradsim.testing import check_cell
+
+X = np.random.default_rng(0).standard_normal((6, 3, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Good(Cell):
+    """h = tanh(W h + U x)."""
+
+    name = "good"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"h": 3}
+
+    def init_params(self, rng):
+        return {"W": rng.standard_normal((3, 3)) / 2, "U": rng.standard_normal((3, self.input_size))}
+
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+
+
+def changed(**members):
+    return dataclass(frozen=True, eq=False)(type("Odd", (Good,), members))()
+
+
+def raising(self):
+    return {"h": 3}["g"]
+
+
+def params_of(value):
+    return lambda self, rng: value
+
+
+KEPT = {"W": np.eye(3), "U": np.ones((3, 2))}
+
+
+def kept(self, rng):
+    KEPT["W"] *= 0.9
+    return KEPT
+
+
+ODD = {
+    "no name": ({"name": None}, r"name is None; give the class one.*'?my_cell"),
+    "blocks is a method": (
+        {"blocks": lambda self: {"h": 3}},
+        r"blocks is a method; put @property above it: it should map names to sizes",
+    ),
+    "blocks raises": (
+        {"blocks": property(raising)},
+        r"blocks raised KeyError: 'g' \(.*test_promises.py:\d+\)",
+    ),
+    "no blocks": ({"blocks": {}}, r"blocks is {}; it should map names to sizes, ints of 1 or more"),
+    "blocks a list": ({"blocks": [3]}, r"blocks is \[3\]; it should map"),
+    "blocks a float": ({"blocks": {"h": 3.0}}, r"blocks is {'h': 3.0}; it should map"),
+    "blocks an empty one": ({"blocks": {"h": 0}}, r"blocks is {'h': 0}; it should map"),
+    "blocks without names": ({"blocks": {0: 3}}, r"blocks is {0: 3}; it should map"),
+    "input_size text": (
+        {"input_size": "2", "__annotations__": {"input_size": str}},
+        r"input_size is '2'; it should be an int",
+    ),
+    "input_size below 0": (
+        {"input_size": -1, "__annotations__": {"input_size": int}},
+        r"input_size is -1; it should be an int",
+    ),
+    "groups uneven": ({"jacobian_groups": 2}, r"jacobian_groups is 2; it should divide the size 3"),
+    "groups a method": ({"jacobian_groups": lambda self: 1}, r"jacobian_groups is a method; put @property"),
+    "outputs text": ({"output_blocks": "h"}, r"output_blocks is 'h'; it should be a tuple of some of"),
+    "outputs unknown": ({"output_blocks": ("H",)}, r"unknown block in output_blocks 'H'; did you mean 'h'\?"),
+    "output_size a float": ({"output_size": 3.0}, r"output_size is 3.0; it should be an int, 1 or more"),
+    "weights text": ({"recurrent_weights": "W"}, r"recurrent_weights is 'W'; it should be a tuple of names"),
+    "fixed a list": ({"fixed": ["W"]}, r"fixed is \['W'\]; it should be a tuple of names"),
+    "paths text": ({"paths": "gate"}, r"paths is 'gate'; it should be a tuple of names"),
+    "gates a tuple": ({"gates": ("W",)}, r"gates is \('W',\); it should map parameters to tuples of names"),
+    "gates text": (
+        {"gates": {"W": "update"}},
+        r"gates is {'W': 'update'}; it should map parameters to tuples",
+    ),
+    "init_params takes nothing": (
+        {"init_params": lambda self: {}},
+        r"init_params\(\) takes \(\); it should take \(rng\)",
+    ),
+    "init_params raises": (
+        {"init_params": lambda self, rng: rng.normals(3)},
+        r"init_params\(\) raised AttributeError: .*normals.* \(.*test_promises.py:\d+\)",
+    ),
+    "params a list": (
+        {"init_params": params_of([np.eye(3)])},
+        r"init_params\(\) returns a list; it should be a dict",
+    ),
+    "params missing": (
+        {"init_params": params_of(None)},
+        r"init_params\(\) returns None; it should be a dict",
+    ),
+    "params ragged": (
+        {"init_params": params_of({"W": [[1.0], [1.0, 2.0]]})},
+        r"init_params\(\)\['W'\] is a list; it should be a float64 array",
+    ),
+    "params objects": (
+        {"init_params": params_of({"W": np.array([None])})},
+        r"init_params\(\)\['W'\] is an array of object; it should be a float64 array",
+    ),
+    "params text": (
+        {"init_params": params_of({"W": "big"})},
+        r"init_params\(\)\['W'\] is a str; it should be",
+    ),
+    "params complex": (
+        {"init_params": params_of({"W": 1j * np.eye(3)})},
+        r"\['W'\] is an array of complex128; it",
+    ),
+    "params NaN": (
+        {"init_params": params_of({"W": np.full((3, 3), np.nan)})},
+        r"\['W'\] holds NaN or infinity",
+    ),
+    "params without names": (
+        {"init_params": params_of({0: np.eye(3)})},
+        r"init_params\(\) names a parameter 0",
+    ),
+    "params anyhow": (
+        {"init_params": lambda self, rng: Good.init_params(self, np.random.default_rng())},
+        r"init_params\(\) draws other numbers from the same rng; take all randomness from the rng",
+    ),
+    "params kept and changed": (
+        {"init_params": kept},
+        r"init_params\(\) draws other numbers from the same rng",
+    ),
+    "start raises": (
+        {"initial_state": lambda self: 1 / 0},
+        r"initial_state\(\) raised ZeroDivisionError: .*test_promises.py:\d+\)",
+    ),
+    "start missing": (
+        {"initial_state": lambda self: None},
+        r"initial_state\(\) is None; it should be 3 finite floats",
+    ),
+    "start too long": (
+        {"initial_state": lambda self: np.zeros(4)},
+        r"initial_state\(\) has shape \(4,\), dtype float64; it should be 3 finite floats",
+    ),
+    "start NaN": ({"initial_state": lambda self: np.full(3, np.nan)}, r"it should be 3 finite floats"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_is_wrong_with_a_cell_is_said_by_a_run_and_by_the_kit(case):
+    members, message = ODD[case]
+    cell = changed(**members)
+    with pytest.raises(PluginError, match=rf"^Odd\(.*{message}"):
+        gradsim.simulate(cell, X)
+    with pytest.raises(AssertionError, match="Odd"):
+        check_cell(cell)
+
+
+def test_what_is_unusual_and_right_runs():
+    class Unusual(Good):
+        fixed = ("W",)
+
+        def init_params(self, rng, more=None):
+            return {"W": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "U": np.float32(1) * np.ones((3, 2), "float32")}
+
+        def initial_state(self):
+            return [1, 2, 3]
+
+    gradsim.simulate(Unusual(), X, record=["gradient"])
+
+
+def test_a_class_that_is_no_dataclass_is_named():
+    class Plain(Cell):
+        name = "plain"
+        input_size = 2
+        blocks = {"h": 3}  # noqa: RUF012
+        init_params, step = Good.init_params, Good.step
+
+    message = r"Plain is no dataclass; decorate the class with @dataclass\(frozen=True, eq=False\)"
+    for arguments in ((), (2,)):
+        with pytest.raises(PluginError, match=message):
+            Plain(*arguments)

@@ -1,0 +1,281 @@
+"""A cell that breaks a rule of `step` or `output` is refused before the run, in words for its author."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import gradsim
+from gradsim import Cell
+from gradsim.contracts.trajectory import Trajectory
+from gradsim.engine.probe import probe
+from gradsim.errors import PluginError
+from gradsim.testing import check_cell
+from gradsim_cells import GRU, LRU, LSTM, Elman
+
+X = np.random.default_rng(0).standard_normal((6, 3, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Good(Cell):
+    """h = tanh(W h + U x), in two blocks."""
+
+    name = "good"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"a": 1, "b": 3}
+
+    def init_params(self, rng):
+        return {"W": rng.standard_normal((4, 4)) / 2, "U": rng.standard_normal((4, self.input_size))}
+
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+
+
+class ScalesState(Good):
+    def step(self, params, state, inputs, xp):
+        state *= 0.9
+        return super().step(params, state, inputs, xp)
+
+
+class WritesAView(Good):
+    def step(self, params, state, inputs, xp):
+        state[..., :1] = 0.5
+        return super().step(params, state, inputs, xp)
+
+
+class ScalesInputs(Good):
+    def step(self, params, state, inputs, xp):
+        inputs += 1
+        return super().step(params, state, inputs, xp)
+
+
+class ScalesWeights(Good):
+    def step(self, params, state, inputs, xp):
+        params["W"] *= 0.5
+        return super().step(params, state, inputs, xp)
+
+
+class ReplacesWeights(Good):
+    def step(self, params, state, inputs, xp):
+        params["W"] = 0.5 * params["W"]
+        return super().step(params, state, inputs, xp)
+
+
+class ChangesItsData(Good):
+    def draw(self, rng, steps, batch):
+        return {"mask": np.ones((steps, batch, 4))}
+
+    def step(self, params, state, inputs, xp, *, mask):
+        mask *= 0.5
+        return mask * super().step(params, state, inputs, xp)
+
+
+class Noisy(Good):
+    def step(self, params, state, inputs, xp):
+        noise = np.random.standard_normal(state.shape)  # noqa: NPY002
+        return super().step(params, state * (1 + 0.1 * noise), inputs, xp)
+
+
+class MixesBatch(Good):
+    axis = -2
+
+    def step(self, params, state, inputs, xp):
+        new = super().step(params, state, inputs, xp)
+        return new - xp.mean(new, axis=self.axis, keepdims=True)
+
+
+class MixesFirstAxis(MixesBatch):
+    axis = 0
+
+
+class Branches(Good):
+    def step(self, params, state, inputs, xp):
+        return super().step(params, state, inputs, xp) * (2 if np.abs(state).max() > 0.9 else 1)
+
+
+class BranchesUnitByUnit(Good):
+    def step(self, params, state, inputs, xp):
+        return state if state > 0 else super().step(params, state, inputs, xp)
+
+
+class ReturnsNothing(Good):
+    def step(self, params, state, inputs, xp):
+        super().step(params, state, inputs, xp)
+
+
+class ReturnsBlocks(Good):
+    def step(self, params, state, inputs, xp):
+        return self.split(super().step(params, state, inputs, xp))
+
+
+class ReturnsOneBlock(Good):
+    def step(self, params, state, inputs, xp):
+        return self.split(super().step(params, state, inputs, xp))[1]
+
+
+class Sums(Good):
+    def step(self, params, state, inputs, xp):
+        return xp.sum(super().step(params, state, inputs, xp), axis=-1)
+
+
+class SumsAndKeeps(Good):
+    def step(self, params, state, inputs, xp):
+        return xp.stack([super().step(params, state, inputs, xp)[..., 0]] * 2, axis=-1)
+
+
+class SumsTheBatch(Good):
+    def step(self, params, state, inputs, xp):
+        return super().step(params, state, inputs, xp)[0]
+
+
+class Widens(Good):
+    def step(self, params, state, inputs, xp):
+        return super().step(params, state, inputs, xp) * np.ones(4)
+
+
+class Misspells(Good):
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(state @ params["w"].T)
+
+
+class Divides(Good):
+    def step(self, params, state, inputs, xp):
+        return state / (1 // 0)
+
+
+class TooFew(Good):
+    def step(self, params, state, inputs):
+        return state
+
+
+class TooMany(Good):
+    def step(self, params, state, inputs, xp, noise):
+        return state + noise
+
+
+class OddOutput(Good):
+    output_size = 2
+
+    def output(self, params, state, inputs, xp):
+        return state[..., :3]
+
+
+class NoisyOutput(Good):
+    def output(self, params, state, inputs, xp):
+        return state + np.random.standard_normal(state.shape)  # noqa: NPY002
+
+    output_size = 4
+
+
+class ChangesInOutput(Good):
+    output_size = 4
+
+    def output(self, params, state, inputs, xp):
+        state *= 2
+        return state
+
+
+WRONG = [
+    (ScalesState, r"step\(\) changes its argument state; compute a new array instead"),
+    (WritesAView, r"step\(\) changes its argument state; compute"),
+    (ScalesInputs, r"step\(\) changes its argument inputs; compute"),
+    (ScalesWeights, r"step\(\) changes its argument params\['W'\]; compute"),
+    (ReplacesWeights, r"step\(\) changes its argument params\['W'\]; compute"),
+    (ChangesItsData, r"step\(\) changes its argument mask; compute"),
+    (Noisy, r"step\(\) gives two results .* draw what is random before the run, in `draw`"),
+    (MixesBatch, r"step\(\) of one batch element alone differs .* last axis only \(axis=-1\)"),
+    (MixesFirstAxis, r"step\(\) of one batch element alone differs .* last axis only \(axis=-1\)"),
+    (Branches, r"step\(\) of one batch element alone differs .* xp.where\(condition, this, that\)"),
+    (BranchesUnitByUnit, r"step\(\) raised ValueError: The truth value .* xp.where\(condition, this, that\)"),
+    (ReturnsNothing, r"step\(\) returns nothing; it should end with `return`"),
+    (
+        ReturnsBlocks,
+        r"step\(\) returns a tuple, not an array; join its blocks with xp.concat",
+    ),
+    (
+        ReturnsOneBlock,
+        r"returns shape \(2, 3\) where \(2, 4\) is needed; join the blocks a, b with xp.concat",
+    ),
+    (Sums, r"returns shape \(2,\) where \(2, 4\) is needed; keep the last axis"),
+    (SumsAndKeeps, r"returns shape \(2, 2\) where \(2, 4\) is needed; the blocks are {'a': 1, 'b': 3}"),
+    (
+        SumsTheBatch,
+        r"returns shape \(4,\) where \(2, 4\) is needed; any leading axes should stay",
+    ),
+    (Misspells, r"step\(\) raised KeyError: unknown name 'w'; did you mean 'W'\? Known: U, W \(.*\.py:\d+\)"),
+    (Divides, r"step\(\) raised ZeroDivisionError: .* \(.*test_probe.py:\d+\)"),
+    (TooFew, r"step\(\) takes \(params, state, inputs\); it should take \(params, state, inputs, xp\), and"),
+    (TooMany, r"step\(\) takes \(params, state, inputs, xp, noise\); it should .* step data .* after a \*"),
+    (OddOutput, r"output\(\) returns shape \(2, 3\) where \(2, 2\) is needed; output_size is 2"),
+    (NoisyOutput, r"output\(\) gives two results"),
+    (ChangesInOutput, r"output\(\) changes its argument state; compute a new array instead"),
+]
+
+
+@pytest.mark.parametrize(("kind", "message"), WRONG, ids=lambda x: getattr(x, "__name__", ""))
+def test_what_is_wrong_with_a_step_is_said_by_a_run_and_by_the_kit(kind, message):
+    with pytest.raises(PluginError, match=rf"^{kind.__name__}\(input_size=2\): .*{message}"):
+        gradsim.simulate(kind(), X)
+    with pytest.raises(AssertionError, match=kind.__name__):
+        check_cell(kind())
+
+
+def test_a_constant_that_widens_float32_is_named():
+    gradsim.simulate(Widens(), X)
+    with pytest.raises(PluginError, match=r"step\(\) returns float64; constants should be Python numbers"):
+        gradsim.simulate(Widens(), X, dtype="float32")
+
+
+@pytest.mark.parametrize("kind", [ScalesState, Noisy, MixesBatch, Branches])
+def test_one_batch_element_and_a_start_at_zero_hide_nothing(kind):
+    with pytest.raises(PluginError, match=kind.__name__):
+        gradsim.simulate(kind(), np.zeros((1, 1, 2)))
+
+
+class LateWriter(Good):
+    """Breaks the rule where no probe looks."""
+
+    def step(self, params, state, inputs, xp, *, step_index):
+        if step_index.size == 3 and step_index[0] == 4:
+            state *= 0.5
+        return super().step(params, state, inputs, xp)
+
+
+def test_the_states_of_a_run_cannot_be_changed_at_any_step():
+    message = r"step\(\) raised ValueError: .*read-only; what it is given must not be changed: compute a new"
+    with pytest.raises(PluginError, match=message):
+        gradsim.simulate(LateWriter(), X)
+
+
+class Domain(Good):
+    """A step for states above 0 only."""
+
+    def initial_state(self):
+        return np.full(4, 1e-3)
+
+    def step(self, params, state, inputs, xp):
+        if isinstance(state, np.ndarray) and state.min() < 0:
+            raise ValueError("a concentration is negative")
+        return xp.abs(super().step(params, state, inputs, xp))
+
+
+def test_a_step_need_not_take_states_that_no_run_meets():
+    gradsim.simulate(Domain(), X)
+    start = np.full((3, 4), -1.0)
+    with pytest.raises(PluginError, match="a concentration is negative"):
+        gradsim.simulate(Domain(), X, initial_state=start)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 300])
+@pytest.mark.parametrize("kind", [Elman, GRU, LSTM, LRU])
+def test_rounding_is_no_mistake(kind, size, dtype):
+    cell, rng = kind(2, size), np.random.default_rng(0)
+    params = {n: (30 * p).astype(dtype) for n, p in cell.init_params(rng).items()}
+    inputs = (1000 * rng.standard_normal((4, 2, 2))).astype(dtype)
+    probe(Trajectory(cell, params, np.zeros((1, 2, cell.state_size), dtype), inputs, {}))
