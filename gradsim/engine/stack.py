@@ -98,8 +98,7 @@ class Stack(ABC):
                 self._rescale(shift, low)
                 self.exponent[..., low:high] += shift
                 self.scaled = True
-                self._weigh(low, high)
-        if self.scaled and squares.shape[1] > 1:
+        if self.scaled:
             self._weigh(low, high)
 
     def _rescale(self, shift: Array, low: int) -> None:

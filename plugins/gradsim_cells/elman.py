@@ -14,7 +14,7 @@ from gradsim_cells.weights import Term, Weights
 
 _ACTIVATIONS = {
     "tanh": lambda a, xp: xp.tanh(a),
-    "relu": lambda a, xp: xp.maximum(a, 0.0),
+    "relu": lambda a, xp: xp.where(a > 0, a, 0.0),  # of a maximum, autograd takes the slope 1/2 at 0
     "logistic": sigmoid,
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gradsim
+from gradsim import Pairs
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import Truncate
 
@@ -58,3 +59,16 @@ def test_spectral_norm_is_the_largest_singular_value(cell, dtype, tolerance, rng
     effective = ds.effective_product_spectral_norm.values
     assert (effective[40, :30] == 0).all()
     np.testing.assert_array_equal(effective[40, 35:], ds.product_spectral_norm.values[40, 35:])
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+@pytest.mark.parametrize("size", [3, 4, 6])
+def test_step_jacobians_that_are_scaled_themselves_have_the_norms_of_their_products(size, scale, rng):
+    """In a band of lags, where products are walked: their norms while no product is moved into range."""
+    weight = np.float32(scale * rng.standard_normal((size, size)))
+    params = {"W": weight, "U": np.zeros((size, 1))}
+    setting = {"record": ["product_norm"], "pairs": Pairs(max_lag=4), "dtype": "float32"}
+    ds = gradsim.simulate(Linear(1, size), np.zeros((6, 1, 1)), params=params, **setting)
+    for lag in range(5):
+        power = np.linalg.matrix_power(weight.astype(float), lag)
+        np.testing.assert_allclose(ds.product_norm[0, lag, 0], np.linalg.norm(power), rtol=1e-5)

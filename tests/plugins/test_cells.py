@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from probes.recorders import InputGradient
 
 import gradsim
 from gradsim import Cell, Episode, Task
@@ -244,3 +245,23 @@ def test_gru_conventions_agree_without_recurrent_candidate(inputs):
         for r in (True, False)
     ]
     assert np.abs(runs[0].state - runs[1].state).max() > 1e-3
+
+
+def test_the_slope_of_relu_at_zero_is_zero_in_every_derivative():
+    """Preactivations of exactly 0, as a first step without inputs has them; alone and above another layer."""
+    cell, above = Elman(2, 3, activation="relu"), Stack((Linear(1, 2), Elman(2, 3, activation="relu")))
+    for c in (cell, above):
+        params = c.init_params(np.random.default_rng(0))
+        ds = gradsim.simulate(
+            c,
+            np.zeros((2, 2, c.input_size)),
+            params=params,
+            record=["adjoint", "contribution", "step_jacobian", InputGradient()],
+        )
+        relu = slice(c.state_size - 3, None)
+        assert (ds.step_jacobian[:, :, relu] == 0).all()
+        assert (ds.adjoint[-1, :, relu] == 1 / 2).all()
+        assert (ds.adjoint[:-1] == 0).all()
+        assert (ds.input_gradient == 0).all()
+        for name in params:
+            assert (ds[f"contribution_{name}"] == 0).all(), name
