@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import numpy as np
+import pytest
 
 import gradsim
+from gradsim import Mitigation, hookimpl
+
+
+@contextmanager
+def refused(error, *parts):
+    """Within it this error is raised, and its message holds these parts."""
+    with pytest.raises(error) as caught:
+        yield
+    for part in parts:
+        assert part in str(caught.value), str(caught.value)
+
+
+def broken(hook, implementation, **members):
+    """A mitigation with this one hook implementation."""
+    members = {"name": "broken", "__annotations__": {}, hook: implementation, **members}
+    cls = type("Broken", (Mitigation,), members)
+    return dataclass(frozen=True, eq=False)(cls)()
+
+
+def returning(change):
+    """A wrapper that hands on what `change` makes of the result so far."""
+
+    @hookimpl(wrapper=True)
+    def implementation(self):
+        return change((yield))
+
+    return implementation
 
 
 def loss_of(cell, params, **arguments):

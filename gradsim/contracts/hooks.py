@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pluggy
 
 from gradsim.contracts import hookspecs
+from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
+from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import calling
 from gradsim.contracts.promises import initial_params
-from gradsim.errors import PluginError
+from gradsim.contracts.returned import refuse_other_array, refuse_wrong
+from gradsim.contracts.trajectory import Trajectory
+from gradsim.errors import GradsimError, PluginError, shown, unknown
+from gradsim.types import Array
 
 hookimpl = pluggy.HookimplMarker("gradsim")
 
@@ -108,39 +116,11 @@ class RunHooks:
         if not isinstance(mitigation, Mitigation):
             what = "the class; call it" if isinstance(mitigation, type) else f"a {type(mitigation).__name__}"
             raise PluginError(f"mitigations[{i}] should be a Mitigation object, got {mitigation!r}: {what}")
-        if mitigation in self.manager.get_plugins():
+        if any(mitigation is earlier for earlier in self.mitigations[:i]):
             raise PluginError(
                 f"mitigations[{i}] is the same object as an earlier one; make a second {mitigation!r}"
             )
-        try:
-            self.manager.register(mitigation, name=f"{i}:{mitigation.name}")
-            self.manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise PluginError(
-                f"{mitigation!r}: {error}; the hooks are in gradsim.contracts.hookspecs"
-            ) from None
-        for name in dir(type(mitigation)):
-            if name.startswith("gradsim_") and not hasattr(getattr(mitigation, name), "gradsim_impl"):
-                raise PluginError(
-                    f"{mitigation!r}: {name} is not marked; put @hookimpl(wrapper=True) in front of it"
-                )
-        mine = [
-            (name, impl)
-            for name in RUN_HOOKS
-            for impl in getattr(self.manager.hook, name).get_hookimpls()
-            if impl.plugin is mitigation
-        ]
-        for name, impl in mine:
-            if not impl.wrapper:
-                raise PluginError(
-                    f"{mitigation!r}: {name} should be a wrapper; write @hookimpl(wrapper=True) and yield"
-                )
-        if not mine:
-            raise PluginError(
-                f"{mitigation!r} implements no hook of a run, and would change nothing; the hooks are "
-                f"{', '.join(RUN_HOOKS)}"
-            )
-        self.manager.register(_guard(mitigation, [name for name, _ in mine]), name=f"{i}:guard")
+        self.manager.register(_Guarded(mitigation), name=f"{i}:{mitigation.name}")
 
     def _refuse_exclusive(self) -> None:
         """A rule stands in place of the backward pass: there is one, and nothing beside it changes that."""
@@ -162,10 +142,15 @@ class RunHooks:
         found = {}
         for hook in RUN_HOOKS:
             impls = getattr(self.manager.hook, hook).get_hookimpls()
-            names = tuple(i.plugin.name for i in impls if isinstance(i.plugin, Mitigation))
+            names = tuple(i.plugin.mitigation.name for i in impls if i.wrapper)
             if names:
                 found[hook.removeprefix("gradsim_")] = names
         return found
+
+    def who(self, hook: str) -> str:
+        """A hook and the mitigations that implement it, to begin the message of an error."""
+        impls = getattr(self.manager.hook, hook).get_hookimpls()
+        return f"{' and '.join(shown(i.plugin.mitigation) for i in impls if i.wrapper)}: {hook}"
 
     def uses(self, hook: str, argument: str | None = None) -> bool:
         """Whether a mitigation implements this hook, and asks for this argument of it."""
@@ -175,19 +160,13 @@ class RunHooks:
     def unasked(self, hook: str, argument: str) -> Mitigation | None:
         """The first mitigation that implements this hook and does not ask for this argument of it."""
         impls = getattr(self.manager.hook, hook).get_hookimpls()
-        return next(
-            (i.plugin for i in impls if isinstance(i.plugin, Mitigation) and argument not in i.argnames), None
-        )
+        return next((i.plugin.mitigation for i in impls if i.wrapper and argument not in i.argnames), None)
 
     @functools.cached_property
     def _asked(self) -> dict[str, list[tuple[str, ...]]]:
         """The arguments that each implementation of each run hook by a mitigation asks for."""
         return {
-            name: [
-                i.argnames
-                for i in getattr(self.manager.hook, name).get_hookimpls()
-                if i.wrapper and isinstance(i.plugin, Mitigation)
-            ]
+            name: [i.argnames for i in getattr(self.manager.hook, name).get_hookimpls() if i.wrapper]
             for name in RUN_HOOKS
         }
 
@@ -201,18 +180,123 @@ class RunHooks:
         return getattr(self.manager.hook, hook)(**arguments)
 
 
-def _guard(mitigation: Mitigation, hooks: Iterable[str]) -> object:
-    """A plugin just outside a mitigation that refuses what the mitigation forgot to return."""
+class _Guarded:
+    """The hooks of one mitigation, each of which says whose it is where it goes wrong."""
 
-    def watch(name: str) -> Any:
-        def guard(self: object) -> Any:
-            result = yield
-            if result is None:
+    def __init__(self, mitigation: Mitigation) -> None:
+        self.mitigation = mitigation
+        for name, implementation in _hooks_of(mitigation):
+            setattr(self, name, _guarded(mitigation, name, implementation))
+        if len(vars(self)) == 1:  # none but the mitigation itself
+            raise PluginError(
+                f"{mitigation!r} implements no hook of a run, and would change nothing"
+                f"{_meant(vars(type(mitigation)))}; the hooks are {', '.join(RUN_HOOKS)}"
+            )
+
+
+def _hooks_of(mitigation: Mitigation) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The hooks that a mitigation implements, each of them marked, known and a wrapper."""
+    for name in dir(type(mitigation)):
+        options = getattr(getattr(type(mitigation), name), "gradsim_impl", None)
+        if options is None and not name.startswith("gradsim_"):
+            continue
+        if name not in RUN_HOOKS:
+            raise PluginError(f"{mitigation!r}: {unknown('hook', name, RUN_HOOKS)}")
+        if options is None:
+            raise PluginError(
+                f"{mitigation!r}: {name} is not marked; put @hookimpl(wrapper=True) in front of it"
+            )
+        implementation = getattr(mitigation, name)
+        if not (options["wrapper"] and inspect.isgeneratorfunction(implementation)):
+            raise PluginError(
+                f"{mitigation!r}: {name} should be a wrapper; write @hookimpl(wrapper=True), and yield "
+                "for the result so far"
+            )
+        offered = inspect.signature(getattr(hookspecs, name)).parameters
+        for asked in inspect.signature(implementation).parameters:
+            if asked not in offered:
+                raise PluginError(f"{mitigation!r}: {unknown(f'argument of {name}', asked, offered)}")
+            if asked == "measured" and not mitigation.requires:
                 raise PluginError(
-                    f"{mitigation!r}: {name} returned None; end it with `return` and the changed result"
+                    f"{mitigation!r}: {name} asks for `measured`, and nothing is; name recorders "
+                    "in `requires`"
                 )
-            return result
+        yield name, implementation
 
-        return hookimpl(wrapper=True)(guard)
 
-    return type("Guard", (), {name: watch(name) for name in hooks})()
+def _meant(names: Iterable[str]) -> str:
+    """The first of some names that is nearly that of a hook, and which."""
+    for name in names:
+        if near := difflib.get_close_matches(name, RUN_HOOKS, n=1, cutoff=0.8):
+            return f"; did you mean {near[0]} by {name}?"
+    return ""
+
+
+def _guarded(mitigation: Mitigation, hook: str, implementation: Callable[..., Any]) -> Callable[..., Any]:
+    """An implementation of a hook that names its mitigation where it raises, yields or returns wrongly."""
+
+    @functools.wraps(implementation)
+    def guarded(*arguments: Any) -> Generator[Any, Any, Any]:
+        inside = implementation(*arguments)
+        with calling(mitigation, hook, _names_in(arguments)):
+            try:
+                next(inside)
+            except StopIteration:
+                raise _wrong(mitigation, hook, "ended without a yield") from None
+        given: Any = None
+        before: Any = None
+        try:
+            given = yield
+        except BaseException as error:
+            go_on = functools.partial(inside.throw, error)
+        else:
+            before = dict(given) if isinstance(given, dict) else given  # which the hook may write into
+            go_on = functools.partial(inside.send, given)
+        with calling(mitigation, hook, _names_in((*arguments, given))):
+            try:
+                go_on()
+            except StopIteration as end:
+                result = end.value
+            else:
+                raise _wrong(mitigation, hook, "yielded twice; once is for the result so far")
+        try:
+            refuse_wrong(hook, before, result)
+        except GradsimError as error:
+            raise type(error)(f"{shown(mitigation)}: {hook} {error}") from error.__cause__
+        return _made(mitigation, given, result) if hook == "gradsim_jacobians" else result
+
+    return guarded
+
+
+def _wrong(mitigation: Mitigation, hook: str, what: str) -> PluginError:
+    return PluginError(f"{shown(mitigation)}: {hook} {what}")
+
+
+def _names_in(values: Iterable[Any]) -> Iterator[Any]:
+    """The names that a hook may look up in what it is given."""
+    for value in values:
+        match value:
+            case Mapping():
+                yield from value
+                yield from _names_in(value.values())  # those of `draws[self]`, too
+            case Trajectory():
+                yield from (*value.params, *value.step_data)
+            case Moment():
+                yield from _names_in([value.memories])
+
+
+def _made(mitigation: Mitigation, given: Jacobians, result: Jacobians) -> Jacobians:
+    """Changed Jacobians, which are made only when they are read: what goes wrong then is named as well."""
+    if result is given or result.own:
+        return result
+
+    def make() -> Array:
+        with calling(mitigation, "gradsim_jacobians"):
+            blocks = result.blocks
+        try:
+            refuse_other_array("blocks", given.blocks, blocks)
+        except GradsimError as error:
+            raise type(error)(f"{shown(mitigation)}: gradsim_jacobians {error}") from None
+        return blocks
+
+    return Jacobians(result.steps, make, result.reach)

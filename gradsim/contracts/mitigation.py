@@ -98,6 +98,8 @@ class Penalty:
         return cls(float(value), gradient, np.concatenate((before, np.zeros_like(before[:1]))))
 
     def __add__(self, other: Penalty) -> Penalty:
+        if not isinstance(other, Penalty):
+            return NotImplemented
         names = {**self.gradient, **other.gradient}
         total = {n: np.asarray(self.gradient.get(n, 0) + other.gradient.get(n, 0)) for n in names}
         states = [p.state_gradient for p in (self, other) if p.state_gradient is not None]

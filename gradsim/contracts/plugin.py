@@ -16,7 +16,7 @@ import numpy as np
 
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.validation import settle
-from gradsim.errors import GradsimError, PluginError, unknown
+from gradsim.errors import GradsimError, PluginError, shown, unknown
 from gradsim.types import Array
 
 _CORE = f"{Path(__file__).parents[1]}{os.sep}"
@@ -89,7 +89,7 @@ class calling:
             return
         brackets = "" if _is_property(self.plugin, self.method) else "()"
         raise PluginError(
-            f"{_shown(self.plugin)}: {self.method}{brackets} raised {self._said(error)}{_place(trace)}"
+            f"{shown(self.plugin)}: {self.method}{brackets} raised {self._said(error)}{_place(trace)}"
         ) from error
 
     def _said(self, error: Exception) -> str:
@@ -109,14 +109,6 @@ _CURES = {
 
 def _is_property(plugin: object, name: str) -> bool:
     return isinstance(inspect.getattr_static(type(plugin), name, None), property | functools.cached_property)
-
-
-def _shown(plugin: object) -> str:
-    """A plugin in words, also where its own `repr` fails."""
-    try:
-        return repr(plugin)
-    except Exception:
-        return f"a {type(plugin).__name__}"
 
 
 def _place(trace: TracebackType | None) -> str:
@@ -157,7 +149,7 @@ class _NoRandomness:
     def __getattr__(self, name: str) -> Any:
         plugin, method = getattr(self._draw, "__self__", self._draw), self._draw.__name__
         raise PluginError(
-            f"{_shown(plugin)}: {method}() draws at random for a validation too, where dropout and noise are "
+            f"{shown(plugin)}: {method}() draws at random for a validation too, where dropout and noise are "
             f"off; let {method}() name `moment` and give what holds where moment.validating, such as the "
             "mean (noise that belongs to the model: name `moment` and draw it all the same)"
         )

@@ -6,7 +6,7 @@ Every stage of the raw flow is the identity, so that the backward pass need not 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,12 @@ from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Measured, Penalty
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Gradient
+from gradsim.contracts.returned import refuse_other_arrays
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.engine.backward import Backward, Change, ThroughJacobians, after
 from gradsim.engine.carried import Carried
 from gradsim.engine.segments import jacobian_steps
-from gradsim.errors import NonFiniteError, PluginError
+from gradsim.errors import GradsimError, NonFiniteError, PluginError, unknown
 from gradsim.numerics.scaled import Scaled, add, euclidean
 from gradsim.run.setup import Setup
 from gradsim.types import Array, Params
@@ -114,22 +115,13 @@ class Mitigated(Flow):
         given = self.raw.jacobians(trajectory)
         if not self.hooks.uses("gradsim_jacobians"):
             return given
-        changed = self._hook(
+        changed: Jacobians = self._hook(
             "gradsim_jacobians", trajectory=trajectory, jacobians=given, measured=self.measured
         )
-        if not isinstance(changed, Jacobians):
-            raise PluginError(
-                f"gradsim_jacobians should return Jacobians, not {type(changed).__name__}; use `changed` or "
-                "`reaching` on what yield gave"
-            )
-        if changed.reach.shape != given.reach.shape or changed.reach.dtype.kind != "i":
-            raise PluginError(
-                f"gradsim_jacobians returned a reach of shape {changed.reach.shape}, {changed.reach.dtype}, "
-                f"where {given.reach.shape} ints are needed"
-            )
         if changed.own:  # only the reach has changed: nothing need be made
             return changed
-        return Jacobians(trajectory.steps, lambda: _checked(changed, given), changed.reach)
+        dtype = self.problem.dtype
+        return Jacobians(trajectory.steps, lambda: np.asarray(changed.blocks, dtype), changed.reach)
 
     def backward(self, back: Backward, trajectory: Trajectory, direct: Array) -> Iterator[Carried]:
         """Through the steps by changed Jacobians, a few at a time; or as it is if that will do."""
@@ -152,10 +144,6 @@ class Mitigated(Flow):
     def _adjoint(self, trajectory: Trajectory, time: int, adjoint: Array) -> Array:
         adjoint.flags.writeable = False
         changed = self._hook("gradsim_adjoint", trajectory=trajectory, time=time, adjoint=adjoint)
-        if np.shape(changed) != adjoint.shape:
-            raise PluginError(
-                f"gradsim_adjoint returned shape {np.shape(changed)} for an adjoint of shape {adjoint.shape}"
-            )
         return np.asarray(changed, dtype=adjoint.dtype)
 
     def contributions(self, trajectory: Trajectory, parts: dict[str, Scaled]) -> dict[str, Scaled]:
@@ -164,37 +152,37 @@ class Mitigated(Flow):
         if not self.hooks.uses("gradsim_contributions"):
             return parts | fixed
         values = {n: _plain("a contribution to", n, part) for n, part in parts.items() if n not in fixed}
-        changed = self._hook("gradsim_contributions", trajectory=trajectory, contributions=_locked(values))
-        found = _like("gradsim_contributions", changed, values)
-        return parts | fixed | {n: Scaled(x, _no_exponent(x)) for n, x in found.items()}
+        given = dict(_locked(values))
+        found = self._hook("gradsim_contributions", trajectory=trajectory, contributions=given)
+        return parts | fixed | {n: Scaled(x, _no_exponent(x)) for n, x in self._own(found).items()}
 
     def find_penalty(self, adjoint: Array | None, jacobians: Jacobians | None) -> None:
         """Ask for the terms that are added to the loss."""
         if not self.hooks.uses("gradsim_penalty"):
             return
-        penalty = self._hook(
+        penalty: Penalty = self._hook(
             "gradsim_penalty",
             trajectory=self.whole,
-            params=self.setup.all_params,
+            params=dict(self.setup.all_params),
             episode=self.setup.episode,
             adjoint=adjoint,
             jacobians=jacobians,
             measured=self.measured,
         )
-        if not isinstance(penalty, Penalty):
-            raise PluginError(f"gradsim_penalty should return a Penalty, not {type(penalty).__name__}")
-        shapes = {n: p.shape for n, p in self.setup.all_params.items()}
-        for name, value in penalty.gradient.items():
-            if np.shape(value) != shapes.get(name):
+        p, who, states = self.problem, self.hooks.who("gradsim_penalty"), penalty.state_gradient
+        for name, slope in penalty.gradient.items():
+            if name not in p.param_shapes:
+                raise PluginError(f"{who}: the gradient has an {unknown('parameter', name, p.param_shapes)}")
+            if slope.shape != p.param_shapes[name]:
                 raise PluginError(
-                    f"gradsim_penalty gives a gradient of {name!r} with shape {np.shape(value)}; "
-                    f"the parameters have the shapes {shapes}"
+                    f"{who}: the gradient of {name!r} has shape {slope.shape}, where "
+                    f"{p.param_shapes[name]} is needed"
                 )
-        states = penalty.state_gradient
-        if states is not None and states.shape != self.whole.states.shape:
+        vectors = p.steps + 1, p.batch, p.cell.state_size
+        if states is not None and states.shape != vectors:
             raise PluginError(
-                f"gradsim_penalty gives a state_gradient of shape {states.shape} "
-                f"where (time, batch, m) = {self.whole.states.shape} is needed"
+                f"{who}: state_gradient has shape {states.shape}, where (time, batch, m) = {vectors} is "
+                "needed"
             )
         self.penalty = penalty
 
@@ -218,12 +206,12 @@ class Mitigated(Flow):
         values = {n: _plain("the gradient of", n, part) for n, part in free.items()}
         changed = self._hook(
             "gradsim_gradient",
-            gradient=_locked(values),
-            params=self.setup.all_params,
+            gradient=dict(_locked(values)),
+            params=dict(self.setup.all_params),
             episode=self.setup.episode,
             trajectory=self.whole,
         )
-        found = _like("gradsim_gradient", changed, values)
+        found = self._own(changed)
         before, size = euclidean(*values.values()), euclidean(*found.values())
         unchanged = 1.0 if before == size else np.inf
         factor = size / before if before else unchanged
@@ -243,35 +231,16 @@ class Mitigated(Flow):
     def by_rule(self, direct: Array) -> Params:
         """The gradient of the parameters of the cell that a rule makes."""
         direct.flags.writeable = False
-        found = self._hook("gradsim_rule", trajectory=self.whole, direct=direct)
-        return _like("gradsim_rule", found, self.setup.params)
+        found: Params = self._hook("gradsim_rule", trajectory=self.whole, direct=direct)
+        try:
+            refuse_other_arrays(self.setup.params, found)
+        except GradsimError as error:
+            raise type(error)(f"{self.hooks.who('gradsim_rule')} {error}") from None
+        return self._own(found)
 
-
-def _checked(changed: Jacobians, given: Jacobians) -> Array:
-    """The blocks that a mitigation made, in the dtype of the run."""
-    blocks, raw = changed.blocks, given.blocks
-    if np.shape(blocks) != raw.shape:
-        raise PluginError(
-            f"gradsim_jacobians returned blocks {np.shape(blocks)} where {raw.shape} are needed"
-        )
-    if not np.isfinite(blocks).all():
-        raise NonFiniteError("gradsim_jacobians returned Jacobians that are not finite")
-    return np.asarray(blocks, dtype=raw.dtype)
-
-
-def _like(hook: str, found: object, given: Mapping[str, Array]) -> Params:
-    """What a hook returns for every parameter, in the shapes and dtypes that it was given."""
-    if not isinstance(found, Mapping):
-        raise PluginError(f"{hook} should return a dict of arrays, not {type(found).__name__}")
-    result = {}
-    for name, value in given.items():
-        if name not in found or np.shape(found[name]) != value.shape:
-            raise PluginError(f"{hook} should return an array for {name!r} of shape {value.shape}")
-        with np.errstate(over="ignore"):
-            result[name] = np.asarray(found[name], dtype=value.dtype)
-        if not np.isfinite(result[name]).all():
-            raise NonFiniteError(f"{hook} returned NaN or infinity for {name!r}, in {value.dtype}")
-    return result
+    def _own(self, found: Params) -> Params:
+        """What mitigations return, in the dtype of the run."""
+        return {n: np.asarray(x, dtype=self.problem.dtype) for n, x in found.items()}
 
 
 def _plain(what: str, name: str, part: Scaled) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -103,10 +102,6 @@ class Model:
                     draws=draws,
                     moment=moment,
                 )
-                if not isinstance(known, Mapping):
-                    raise PluginError(
-                        f"gradsim_step_data should return a dict of arrays, not {type(known).__name__}"
-                    )
             data = wanted_step_data(self.cell, known, inputs.shape[:2], self.dtype)
         return Setup(
             self.cell,

@@ -14,6 +14,7 @@ from unittest import SkipTest
 import numpy as np
 
 from gradsim.contracts.plugin import Plugin
+from gradsim.errors import PluginError, shown
 
 _UNLIKELY = 1826435907
 
@@ -114,6 +115,8 @@ class Suite:
                 check.function(self.bench)
         except (AssertionError, SkipTest):
             raise
+        except PluginError as error:  # as a run says it
+            raise AssertionError(_beginning_with(label(self.plugin), str(error))) from error
         except Exception as error:
             raise AssertionError(
                 f"{label(self.plugin)}: {check.name} ended in {type(error).__name__}: {error}"
@@ -136,12 +139,13 @@ class Suite:
             return False
 
 
+def _beginning_with(start: str, message: str) -> str:
+    return message if message.startswith(start) else f"{start}: {message}"
+
+
 def label(plugin: object) -> str:
     """The plugin as its author would write it."""
-    try:
-        return repr(plugin)
-    except Exception:
-        return type(plugin).__name__
+    return shown(plugin)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import xarray as xr
 from gradsim.contracts.task import FiniteTask
 from gradsim.data.sink import MemorySink
 from gradsim.data.store import CHECKPOINT, open_run
-from gradsim.errors import DivergedError, NonFiniteError, PluginError
+from gradsim.errors import DivergedError, NonFiniteError
 from gradsim.machine.progress import Advance
 from gradsim.machine.workers import Workers
 from gradsim.numerics.scaled import euclidean
@@ -159,6 +159,7 @@ class Training:
         if not setup.hooks.uses("gradsim_update"):
             return vector
         flat, fixed = self.setup.flat, setup.cell.fixed
+        vector.flags.writeable = False
         after = flat.views(vector)
         given, before, gradient = (
             {n: x for n, x in whole.items() if n not in fixed}
@@ -172,14 +173,7 @@ class Training:
             draws=setup.draws,
             moment=setup.moment,
         )
-        if not isinstance(changed, Mapping):
-            raise PluginError(f"gradsim_update should return a dict of arrays, not {type(changed).__name__}")
-        for name, value in given.items():
-            if name not in changed or np.shape(changed[name]) != value.shape:
-                raise PluginError(
-                    f"gradsim_update should return the parameter {name!r} of shape {value.shape}"
-                )
-        vector = flat.joined(after | {n: np.asarray(changed[n]) for n in given}, vector.dtype)
+        vector = flat.joined({**after, **changed}, vector.dtype)
         self._refuse_non_finite(vector, "gradsim_update")
         return vector
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers import broken, refused, returning
 from probes import mitigations
 
 import gradsim
-from gradsim import Mitigation, hookimpl
+from gradsim import hookimpl
 from gradsim.contracts import hooks as run_hooks
 from gradsim.contracts import registry
-from gradsim.contracts.hooks import RUN_HOOKS
+from gradsim.contracts.hooks import RUN_HOOKS, RunHooks
+from gradsim.contracts.moment import Moment
 from gradsim.errors import PluginError
 from gradsim_cells import Elman
-from gradsim_mitigations import ClipNorm, Gate, Leak
+from gradsim_mitigations import ClipNorm, Gate, Leak, OrthogonalInit
 
 
 @pytest.mark.parametrize("name", RUN_HOOKS)
@@ -55,76 +56,147 @@ def test_cells_are_wrapped_in_the_order_written(inputs):
 X = np.random.default_rng(0).standard_normal((6, 3, 2))
 
 
-def broken(hook, impl):
-    """A mitigation with this one hook implementation."""
-    cls = type("Broken", (Mitigation,), {"name": "broken", "__annotations__": {}, hook: impl})
-    return dataclass(frozen=True, eq=False)(cls)()
-
-
-@hookimpl(wrapper=True)
-def forgets(self):
-    yield
-
-
 @hookimpl
 def replaces(self):
     return None
 
 
 @hookimpl(wrapper=True)
-def misspelt(self):
+def never_yields(self):
+    return None
+
+
+@hookimpl(wrapper=True)
+def sometimes_yields(self):
+    if self.name != "broken":
+        yield
+    return None
+
+
+@hookimpl(wrapper=True)
+def yields_twice(self):
+    yield (yield)
+
+
+@hookimpl(wrapper=True)
+def fails_before(self):
+    _ = 1 / 0
     return (yield)
 
 
 @hookimpl(wrapper=True)
-def wrong_shape(self):
-    adjoint = yield
-    return adjoint[..., :1]
+def misnames(self, adjont):
+    return (yield)
 
 
 @hookimpl(wrapper=True)
-def unknown_argument(self, gradiant):
+def reads_unmeasured(self, measured):
     return (yield)
+
+
+PLAIN = returning(lambda result: result)
+NAME = "Broken(): "
 
 
 @pytest.mark.parametrize(
-    ("hook", "impl", "message"),
+    ("hook", "implementation", "message"),
     [
-        ("gradsim_adjoint", forgets, r"Broken\(\): gradsim_adjoint returned None; .*`return`"),
-        ("gradsim_gradient", forgets, "gradsim_gradient returned None"),
-        ("gradsim_jacobians", forgets, "gradsim_jacobians returned None"),
-        ("gradsim_penalty", forgets, "gradsim_penalty returned None"),
-        ("gradsim_cell", forgets, "gradsim_cell returned None"),
-        ("gradsim_params", forgets, "gradsim_params returned None"),
-        ("gradsim_adjoint", replaces, r"should be a wrapper; write @hookimpl\(wrapper=True\)"),
-        ("gradsim_backward_stp", misspelt, "unknown hook 'gradsim_backward_stp'"),
-        ("gradsim_adjoint", wrong_shape, r"returned shape \(3, 1\) for an adjoint of shape \(3, 4\)"),
-        ("gradsim_gradient", unknown_argument, "gradiant"),
+        ("gradsim_adjoint", replaces, "gradsim_adjoint should be a wrapper; write @hookimpl(wrapper=True)"),
+        (
+            "gradsim_adjoint",
+            never_yields,
+            "gradsim_adjoint should be a wrapper; write @hookimpl(wrapper=True), and yield",
+        ),
+        ("gradsim_gradiant", PLAIN, "unknown hook 'gradsim_gradiant'; did you mean 'gradsim_gradient'?"),
+        (
+            "gradsim_gradiant",
+            lambda self: 0,
+            "unknown hook 'gradsim_gradiant'; did you mean 'gradsim_gradient'?",
+        ),
+        ("gradsm_gradient", PLAIN, "unknown hook 'gradsm_gradient'; did you mean 'gradsim_gradient'?"),
+        ("gradsim_gradient", lambda self: 0, "gradsim_gradient is not marked; put @hookimpl"),
+        (
+            "gradsm_gradient",
+            lambda self: 0,
+            "no hook of a run, and would change nothing; did you mean gradsim_gradient by gradsm_gradient?",
+        ),
+        (
+            "helper",
+            lambda self: 0,
+            "implements no hook of a run, and would change nothing; the hooks are gradsim_cell",
+        ),
+        ("gradsim_adjoint", misnames, "argument of gradsim_adjoint 'adjont'; did you mean 'adjoint'?"),
+        (
+            "gradsim_penalty",
+            reads_unmeasured,
+            "gradsim_penalty asks for `measured`, and nothing is; name recorders in `requires`",
+        ),
     ],
 )
-def test_a_broken_mitigation_is_named(hook, impl, message):
-    record = ["effective_gradient"]
-    with pytest.raises(PluginError, match=message):
-        gradsim.simulate(Elman(2, 4), X, mitigations=[broken(hook, impl)], record=record)
+def test_a_mitigation_without_a_proper_hook_is_refused_before_anything_is_done(hook, implementation, message):
+    with refused(PluginError, "Broken()", message):
+        RunHooks([broken(hook, implementation)])
 
 
-def test_an_error_inside_a_mitigation_comes_out_unchanged():
-    @hookimpl(wrapper=True)
-    def fails(self):
-        yield
-        raise ZeroDivisionError("mine")
-
-    with pytest.raises(ZeroDivisionError, match="mine"):
+@pytest.mark.parametrize("hook", sorted({*RUN_HOOKS} - {"gradsim_update", "gradsim_step_data"}))
+@pytest.mark.parametrize(
+    ("implementation", "message"),
+    [
+        (returning(lambda result: None), "returned None; end it with `return` and the changed result"),
+        (sometimes_yields, "ended without a yield"),
+        (yields_twice, "yielded twice; once is for the result so far"),
+        (fails_before, "() raised ZeroDivisionError: division by zero ("),
+        (returning(lambda result: {}["W"]), "() raised KeyError: 'W' ("),
+        (returning(lambda result: "text"), "a str"),
+    ],
+)
+def test_whatever_a_hook_does_wrong_names_mitigation_and_hook(hook, implementation, message):
+    with refused(PluginError, NAME + hook, message):
         gradsim.simulate(
-            Elman(2, 4),
-            X,
-            mitigations=[broken("gradsim_gradient", fails)],
-            record=["effective_gradient"],
+            Elman(2, 4), X, mitigations=[broken(hook, implementation)], record=["effective_gradient"]
         )
+
+
+def test_of_two_mitigations_the_one_that_is_wrong_is_named():
+    wrong = broken("gradsim_gradient", returning(lambda g: {"W": g["W"]}))
+    for order in ([wrong, ClipNorm()], [ClipNorm(), wrong]):
+        with refused(PluginError, "Broken(): gradsim_gradient returned nothing for 'U'"):
+            gradsim.simulate(Elman(2, 4), X, mitigations=order, record=["effective_gradient"])
+
+
+def test_an_error_of_the_cell_is_not_laid_at_the_door_of_a_mitigation():
+    class Forgets(Elman):
+        def init_params(self, rng):
+            return {}["W"]
+
+    with refused(PluginError, "init_params() raised KeyError: 'W'"):
+        gradsim.simulate(Forgets(2, 4), X, mitigations=[OrthogonalInit()])
+
+
+def test_what_it_draws_and_remembers_is_among_the_names_that_are_offered():
+    @hookimpl(wrapper=True)
+    def reads(self, draws):
+        _ = draws[self]["nois"]
+        return (yield)
+
+    mitigation = broken("gradsim_gradient", reads, draw=lambda self, rng: {"noise": rng.random(2)})
+    with refused(PluginError, "KeyError: unknown name 'nois'; did you mean 'noise'?"):
+        gradsim.simulate(Elman(2, 4), X, mitigations=[mitigation], record=["effective_gradient"])
+
+    @hookimpl(wrapper=True)
+    def recalls(self, moment):
+        _ = moment.memory(self)["men"]
+        return (yield)
+
+    mitigation = broken("gradsim_update", recalls)
+    moment = Moment(2, 9, "learn", memories={mitigation: {"mean": np.ones(1)}})
+    given = {"params": {}, "before": {}, "gradient": {}, "draws": {}, "moment": moment}
+    with refused(PluginError, "KeyError: unknown name 'men'; did you mean 'mean'?"):
+        RunHooks([mitigation])("gradsim_update", **given)
 
 
 def test_the_same_object_twice_is_refused():
     clip = ClipNorm()
-    with pytest.raises(PluginError, match="same object"):
+    with refused(PluginError, "same object"):
         gradsim.simulate(Elman(2, 4), X, mitigations=[clip, clip])
     gradsim.simulate(Elman(2, 4), X, mitigations=[ClipNorm(), ClipNorm()])

@@ -366,8 +366,8 @@ class Broken(Mitigation):
     ("result", "message"),
     [
         ("infinite", "returned NaN or infinity|is nan for the first time|loss is inf"),
-        ("nothing", "should return an array for|unknown step data"),
-        ("a list", "should return a dict of arrays, not list"),
+        ("nothing", "returned nothing for '(W|step_index)'; keep what yield gave"),
+        ("a list", "should return a dict of arrays, not a list"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_name_of_the_hook(hook, result, message):

@@ -12,7 +12,7 @@ from small import Labelled
 
 import gradsim
 from gradsim import Cell, Derived, Mitigation, Wrapper, hookimpl
-from gradsim.errors import InputError
+from gradsim.errors import InputError, PluginError
 from gradsim.testing import conformance
 from gradsim.training.verb import train
 from gradsim_cells import Elman, Stack
@@ -151,7 +151,7 @@ def test_what_is_around_a_cell_leaves_the_same_alone():
 
 @dataclass(frozen=True, eq=False)
 class Everywhere(Mitigation):
-    """Doubles what it is given, wherever it can, and says more than it is asked."""
+    """Doubles what it is given, wherever it can."""
 
     name = "everywhere"
 
@@ -159,19 +159,19 @@ class Everywhere(Mitigation):
     def gradsim_contributions(self, contributions):
         yield
         assert contributions.keys() == START.keys() - set(NAMES)
-        return START | {n: 2 * x for n, x in contributions.items()}
+        return {n: 2 * x for n, x in contributions.items()}
 
     @hookimpl(wrapper=True)
     def gradsim_gradient(self, gradient):
         yield
         assert gradient.keys() == START.keys() - set(NAMES)
-        return START | {n: 2 * x for n, x in gradient.items()}
+        return {n: 2 * x for n, x in gradient.items()}
 
     @hookimpl(wrapper=True)
     def gradsim_update(self, params, before, gradient):
         yield
         assert params.keys() == before.keys() == gradient.keys() == START.keys() - set(NAMES)
-        return START | {n: 2 * x for n, x in params.items()}
+        return {n: 2 * x for n, x in params.items()}
 
 
 def test_no_mitigation_sees_or_moves_what_is_fixed():
@@ -192,6 +192,22 @@ def test_no_mitigation_sees_or_moves_what_is_fixed():
     np.testing.assert_array_equal(ds.effective_gradient_W, 0)
     np.testing.assert_array_equal(ds.effective_contribution_W, 0)
     np.testing.assert_allclose(ds.effective_gradient_b, 4 * ds.gradient_b, rtol=1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class Moves(Mitigation):
+    """Would change what is fixed."""
+
+    name = "moves"
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self):
+        return START | (yield)
+
+
+def test_a_mitigation_that_would_move_what_is_fixed_is_refused():
+    with pytest.raises(PluginError, match=r"Moves\(\): gradsim_gradient returned too much: .* 'W'"):
+        gradsim.simulate(EchoState(), task=Labelled(), mitigations=[Moves()], record=["effective_gradient"])
 
 
 class Still(EchoState):

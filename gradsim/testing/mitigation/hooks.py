@@ -10,7 +10,7 @@ from unittest import SkipTest
 import numpy as np
 
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
+from gradsim.contracts.hooks import RunHooks, hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.contracts.moment import Moment
@@ -27,19 +27,8 @@ CHECKS = Checks()
 
 @CHECKS()
 def wraps_only(bench: MitigationBench) -> None:
-    """Every hook implementation is marked, known, and a wrapper."""
-    cls = type(bench.mitigation)
-    marked = "put @hookimpl(wrapper=True) in front of it, yield, and return the changed result"
-    for name in dir(cls):
-        if name.startswith("gradsim_"):
-            bench.expect(
-                hasattr(getattr(cls, name), "gradsim_impl"), f"{name} is not marked as a hook; {marked}"
-            )
-    try:
-        used = RunHooks([bench.mitigation]).used
-    except PluginError as error:
-        bench.fail(str(error))
-    bench.expect(used, f"it implements no hook of a run; those are {names(RUN_HOOKS)}")
+    """There is a hook, and every implementation is marked, known, and a wrapper."""
+    RunHooks([bench.mitigation])
 
 
 @CHECKS("wraps_only")
@@ -346,7 +335,7 @@ def _zeros(value: Any) -> Any:
     )
 
 
-class _Passing(Exception):
+class _Passing(GradsimError):
     """What the kit raises inside a pass."""
 
 
