@@ -66,9 +66,9 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Make the error for an unknown name, with the nearest known one and the whole list."""
     names = sorted(known)
     by_lower = {n.lower(): n for n in names}
-    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1) if isinstance(name, str) else []
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else "."
-    return UnknownNameError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}")
+    return UnknownNameError(f"unknown {kind} {shown(name)}{hint} Known: {', '.join(names) or 'none'}")
 
 
 def shown(value: object) -> str:
@@ -82,5 +82,10 @@ def shown(value: object) -> str:
         text = repr(value)
     except Exception:
         return f"a {type(value).__name__}"
+    return short(text)
+
+
+def short(text: str) -> str:
+    """The beginning of a text that is long."""
     first = text.partition("\n")[0][:_LONG]
     return text if first == text else f"{first}..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gradsim import errors
-from gradsim.errors import GradsimError, unknown
+from gradsim.errors import GradsimError, shown, unknown
 
 KINDS = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)]
 
@@ -42,3 +42,24 @@ def test_errors_are_those_of_python_too(name, also):
 def test_an_unknown_name_offers_the_nearest(name, message):
     assert str(unknown("cell", name, ["lstm", "gru"])) == message
     assert str(unknown("cell", "x", [])).endswith("Known: none")
+
+
+class Unspeakable:
+    def __repr__(self):
+        raise KeyError("nothing")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a\n", "'a\\n'"),
+        (10**5000, "an int of 16610 bits"),
+        ([10**5000], "a list"),
+        (Unspeakable(), "a Unspeakable"),
+        ("x" * 5000, f"'{'x' * 199}..."),
+    ],
+    ids=["plain", "digits", "within", "own", "long"],
+)
+def test_a_value_in_a_message_is_short_and_never_an_error_itself(value, text):
+    assert shown(value) == text
+    assert text in str(unknown("cell", value, ["lstm"]))

@@ -46,11 +46,15 @@ def _classes(target: str) -> list[Any]:
     if found:
         return found
     module = _module(target)
+    if module is None and Path(target).exists():
+        raise InputError(f"{target} should be a .py file, or the name of a plugin or module")
     if module is None:
         raise unknown("plugin or module", target, {name for classes in families for name in classes})
-    found = list(_defined_in(module))
+    defined = list(_defined_in(module))
+    found = [cls for cls in defined if not inspect.isabstract(cls)]
     if not found:
-        raise InputError(f"{target} defines no plugin")
+        lacking = [f"{cls.__name__} lacks {', '.join(sorted(cls.__abstractmethods__))}" for cls in defined]
+        raise InputError(f"{target} defines no plugin{': ' * bool(lacking)}{'; '.join(lacking)}")
     return found
 
 
@@ -63,12 +67,24 @@ def _module(target: str) -> ModuleType | None:
         return _imported(target, util.spec_from_file_location(path.stem, path))
     sys.path.insert(0, "")  # a module in the current folder, as with `python -m`
     try:
-        spec = util.find_spec(target)
-        return _imported(target, spec) if spec else None
-    except (ModuleNotFoundError, ValueError):  # no package that it could be in, or no name
-        return None
+        spec = _spec(target)
+        return _imported(target, spec) if spec and spec.origin else None
     finally:
         sys.path.remove("")
+
+
+def _spec(target: str) -> ModuleSpec | None:
+    """Where a module is; the packages that it is in are imported to find out."""
+    if not all(map(str.isidentifier, target.split("."))):
+        return None
+    try:
+        return util.find_spec(target)
+    except ValueError:  # what runs, "__main__", is nowhere
+        return None
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{target}.".startswith(f"{error.name}."):
+            return None
+        raise _not_imported(target, error) from error
 
 
 def _imported(target: str, spec: ModuleSpec | None) -> ModuleType:
@@ -79,15 +95,19 @@ def _imported(target: str, spec: ModuleSpec | None) -> ModuleType:
     module = sys.modules[spec.name] = util.module_from_spec(spec)  # dataclasses look it up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever is wrong in it
+    except (Exception, SystemExit) as error:  # whatever is wrong in it
         del sys.modules[spec.name]
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
-        raise PluginError(f"{target} cannot be imported: {what}") from error
+        raise _not_imported(target, error) from error
     return module
 
 
-def _defined_in(module: ModuleType) -> Iterable[type]:
+def _not_imported(target: str, error: BaseException) -> PluginError:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = "" if where.filename.startswith("<") else f" ({where.filename}, line {where.lineno})"
+    return PluginError(f"{target} cannot be imported: {type(error).__name__}: {error}{place}")
+
+
+def _defined_in(module: ModuleType) -> Iterable[Any]:
     from gradsim import Wrapper
     from gradsim.contracts.registry import FAMILIES
 
@@ -100,7 +120,7 @@ def _defined_in(module: ModuleType) -> Iterable[type]:
         )
         # A class without a name from which others come is what they share.
         shared = getattr(cls, "name", None) is None and bool(cls.__subclasses__())
-        if plugin and not shared and not inspect.isabstract(cls):
+        if plugin and not shared:
             yield cls
 
 
@@ -112,11 +132,13 @@ def _passes(cls: Any) -> bool:
         return True
     try:
         plugin = cls()
-    except (TypeError, GradsimError) as error:
-        click.echo(f"{cls.__name__}\n  FAILED    made with its defaults: {error}")
+        title, checks = repr(plugin), checks_of(plugin)
+    except (Exception, SystemExit) as error:  # whatever a plugin does wrong is its failure, not ours
+        what = f"{type(error).__name__}: " * (not isinstance(error, TypeError | GradsimError))
+        click.echo(f"{cls.__name__}\n  FAILED    made with its defaults: {what}{error}")
         return False
-    click.echo(repr(plugin))
-    return all([_keeps(name, check) for name, check in checks_of(plugin)])
+    click.echo(title)
+    return all([_keeps(name, check) for name, check in checks])
 
 
 def _needs(cls: Any, field: str) -> bool:
@@ -133,7 +155,7 @@ def _keeps(name: str, check: Callable[[], None]) -> bool:
         check()
     except SkipTest as reason:  # the check that it rests on has failed
         click.echo(f"  not made  {name}: {reason}")
-    except Exception as error:  # whatever a plugin does wrong is its failure, not ours
+    except (Exception, SystemExit) as error:
         click.echo(f"  FAILED    {name}: {str(error) or type(error).__name__}")
         return False
     else:

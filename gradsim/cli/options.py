@@ -135,11 +135,11 @@ def chosen(
     kind: Kind, *, experiment: Path | None, changes: tuple[str, ...], **flags: Any
 ) -> list[Experiment]:
     """The runs of the experiment file, or of the built-in one, with the flags applied."""
-    from gradsim.cli.overrides import assign, override
+    from gradsim.cli.overrides import assign_all, override
     from gradsim.experiment.build import build, read_toml
 
     tables = override(read_toml(experiment, kind), flags, default=experiment is None)
-    for change in changes:
-        assign(tables, change)
+    wrong = [*assign_all(tables, changes)]
     source = "the command line" if experiment is None else str(experiment)
-    return build(tables, kind, name="run" if experiment is None else experiment.stem, source=source)
+    name = "run" if experiment is None else experiment.stem
+    return build(tables, kind, name=name, source=source, before=wrong)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gradsim.errors import InputError
+from gradsim.errors import InputError, short, shown
 from gradsim.experiment.draft import changed
 
 _LISTS = ("mitigations", "compare")
@@ -26,12 +26,21 @@ def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bo
     return found
 
 
+def assign_all(tables: dict[str, Any], changes: Iterable[str]) -> Iterator[str]:
+    """Apply all changes that can be; what is wrong with each of the others."""
+    for change in changes:
+        try:
+            assign(tables, change)
+        except InputError as error:
+            yield str(error)
+
+
 def assign(tables: dict[str, Any], change: str) -> None:
     """Apply ``a.b=value``. In a list, b is an index or the name (or label) of one of its tables."""
     key, equals, text = change.partition("=")
     *path, last = key.strip().split(".")
     if not equals or not all((*path, last)):
-        raise InputError(f"--set {change}: should be KEY=VALUE, for example cell.hidden_size=64")
+        raise InputError(f"--set {short(change)}: should be KEY=VALUE, for example cell.hidden_size=64")
     place: Any = tables
     for part in path:
         place = _within(place, part, change)
@@ -40,14 +49,14 @@ def assign(tables: dict[str, Any], change: str) -> None:
     elif isinstance(place, dict):
         place[last] = parsed(text)
     else:
-        raise InputError(f"--set {change}: {'.'.join(path)} is not a table (it is {place!r})")
+        raise InputError(f"--set {short(change)}: {'.'.join(path)} is not a table (it is {shown(place)})")
 
 
 def _within(place: Any, part: str, change: str) -> Any:
     if isinstance(place, list):
         return place[_index(place, part, change)]
     if not isinstance(place, dict):
-        raise InputError(f"--set {change}: there is no table {part} in {place!r}")
+        raise InputError(f"--set {short(change)}: there is no table {part} in {shown(place)}")
     return place.setdefault(part, [] if part in _LISTS else {})
 
 
@@ -55,17 +64,17 @@ def _index(place: list[Any], part: str, change: str) -> int:
     names = [t.get("label", t.get("name")) if isinstance(t, dict) else None for t in place]
     if part in names:
         return names.index(part)
-    if part.isdecimal() and int(part) < len(place):
-        return int(part)
+    if part in (numbers := [*map(str, range(len(place)))]):
+        return numbers.index(part)
     known = ", ".join(f"{i} ({n})" if n else str(i) for i, n in enumerate(names))
-    raise InputError(f"--set {change}: there is no entry {part!r}; there are {known or 'none'}")
+    raise InputError(f"--set {short(change)}: there is no entry {part!r}; there are {known or 'none'}")
 
 
 def parsed(text: str) -> Any:
     """The value that TOML reads in a text; the text itself where it reads none."""
     try:
         tables = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     value = tables.get("value")
     # Dates are not used in experiments, and more than one key is not a value.

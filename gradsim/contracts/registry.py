@@ -21,7 +21,15 @@ from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.task import Task
 from gradsim.contracts.validation import holds_many, mistakes
-from gradsim.errors import GradsimError, InputError, PluginError, PluginWarning, UnknownNameError, unknown
+from gradsim.errors import (
+    GradsimError,
+    InputError,
+    PluginError,
+    PluginWarning,
+    UnknownNameError,
+    shown,
+    unknown,
+)
 
 FAMILIES: dict[str, type[Plugin]] = {
     "cells": Cell,
@@ -186,7 +194,8 @@ class Builder:
     def plugin(self, key: str, family: str, table: Any, defaults: Mapping[str, Any] | None = None) -> Any:
         """The plugin that a table names and gives the parameters of, over some defaults."""
         if not (isinstance(table, Mapping) and isinstance(table.get("name"), str)):
-            self.report(key, f'should be a table with a name, such as {{ name = "..." }} (got {table!r})')
+            example = '{ name = "..." }'
+            self.report(key, f"should be a table with a name, such as {example} (got {shown(table)})")
             return None
         try:
             cls = find(family, table["name"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +24,20 @@ def read_toml(path: Path | None = None, kind: Kind = SIMULATION) -> dict[str, An
     """The tables of a file; those of the built-in experiment of a kind without one."""
     if path is None:
         return tomllib.loads(resources.files("gradsim.experiment").joinpath(kind.default).read_text())
+    text, wrong = "", ""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from None
+        text = path.read_text(encoding="utf-8-sig")
+        return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        wrong = str(error)
+    except RecursionError:
+        wrong = "there are too many brackets within brackets"
+    except ValueError:  # what Python says of integers of more than 4300 digits
+        before, *_ = re.split(r"\w{4300}", text, maxsplit=1)
+        wrong = f"an integer is too long (at line {before.count(chr(10)) + 1})"
+    raise InputError(f"{path} is not valid TOML: {wrong}")
 
 
 def build(
@@ -37,6 +46,7 @@ def build(
     *,
     name: str,
     source: str = "experiment",
+    before: Sequence[str] = (),
 ) -> list[Experiment]:
     """All runs of an experiment, the main one first.
 
@@ -50,6 +60,8 @@ def build(
         Of the main run, where the tables have none.
     source
         What an error calls them.
+    before
+        Mistakes that were found on the way to the tables.
 
     Raises
     ------
@@ -58,10 +70,10 @@ def build(
         describe another kind of experiment.
     """
     _refuse_other_kind(tables, kind, source)
-    mistakes = list(mistakes_in(tables, kind.parameters))
+    mistakes = [*before, *mistakes_in(tables, kind.parameters)]
     made = list(drafts(tables, kind.parameters, mistakes))
     parts = [kind.arguments(draft) for draft in made]
-    labels = [draft.own.get("label") for draft in made]
+    labels = [draft.label for draft in made]
     mistakes += [
         f"compare: label {n!r} is used twice" for n, used in Counter(labels).items() if n and used > 1
     ]

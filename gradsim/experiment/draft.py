@@ -8,7 +8,7 @@ from typing import Any
 
 from gradsim.contracts import registry
 from gradsim.experiment.keys import written
-from gradsim.run.parameters import arguments
+from gradsim.run.parameters import Parameter, arguments, listed
 
 ONE_OF = ("updates", "epochs")
 """A training has one of these: where the other is given in its place, it goes."""
@@ -51,10 +51,17 @@ class Draft:
     prefix: str
     mistakes: list[str]
 
+    @property
+    def label(self) -> str | None:
+        """What tells it from the other runs, if anything does."""
+        label = self.own.get("label")
+        return label if isinstance(label, str) else None
+
     def arguments(self, cls: type) -> dict[str, Any]:
         """The arguments that the tables have; the cell takes its input size from the task."""
         builder = registry.Builder(self.report)
-        found = arguments(cls, {k: v for k, v in self.tables.items() if k != "cell"}, builder)
+        made = arguments(cls, {k: v for k, v in self.tables.items() if k != "cell"}, builder)
+        found = {name: _of_kind(listed(cls)[name], value) for name, value in made.items()}
         task: Any = found.get("task")
         table = self.tables.get("cell")
         if isinstance(table, Mapping):
@@ -78,3 +85,12 @@ class Draft:
         if parameter and isinstance(own, Mapping) and "name" not in own:
             return parameter.split(".")[0] in own
         return part in self.own
+
+
+def _of_kind(entry: Parameter, made: Any) -> Any:
+    """What an argument may be of what was made for it."""
+    if not entry.of:
+        return made
+    if entry.many:
+        return tuple(one for one in made if isinstance(one, entry.cls)) if isinstance(made, tuple) else ()
+    return made if isinstance(made, entry.cls) else None

@@ -98,7 +98,7 @@ def default_record(mitigations: Sequence[Mitigation]) -> list[str]:
 def _simulation(draft: Draft, found: Mapping[str, Any]) -> dict[str, Any]:
     if "record" in found:
         return {}
-    return {"record": default_record([m for m in found.get("mitigations") or () if m is not None])}
+    return {"record": default_record(found.get("mitigations", ()))}
 
 
 def _stored(**arguments: Any) -> Simulation:

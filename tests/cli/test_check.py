@@ -131,7 +131,7 @@ def test_what_classes_share_is_no_plugin_and_a_wrapper_with_defaults_is_one(grad
 
 
 @pytest.mark.parametrize("target", ["bad.py", "bad"])
-@pytest.mark.parametrize("text", ["import numpyy\n", "x = 1 / 0\n", "def (:\n"])
+@pytest.mark.parametrize("text", ["import numpyy\n", "x = 1 / 0\n", "def (:\n", "raise SystemExit(7)\n"])
 def test_a_module_that_cannot_be_imported_fails_with_its_line(gradsim_cli, target, text):
     Path("bad.py").write_text(text)
     result = gradsim_cli("check", target)
@@ -140,15 +140,55 @@ def test_a_module_that_cannot_be_imported_fails_with_its_line(gradsim_cli, targe
     assert "bad.py, line 1)" in result.output
 
 
+def test_a_binary_file_cannot_be_imported(gradsim_cli):
+    Path("bad.py").write_bytes(bytes(range(256)))
+    result = gradsim_cli("check", "bad.py")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: bad.py cannot be imported: SyntaxError: ")
+    assert "importlib" not in result.output
+
+
+@pytest.mark.parametrize("text", ["raise KeyError('nothing')\n", "import numpyy\n", "exit(3)\n"])
+def test_a_package_that_cannot_be_imported_is_not_its_modules_being_unknown(gradsim_cli, text):
+    Path("bad_package").mkdir()
+    Path("bad_package/__init__.py").write_text(text)
+    result = gradsim_cli("check", "bad_package.inside")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: bad_package.inside cannot be imported: ")
+    assert "__init__.py, line 1)" in result.output or "SystemExit" in result.output
+
+
+def test_a_module_without_plugins_says_what_keeps_a_class_from_being_one(gradsim_cli):
+    Path("half.py").write_text(CELL.replace("def step", "def stepp"))
+    result = gradsim_cli("check", "half.py")
+    assert result.exit_code == 2
+    assert "half.py defines no plugin: Mine lacks step\n" in result.output
+
+
+@pytest.mark.parametrize("method", ["__post_init__", "__repr__"])
+@pytest.mark.parametrize("raised", ["KeyError('nothing')", "SystemExit(3)"])
+def test_a_plugin_that_raises_as_it_is_made_or_shown_fails(gradsim_cli, method, raised):
+    Path("raising.py").write_text(f"{CELL}\n    def {method}(self):\n        raise {raised}\n")
+    result = gradsim_cli("check", "raising.py")
+    assert result.exit_code == 1
+    assert f"Mine\n  FAILED    made with its defaults: {raised[:8]}" in result.output
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         ("elmn", "unknown plugin or module 'elmn'; did you mean 'elman'?"),
         ("not.there", "unknown plugin or module 'not.there'"),
         ("nowhere.py", "there is no file nowhere.py"),
+        ("a_folder.py", "there is no file a_folder.py"),
+        ("a_folder", "a_folder should be a .py file, or the name of a plugin or module"),
+        ("..", ".. should be a .py file, or the name of a plugin or module"),
+        ("", "should be a .py file, or the name of a plugin or module"),
     ],
 )
 def test_what_cannot_be_found_is_a_mistake_of_usage(gradsim_cli, target, message):
+    for folder in ("a_folder", "a_folder.py"):
+        Path(folder).mkdir()
     result = gradsim_cli("check", target)
     assert result.exit_code == 2
     assert message in result.output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradsim.cli.overrides import assign, override, parsed
+from gradsim.cli.overrides import assign, assign_all, override, parsed
 from gradsim.errors import InputError
 
 NO_FLAGS = {
@@ -30,6 +30,8 @@ NO_FLAGS = {
         ("", ""),
         ("2024-01-01", "2024-01-01"),
         ("1\nb = 2", "1\nb = 2"),
+        ("9" * 4301, "9" * 4301),
+        ("[" * 5000, "[" * 5000),
         ('{ name = "gru" }', {"name": "gru"}),
     ],
 )
@@ -62,11 +64,21 @@ def test_set_finds_an_entry_of_a_list_by_index_and_by_name(entry):
         ("seed.x.y=3", "there is no table x"),
         ("mitigations.1.x=3", r"there is no entry '1'; there are 0 \(gate\)"),
         ("compare.elman.x=3", "there is no entry 'elman'; there are none"),
+        (f"mitigations.{'9' * 4301}.x=3", "there is no entry '999"),
+        (f"seed.{'x' * 5000}=3", r"^--set seed.xxx.{50,300} seed is not a table \(it is 1\)$"),
     ],
 )
 def test_a_set_that_leads_nowhere_is_refused(change, message):
     with pytest.raises(InputError, match=message):
         assign({"seed": 1, "mitigations": [{"name": "gate"}]}, change)
+
+
+def test_all_that_can_be_is_set_and_the_rest_told_at_once():
+    tables = {"seed": 1, "cell": {"name": "lstm"}}
+    told = [*assign_all(tables, ["seed", "cell.gain=2", "compare.elman.x=3", "dtype=float32"])]
+    assert [line.partition(":")[0] for line in told] == ["--set seed", "--set compare.elman.x=3"]
+    assert tables["cell"] == {"name": "lstm", "gain": 2}
+    assert tables["dtype"] == "float32"
 
 
 def test_flags_replace_what_the_experiment_has():

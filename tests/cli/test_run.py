@@ -217,6 +217,21 @@ def test_what_is_asked_wrongly_ends_with_2_and_writes_nothing(gradsim_cli, argum
     assert not Path("runs").exists()
 
 
+def test_every_mistake_of_a_command_line_is_told_at_once(gradsim_cli):
+    wrong = ("gain", "compare.gru.seed=1", "cell.gian=1", "seed=x")
+    result = gradsim_cli("run", *(word for change in wrong for word in ("--set", change)))
+    assert result.exit_code == 2
+    first, *lines = result.stderr.splitlines()
+    assert first == "Error: the command line: 4 mistakes"
+    assert [line.split(":")[0] for line in lines] == [
+        "  --set gain",
+        "  --set compare.gru.seed=1",
+        "  seed",
+        "  cell.gian",
+    ]
+    assert "did you mean 'gain'?" in lines[-1]
+
+
 def test_a_run_that_fails_says_so_without_a_traceback(gradsim_cli):
     exploding = ("--set", "cell.activation=relu", "--set", "cell.gain=1e300")
     result = gradsim_cli("run", "--cell", "elman", *SMALL, *exploding)

@@ -43,6 +43,26 @@ def test_bad_toml_names_file_and_line(tmp_path):
         read_toml(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"seed = {'9' * 4301}\n", r"an integer is too long \(at line 2\)"),
+        (f"seed = {'[' * 5000}\n", "there are too many brackets within brackets"),
+    ],
+)
+def test_what_python_cannot_hold_is_refused(tmp_path, text, message):
+    path = tmp_path / "large.toml"
+    path.write_text(f"name = 'large'\n{text}")
+    with pytest.raises(InputError, match=rf"large.toml is not valid TOML: {message}$"):
+        read_toml(path)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b"\xef\xbb\xbfseed = 1\r\n")
+    assert read_toml(path) == {"seed": 1}
+
+
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     file = tmp_path / "bad.toml"
     file.write_bytes(b"\xff\xfe\x00")

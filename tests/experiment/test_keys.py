@@ -29,6 +29,12 @@ from gradsim.experiment.kinds import TRAINING
         ({"record": []}, "record: should not be empty (got [])"),
         ({"record": [["loss"]]}, "record.0: should be a valid string (got ['loss'])"),
         ({"pairs": 3}, "pairs: should be a table (got 3)"),
+        ({"pairs": [3]}, "pairs: should be a table (got [3])"),
+        ({"task": [0.5]}, "task: should be a table with a name, such as"),
+        ({"mitigations": 3}, "mitigations: should be a list (got 3)"),
+        ({"mitigations": [3]}, "mitigations.0: should be a table with a name, such as"),
+        ({"batch": -(16**5000)}, "batch: should be greater than 0 (got an int of 20001 bits)"),
+        ({"compare": [{"label": ["a"]}]}, "compare.0.label: should be a valid string (got ['a'])"),
         (
             {"cell": {"name": "elman", "gian": 1}},
             "cell.gian: unknown parameter of elman 'gian'; did you mean",
