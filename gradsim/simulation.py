@@ -6,6 +6,7 @@ import xarray as xr
 
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.plugin import described
 from gradsim.contracts.problem import Pairs, Problem
 from gradsim.contracts.recorder import with_own_dims
 from gradsim.data import schema
@@ -18,6 +19,7 @@ from gradsim.run.arguments import (
     float_dtype,
     prepared_cell,
 )
+from gradsim.run.given import drawn, read
 from gradsim.run.launch import launch
 from gradsim.run.parameters import (
     PreparationParameters,
@@ -28,6 +30,7 @@ from gradsim.run.parameters import (
 from gradsim.run.prepared import Simulation
 from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model
+from gradsim.types import Params
 
 
 @verb(SimulateParameters)
@@ -65,16 +68,21 @@ def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
     task, kind = given.task, float_dtype(given.dtype)
     seeds, hooks = Seeds(given.rng), RunHooks(given.mitigations)
     prepared = prepared_cell(given.cell, hooks)
-    x, episode = checked_inputs(prepared, given.inputs, task, given.batch, seeds.generator("task"), kind)
+    arrays = read(params=given.params, inputs=given.inputs, initial_state=given.initial_state)
+    params: Params | None = arrays.get("params")
+    x, episode = checked_inputs(
+        prepared, arrays.get("inputs"), task, given.batch, seeds.generator("task"), kind
+    )
     steps, size = x.shape[:2]
-    own, readout = checked_params(prepared, task, given.params, hooks, seeds, kind)
-    state = checked_state(prepared, given.initial_state, size, kind)
+    own, readout = checked_params(prepared, task, params, hooks, seeds, kind)
+    state = checked_state(prepared, arrays.get("initial_state"), size, kind)
     model = Model(prepared, task, hooks, kind)
     recorders = chosen_recorders(given.record, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
     problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, given.pairs or Pairs()), recorders)
     problem.pairs.refuse_none(steps)
     plan = Plan(problem, recorders, hooks, in_memory)
+    setup = model.setup(seeds, own, readout, x, episode, state, Moment())
     provenance = schema.provenance(
         problem,
         task=task,
@@ -82,6 +90,7 @@ def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
         given_cell=given.cell,
         record=[r.full_name for r in recorders],
         seed=seeds.description,
+        drawn=drawn(seeds.used(), own, readout, params),
+        given=described(arrays),
     )
-    setup = model.setup(seeds, own, readout, x, episode, state, Moment())
     return Simulation(setup, plan, provenance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import inspect
 import os
 import traceback
@@ -171,7 +172,7 @@ def described(value: Any) -> Any:
         case Plugin():
             return {"name": value.name, **value.parameters}
         case np.ndarray():
-            return f"array of shape {value.shape}, dtype {value.dtype}"
+            return f"array of shape {value.shape}, dtype {value.dtype}, sha256 {_digest(value)}"
         case list() | tuple():
             return [described(item) for item in value]
         case dict():
@@ -179,3 +180,13 @@ def described(value: Any) -> Any:
         case None | bool() | int() | float() | str():
             return value
     return repr(value)
+
+
+def _digest(array: Array) -> str:
+    """The first digits of a hash of what is in an array."""
+    found = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
+    if array.dtype.hasobject:
+        found.update(repr(array.tolist()).encode())
+    else:
+        found.update(np.asarray(array, order="C").reshape(-1).view(np.uint8).data)
+    return found.hexdigest()[:16]

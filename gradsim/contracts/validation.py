@@ -37,12 +37,18 @@ class Types:
 
     def checked(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """Values as the hints have them, and what is wrong with others: dotted key -> phrase."""
-        plain = {name: _plain(value, name in self._many) for name, value in given.items()}
+        plain: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
+        for name, value in given.items():
+            try:
+                plain[name] = _plain(value, name in self._many)
+            except ValueError as error:
+                wrong[name] = str(error)
         try:
             found = vars(self._model.model_validate(plain))
         except ValidationError as error:
-            return {}, _phrases(error, plain)
-        return {name: found[f"{_OWN}{name}"] for name in plain}, {}
+            return {}, wrong | _phrases(error, plain)
+        return {name: found[f"{_OWN}{name}"] for name in plain}, wrong
 
     def values(self, given: Mapping[str, Any], title: str = "") -> dict[str, Any]:
         """Values as the hints have them.
@@ -226,7 +232,22 @@ def _plain(value: Any, many: bool) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if not many:
-        return value
+        return unmasked(value)
     if hasattr(value, "__array__") and not isinstance(value, type):
         value = np.ma.asarray(value).tolist()
     return tuple(_plain(v, many) for v in value) if isinstance(value, list | tuple | range) else value
+
+
+def unmasked(value: Any) -> Any:
+    """A masked array without its mask, which masks nothing.
+
+    Raises
+    ------
+    ValueError
+        It masks something.
+    """
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    if count := int(np.ma.getmaskarray(value).sum()):
+        raise ValueError(f"has {count} masked entries; fill them in (.filled) or leave them out")
+    return np.ma.getdata(value)

@@ -116,8 +116,14 @@ def provenance(
     given_cell: Cell,
     record: Sequence[str],
     seed: object,
+    drawn: Sequence[str],
+    given: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that decided the numbers of a run, as plain values."""
+    """Everything that decided the numbers of a run, as plain values.
+
+    `drawn` names what came from the seed, which is named if anything did, and `given` describes the arrays
+    that were given.
+    """
     cell = problem.cell
     return {
         "cell": {"name": given_cell.name, **given_cell.parameters},
@@ -131,7 +137,9 @@ def provenance(
         "steps": problem.steps,
         "batch": problem.batch,
         "dtype": str(problem.dtype),
-        "seed": seed,
+        "seed": seed if drawn else None,
+        "drawn": list(drawn),
+        "given": dict(given),
         "derivatives": {m: _derivative(cell, m) for m in METHODS},
         "plugins": plugin_distributions([given_cell, *hooks.mitigations, *([task] if task else [])]),
         "versions": versions(),

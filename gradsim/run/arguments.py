@@ -23,7 +23,8 @@ from gradsim.contracts.recorder import Gradient, Recorder
 from gradsim.contracts.task import Episode, Task
 from gradsim.engine.loss import READOUT, init_readout
 from gradsim.engine.streams import FROM_JACOBIANS
-from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, unknown
+from gradsim.errors import BudgetError, InputError, PluginError, unknown
+from gradsim.run.given import INITIAL_STATE, INPUTS, array, finite, named
 from gradsim.run.seeds import Seeds
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
 
@@ -37,31 +38,6 @@ def float_dtype(dtype: DTypeLike) -> np.dtype:
     if kind not in FLOAT_DTYPES:
         raise InputError(f"dtype should be 'float32' or 'float64' (got {dtype!r})")
     return kind
-
-
-def _numbers(name: str, value: ArrayLike, dtype: np.dtype) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise InputError(
-            f"{name} should hold real numbers, got dtype {array.dtype}; convert it to float64 first"
-        )
-    bad = ~np.isfinite(array)
-    if bad.any():
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        place = (
-            f"time {where[0]}, batch {where[1]}, feature {where[2]}"
-            if name == "inputs" and len(where) == 3
-            else f"index {where}"
-        )
-        raise NonFiniteError(
-            f"{name} is {array[where]} for the first time at {place} ({int(bad.sum())} in all); fill or "
-            "cut such values first"
-        )
-    with np.errstate(over="ignore"):
-        converted = np.array(array, dtype=dtype)
-    if not np.isfinite(converted).all():
-        raise InputError(f"{name} does not fit into {dtype}; use dtype='float64'")
-    return converted
 
 
 def prepared_cell(cell: Cell, hooks: RunHooks) -> Cell:
@@ -104,7 +80,7 @@ def fitting_inputs(
     cell: Cell, task: Task | None, inputs: ArrayLike, episode: Episode | None, dtype: np.dtype
 ) -> Array:
     """Inputs (time, batch, input) that the cell takes and the episode goes with."""
-    x = _numbers("inputs", inputs, dtype)
+    x = finite("inputs", array("inputs", inputs, INPUTS), dtype)
     if x.ndim != 3:
         fix = "; for one sequence pass inputs[:, None, :]" if x.ndim == 2 else ""
         raise InputError(f"inputs should have the 3 axes (time, batch, input), got shape {x.shape}{fix}")
@@ -129,7 +105,7 @@ def fitting_inputs(
 def checked_params(
     cell: Cell,
     task: Task | None,
-    given: Mapping[str, ArrayLike] | None,
+    given: Mapping[str, Array] | None,
     hooks: RunHooks,
     seeds: Seeds,
     dtype: np.dtype,
@@ -162,9 +138,9 @@ def checked_params(
             )
     if given is not None and (missing := set(own) - set(given)):
         raise InputError(f"params lack {sorted(missing)}")
-    chosen = {n: _numbers(f"params[{n!r}]", v, dtype) for n, v in {**fresh, **(given or {})}.items()}
-    for array in chosen.values():
-        array.flags.writeable = False
+    chosen = {n: finite(f"params[{n!r}]", v, dtype) for n, v in {**named(fresh), **(given or {})}.items()}
+    for value in chosen.values():
+        value.flags.writeable = False
     return {n: chosen[n] for n in own}, {n: chosen[n] for n in readout}
 
 
@@ -178,7 +154,8 @@ def _refuse_other_draws(cell: Cell, own: Params, rng: np.random.Generator) -> No
 
 def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dtype) -> Array:
     """s_0 as (batch, m)."""
-    state = _numbers("initial_state", initial_state(cell) if given is None else given, dtype)
+    first = array("initial_state", initial_state(cell) if given is None else given, INITIAL_STATE)
+    state = finite("initial_state", first, dtype)
     m = cell.state_size
     if state.shape not in ((m,), (batch, m)):
         raise InputError(f"initial_state should have shape ({m},) or ({batch}, {m}), got {state.shape}")

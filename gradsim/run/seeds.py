@@ -10,6 +10,9 @@ from gradsim.errors import InputError
 
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 
+_MANY = ("task", "order")
+"""Purposes with a generator for every update, of which the first one stands for all."""
+
 
 class Seeds:
     """Independent random numbers from one seed, by purpose, so that adding a purpose changes no other."""
@@ -33,10 +36,21 @@ class Seeds:
                 )
             rng = np.random.SeedSequence(None if rng is None else int(rng))
         self.seed = rng
+        self._made: dict[tuple[str | int, ...], tuple[np.random.Generator, Any]] = {}
 
     def generator(self, purpose: str, *key: int) -> np.random.Generator:
         """The random numbers of one purpose."""
-        return np.random.default_rng(self._seed(purpose, *key))
+        made = np.random.default_rng(self._seed(purpose, *key))
+        if purpose in _MANY:
+            key = ()
+        if (purpose, *key) not in self._made:
+            self._made[purpose, *key] = made, made.bit_generator.state
+        return made
+
+    def used(self) -> list[str]:
+        """The purposes for which something that counts has been drawn."""
+        moved = {p for (p, *_), (made, state) in self._made.items() if made.bit_generator.state != state}
+        return [purpose for purpose in self.purposes if purpose in moved and purpose != "check"]
 
     def within(self, purpose: str, *key: int) -> Seeds:
         """Seeds for all purposes, for example of one update of a training."""

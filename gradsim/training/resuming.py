@@ -52,17 +52,20 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
     try:
         written = {**configuration, **settings}
         again = registry.whole(lambda builder: arguments(TrainingParameters, written, builder))
-        again["rng"] = np.random.SeedSequence(ast.literal_eval(seed["entropy"]), spawn_key=seed["spawn_key"])
+        if seed is not None:
+            entropy = ast.literal_eval(seed["entropy"])
+            again["rng"] = np.random.SeedSequence(entropy, spawn_key=seed["spawn_key"])
         prepared = prepare_training(**again)
     except (UnknownNameError, InputError) as error:
         raise type(error)(
             f"{path} cannot be built again from its run.json: {error}. If it was made by a script, run the "
             "script again with resume=True"
         ) from error
-    if settings["given_params"] and record["status"] != "complete" and not (Path(path) / CHECKPOINT).exists():
+    given = configuration["given"]
+    if given and record["status"] != "complete" and not (Path(path) / CHECKPOINT).exists():
         raise StoreError(
             f"{path} has no checkpoint yet, nor the parameters that its training was to start from; run the "
             "script that made it again with resume=True"
         )
-    prepared.setup.provenance["training"]["given_params"] = settings["given_params"]
+    prepared.setup.provenance.update({name: configuration[name] for name in ("seed", "drawn", "given")})
     return prepared

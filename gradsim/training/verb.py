@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+import inspect
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
 
+from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.optimizer import Optimizer
 from gradsim.contracts.plugin import described
 from gradsim.contracts.task import FiniteTask, Task
@@ -19,6 +19,7 @@ from gradsim.data import schema
 from gradsim.data.code import fingerprints
 from gradsim.errors import InputError
 from gradsim.run.arguments import checked_params, chosen_recorders, float_dtype, prepared_cell
+from gradsim.run.given import drawn, read
 from gradsim.run.parameters import RunParameters, listed, verb
 from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model
@@ -27,6 +28,7 @@ from gradsim.training.parameters import TrainingParameters, TrainParameters
 from gradsim.training.prepared import PreparedTraining
 from gradsim.training.settings import Probe, Setting, Stopping, Validation, setting
 from gradsim.training.setup import PART, TrainingSetup
+from gradsim.types import Params
 
 
 @verb(TrainParameters)
@@ -78,7 +80,9 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
         stop=stopping,
     )
     batches = Batches(task, given.batch, seeds, given.stateful)
-    own, readout = checked_params(prepared, task, given.params, hooks, seeds, kind)
+    arrays = read(params=given.params)
+    params: Params | None = arrays.get("params")
+    own, readout = checked_params(prepared, task, params, hooks, seeds, kind)
     model = Model(prepared, task, hooks, kind)
     recorders = chosen_recorders(probe.recorders, hooks) if probe else []
     updates = _update_count(given, batches)
@@ -94,10 +98,11 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
         given_cell=cell,
         record=[r.full_name for r in recorders],
         seed=seeds.description,
+        drawn=drawn([*seeds.used(), *_drawn_later(model)], own, readout, params),
+        given=described(arrays),
     )
-    settings = {**_settings(given), "given_params": _digest(given.params)}
     code = fingerprints([cell, task, optimizer, *mitigations, *recorders])
-    setup.provenance.update({**provenance, "training": settings, "code": code})
+    setup.provenance.update({**provenance, "training": _settings(given), "code": code})
     return PreparedTraining(setup)
 
 
@@ -135,14 +140,15 @@ def _check_stopping(task: Task, validation: Validation | None, stopping: Stoppin
         )
 
 
-def _digest(params: Mapping[str, ArrayLike] | None) -> str | None:
-    """A fingerprint of given parameters, which are too many to be written down."""
-    if params is None:
-        return None
-    found = hashlib.sha256()
-    for name in sorted(params):
-        found.update(name.encode() + np.ascontiguousarray(params[name]).tobytes())
-    return found.hexdigest()[:16]
+def _drawn_later(model: Model) -> list[str]:
+    """What may draw random numbers at some update."""
+    asked: list[tuple[str, Any, Any]] = [("cell", Cell, model.cell)] if model.cell.step_data else []
+    asked += [("mitigation", Mitigation, mitigation) for mitigation in model.hooks.mitigations]
+    return [
+        purpose
+        for purpose, base, plugin in asked
+        if type(plugin).draw is not base.draw and "rng" in inspect.signature(plugin.draw).parameters
+    ]
 
 
 def _of_kind(name: str, given: Any, kind: type) -> None:

@@ -35,7 +35,7 @@ class Truncate(Mitigation):
                 f"Truncate: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, k2={self.k2})"
             )
 
-    def draw(self, rng, steps):
+    def draw(self, steps):
         return {"last": np.array(steps)}  # from here, so that no run has to keep all states for it
 
     @hookimpl(wrapper=True)
