@@ -136,7 +136,8 @@ def _check_stopping(task: Task, validation: Validation | None, stopping: Stoppin
     if validation and isinstance(task, FiniteTask) and PART not in task.sequences:
         raise InputError(
             f"validate: the task {task.name} has no part {PART!r}, only {', '.join(task.sequences)}; "
-            f"leave it out, or let the task keep sequences for it (see `gradsim show {task.name}`)"
+            f"leave it out, or let the task keep sequences for it (it has {', '.join(task.parameters)}; see "
+            f"`gradsim show {task.name}`)"
         )
 
 

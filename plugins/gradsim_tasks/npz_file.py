@@ -15,11 +15,10 @@ from gradsim.contracts.task import Baseline, accuracy
 from gradsim.errors import unknown
 from gradsim_tasks.arrays import Arrays, most_frequent
 from gradsim_tasks.files import FromFile
-from gradsim_tasks.series import PARTS, cut
+from gradsim_tasks.series import PARTS, SPLIT, cut, fitting
 
 NEEDED = ("inputs", "targets")
 OPTIONAL = ("weights", "part")
-SPLIT = (0.7, 0.15, 0.15)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,8 @@ class Npz(FromFile, Arrays):
     - weights (time, sequence), if any: how much the loss at each step counts, 0 where nothing is asked, as
       behind the end of a short sequence. Without them each counts 1 / time;
     - part (sequence,), if any: the words "train", "validation" or "test". Without them the first 70 % of the
-      sequences are for training, the next 15 % for validation, the rest for the test.
+      sequences are for training, the next 15 % for validation, the rest for the test; with 2 or 3 there is
+      one for validation, and none for the test.
 
     The baseline is "most frequent class", or "mean" of the targets for training.
     """
@@ -98,7 +98,8 @@ class Npz(FromFile, Arrays):
     @functools.cached_property
     def _part(self):
         """The part of each sequence."""
-        parts = cut(SPLIT, self._arrays["inputs"].shape[1])
+        count = self._arrays["inputs"].shape[1]
+        parts = cut(fitting(SPLIT, count, 1), count)
         in_order = np.repeat(list(parts), [stop - start for start, stop in parts.values()])
         return self._arrays.get("part", in_order)
 

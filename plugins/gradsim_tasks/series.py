@@ -15,6 +15,7 @@ from gradsim.errors import InputError
 from gradsim.types import PositiveInt, Probability
 
 PARTS = ("train", "validation", "test")
+SPLIT = (0.7, 0.15, 0.15)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +33,26 @@ class Series(FiniteTask):
     steps and target columns. Always saying the value of now is the baseline "last value"; its loss is
     that of the validation part.
 
+    Unless they are given, `length` and `split` are what the series has room for. Windows have 100 rows, or
+    what fits into 15 % of the series. The split is 70, 15 and 15 %; where that is too little for a window,
+    validation and test get as much as one takes while half is left for training, or the validation alone,
+    or neither.
+
     A subclass gives `values`, and `input_columns`, `target_columns` where they are not all columns.
     """
 
-    length: PositiveInt = 100
+    length: PositiveInt | None = None
     ahead: PositiveInt = 1
-    split: tuple[Probability, Probability, Probability] = (0.7, 0.15, 0.15)
+    split: tuple[Probability, Probability, Probability] | None = None
 
     consecutive = True
 
     def __post_init__(self):
         super().__post_init__()
+        if self.length is None:
+            object.__setattr__(self, "length", window(_shortest(self.split or SPLIT, self.rows), self.ahead))
+        if self.split is None:
+            object.__setattr__(self, "split", fitting(SPLIT, self.rows, self.length + self.ahead))
         if not math.isclose(sum(self.split), 1) or not self.split[0]:
             raise InputError(
                 f"{type(self).__name__}: split should be the shares of {', '.join(PARTS)}, with a sum of 1 "
@@ -164,6 +174,21 @@ def cut(split, rows):
     """Where each part with a share begins and ends."""
     ends = [round(share * rows) for share in itertools.accumulate(split, initial=0)]
     return {part: (a, b) for part, share, a, b in zip(PARTS, split, ends, ends[1:], strict=False) if share}
+
+
+def window(shortest, ahead):
+    """The length of a window that fits into the shortest part, 1 to 100."""
+    return max(1, min(100, shortest - ahead))
+
+
+def fitting(split, rows, needed):
+    """The split, changed where a part would be shorter than needed: see `Series`."""
+    if _shortest(split, rows) >= needed:
+        return split
+    for kept in (2, 1):
+        if 2 * kept * needed <= rows:
+            return (1 - kept * needed / rows, needed / rows, (kept - 1) * needed / rows)
+    return (1.0, 0.0, 0.0)
 
 
 def _shortest(split, rows):

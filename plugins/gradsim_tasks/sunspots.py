@@ -8,7 +8,6 @@ from importlib import resources
 
 import numpy as np
 
-from gradsim.types import PositiveInt, Probability
 from gradsim_tasks.series import Series
 
 
@@ -26,16 +25,11 @@ def yearly():
 class Sunspots(Series):
     """Say the sunspot number of the next year, at every year.
 
-    The numbers of 1700..2008, in windows of `length` years. Unless `length` and `split` say otherwise there
-    is one window, the whole series, and no part is kept for validation; to learn from them take, say,
-    length=20 and split=(0.7, 0.15, 0.15). Inputs, targets and scaling are those of
-    `gradsim_tasks.series.Series`.
+    The numbers of 1700..2008, in windows of 45 years unless `length` says otherwise; length=308 is one
+    window, the whole series. Parts and scaling are those of `gradsim_tasks.series.Series`.
     """
 
     name = "sunspots"
-
-    length: PositiveInt = 308
-    split: tuple[Probability, Probability, Probability] = (1.0, 0.0, 0.0)
 
     rows = 309
 

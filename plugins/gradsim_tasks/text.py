@@ -15,7 +15,7 @@ from gradsim.types import PositiveInt
 from gradsim_tasks.answers import Classes
 from gradsim_tasks.arrays import frequencies
 from gradsim_tasks.files import FromFile
-from gradsim_tasks.series import cut
+from gradsim_tasks.series import cut, fitting, window
 
 SPLIT = (0.9, 0.05, 0.05)
 
@@ -35,11 +35,13 @@ class Text(Classes, FromFile, FiniteTask):
 
     The text is the UTF-8 file `path`; without one the help texts that come with Python (pydoc_data.topics,
     PSF licence), which differ from one version of Python to the next. The first 90 % of its characters are
-    for training, then 5 % for validation and 5 % for the test. Each part is cut into consecutive sequences
-    of `length` steps.
+    for training, then 5 % for validation and 5 % for the test, or more where that is too little for a
+    sequence, as in `gradsim_tasks.series.Series`. Each part is cut into consecutive sequences of `length`
+    steps; unless it is given 100, or fewer in a text of less than 673 characters.
 
     Inputs are one-hot: a symbol for each character that is at least `min_count` times in the part for
-    training, in the order of Unicode, and a last one for all others. The loss is the mean over the steps,
+    training, in the order of Unicode, and a last one for all others; unless it is given it is 10, or fewer
+    in a text of less than 10,000 characters. The loss is the mean over the steps,
     in nats for each character. The baseline "unigram" says the frequencies of the symbols in the part for
     training; where the one before is known as well (a bigram), less is possible. In the help texts of
     Python 3.11.7, 465,048 characters: 3.29 and 2.38 nats.
@@ -49,16 +51,21 @@ class Text(Classes, FromFile, FiniteTask):
     consecutive = True
 
     path: str | None = None
-    length: PositiveInt = 100
-    min_count: PositiveInt = 10
+    length: PositiveInt | None = None
+    min_count: PositiveInt | None = None
 
     def __post_init__(self):
         super().__post_init__()
+        count = len(self._codes)
+        if self.length is None:
+            object.__setattr__(self, "length", window(round(0.15 * count), 1))
+        if self.min_count is None:
+            object.__setattr__(self, "min_count", max(1, min(10, count // 1000)))
         shortest = min(stop - start for start, stop in self.parts.values())
         if shortest <= self.length:
             raise self.error(
                 f"length should be below {shortest}, the characters in its shortest part (got "
-                f"{self.length}); or use a longer text than its {len(self._codes)}"
+                f"{self.length}); or use a longer text than its {count}"
             )
         if not self.alphabet:
             raise self.error(f"no character is there min_count={self.min_count} times; choose a smaller one")
@@ -85,7 +92,7 @@ class Text(Classes, FromFile, FiniteTask):
     @property
     def parts(self):
         """The first character of each part and the one behind its last."""
-        return cut(SPLIT, len(self._codes))
+        return cut(fitting(SPLIT, len(self._codes), self.length + 1), len(self._codes))
 
     @functools.cached_property
     def alphabet(self):
@@ -109,7 +116,8 @@ class Text(Classes, FromFile, FiniteTask):
     @functools.cached_property
     def baseline(self):
         counts = np.bincount(self.symbols[slice(*self.parts["train"])], minlength=self.output_size)
-        targets = self.symbols[self._now("validation", np.arange(self.sequences["validation"])) + 1]
+        part = "validation" if "validation" in self.parts else "train"
+        targets = self.symbols[self._now(part, np.arange(self.sequences[part])) + 1]
         return frequencies("unigram", counts, targets, np.full(targets.shape, 1 / self.length))
 
     def _now(self, part, chosen):

@@ -260,7 +260,10 @@ def test_what_was_interrupted_goes_on_with_resume(gradsim_cli, monkeypatch):
             ("--task", "japanese_vowels", "--batch", "1000"),
             "batch should be at most 225, the number of train",
         ),
-        (("--task", "sunspots", "--batch", "1", "--set", "validate.every=1"), "no part 'validation'"),
+        (
+            ("--task", "sunspots", "--set", "task.length=308", "--set", "validate.every=1", "--batch", "1"),
+            "no part 'validation', only train; leave it out, or let the task keep sequences for it (it has ",
+        ),
         (("--epochs", "3"), "the task adding draws sequences without end; give updates instead"),
         (("--updates", "0"), "updates: should be greater than 0 (got 0)"),
         (("--set", "epochs=3"), "epochs: give updates or epochs: exactly one of the two"),

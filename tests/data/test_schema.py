@@ -38,7 +38,7 @@ def test_labels_and_provenance():
         "forget_bias": 1.0,
         "gain": 1.0,
     }
-    sunspots = {"name": "sunspots", "length": 12, "ahead": 1, "split": [1.0, 0.0, 0.0]}
+    sunspots = {"name": "sunspots", "length": 12, "ahead": 1, "split": [0.7, 0.15, 0.15]}
     assert record["task"] == sunspots
     assert record["seed"]["entropy"] == "11"
     assert record["plugins"]["lstm"].startswith("gradsim ")

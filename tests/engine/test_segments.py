@@ -21,7 +21,7 @@ def test_any_budget_gives_the_same_bits(monkeypatch):
     def run(memory, cell, mitigations):
         return gradsim.simulate(
             cell,
-            task=Sunspots(length=150),
+            task=Sunspots(length=150, split=(1, 0, 0)),
             batch=2,
             mitigations=mitigations,
             record=names + twins,
@@ -32,7 +32,11 @@ def test_any_budget_gives_the_same_bits(monkeypatch):
     for cell, mitigations in ((LSTM(1, 3), [Truncate(7, 11)]), (Elman(1, 4), [ClipAdjoint(0.1)])):
         everything = run(None, cell, mitigations)
         needed = gradsim.prepare(
-            cell, task=Sunspots(length=150), batch=2, mitigations=mitigations, record=names + twins
+            cell,
+            task=Sunspots(length=150, split=(1, 0, 0)),
+            batch=2,
+            mitigations=mitigations,
+            record=names + twins,
         ).plan
         for room in (0, 500, 2_000, 5_000):
             assert needed.schedule(needed.memory_bytes + room).recomputed() > 0

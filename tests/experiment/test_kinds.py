@@ -99,7 +99,7 @@ def test_the_values_of_an_experiment_reach_the_training():
 
 
 @pytest.mark.parametrize(
-    ("task", "batch"), [({"name": "adding"}, 32), ({"name": "sunspots", "length": 30}, 10)]
+    ("task", "batch"), [({"name": "adding"}, 32), ({"name": "sunspots", "length": 30}, 7)]
 )
 def test_a_batch_is_32_sequences_or_all_that_there_are(task, batch):
     (run,) = build(training(task=task), TRAINING, name="e")

@@ -30,12 +30,12 @@ def test_sunspots_are_the_published_numbers():
     assert numbers.mean() == pytest.approx(49.75, abs=0.01)
 
 
-def test_sunspots_are_one_window_unless_a_length_is_given():
-    episode = Sunspots().sample(np.random.default_rng(0), 1)
+def test_sunspots_are_one_window_if_it_is_long():
+    episode = Sunspots(length=308).sample(np.random.default_rng(0), 1)
     _, numbers = yearly()
     np.testing.assert_allclose(episode.inputs[:, 0, 0], ((numbers - numbers.mean()) / numbers.std())[:-1])
     np.testing.assert_array_equal(episode.targets[:-1], episode.inputs[1:])
-    assert Sunspots(length=20, split=(0.7, 0.15, 0.15)).sequences == {"train": 10, "validation": 2, "test": 2}
+    assert Sunspots(length=20).sequences == {"train": 10, "validation": 2, "test": 2}
     with pytest.raises(InputError, match="309 rows"):
         Sunspots(length=309)
 
@@ -269,7 +269,7 @@ def test_a_run_on_a_text(book):
     ("content", "message"),
     [
         (b"", "length should be below 0, the characters in its shortest part"),
-        (b"a" * 1000, r"length should be below 50, .*\(got 100\); or use a longer text than its 1000"),
+        (b"a", r"length should be below 1, .*\(got 1\); or use a longer text than its 1"),
         (b"abc\xff", r"byte 3 \(the first is 0\) is 0xff, which is not UTF-8"),
         (bytes(range(32, 127)) * 40, "no character is there min_count=50 times"),
     ],
@@ -384,8 +384,8 @@ def test_columns_that_a_table_does_not_have(table):
 
 
 def test_a_table_that_is_too_short(table):
-    with pytest.raises(InputError, match=r"Csv: length \+ ahead should be at most 1, .* has 6 rows"):
-        Csv(path=table())
+    with pytest.raises(InputError, match=r"Csv: length \+ ahead should be at most 6, .* has 6 rows"):
+        Csv(path=table(), length=6)
 
 
 # Arrays.

@@ -426,12 +426,13 @@ def test_a_series_that_is_too_short_says_how_long_it_should_be():
         r"Lorenz: length \+ ahead should be at most 15, the rows of the validation part \(got 100 \+ 1\); "
         r"the series has 100 rows, and needs (\d+) for this length"
     )
+    long = {"length": 100, "split": (0.7, 0.15, 0.15)}
     with pytest.raises(InputError, match=message) as error:
-        Lorenz(rows=100)
+        Lorenz(rows=100, **long)
     needed = int(str(error.value).split("needs ")[1].split(" ")[0])
-    assert Lorenz(rows=needed).sequences == {"train": 4, "validation": 1, "test": 1}
+    assert Lorenz(rows=needed, **long).sequences == {"train": 4, "validation": 1, "test": 1}
     with pytest.raises(InputError, match="needs"):
-        Lorenz(rows=needed - 1)
+        Lorenz(rows=needed - 1, **long)
 
 
 def test_parts_may_be_left_out():
