@@ -12,19 +12,24 @@ from gradsim.types import Array
 SMALL = 4
 """Diagonal blocks up to this size are multiplied element by element."""
 
-_ROOM = {4: 56.0, 8: 480.0}
-"""Powers of two that a product may move either way while its square stays in the range of the dtype."""
+_ROOM = {4: 24.0, 8: 232.0}
+"""Powers of two that a product may move either way: its square is then in the range of the dtype, and so is
+that square next to the least other one, with all digits that a sum of the two has."""
 
 
 class ScaledJacobians:
     """J_t = blocks[t - 1] * 2**exponent[t - 1], shapes (step, batch, g, k, k) and (step, batch, g).
 
     `raw` are the step Jacobians as given, from step `first_step` and batch element `first_batch` of the run
-    on; they are scaled when that is first asked for.
+    on; they are scaled when that is first asked for. `drift` knows those that are not given, too: so what is
+    taken out does not depend on how a run is cut.
     """
 
-    def __init__(self, raw: Array, first_step: int = 1, first_batch: int = 0) -> None:
+    def __init__(
+        self, raw: Array, first_step: int = 1, first_batch: int = 0, drift: Drift | None = None
+    ) -> None:
         self.raw, self.first_step, self.first_batch = raw, first_step, first_batch
+        self._given = drift
 
     def own(self, batch: slice) -> slice:
         """Where some batch elements of the run lie."""
@@ -36,20 +41,28 @@ class ScaledJacobians:
         return self.blocks[t, here], self.exponent[t, here] if self.shifted[t] else None
 
     @cached_property
-    def _drift(self) -> Array | None:
-        # Only there singular values are cheap enough to know them all.
-        return _drift(self.raw) if self.raw.shape[-1] <= 2 else None
+    def _drift(self) -> Drift:
+        if self._given is not None:
+            return self._given
+        drift = Drift()
+        drift.add(self.first_step, self.raw)
+        return drift
 
     @property
     def safe(self) -> bool:
         """No product of any steps, whatever its length, leaves the range; else they have to be watched."""
-        return self._drift is not None
+        return self._drift.bounded
 
     @cached_property
     def exponent(self) -> Array:
         """The powers of two that are taken out."""
-        if self._drift is not None:
-            return self._drift  # then products need not be watched while they are multiplied
+        if self.safe:  # then products need not be watched while they are multiplied
+            exponent = np.zeros(self.raw.shape[:3], dtype=np.int32)
+            here = slice(self.first_batch, self.first_batch + self.raw.shape[1])
+            for step, taken in self._drift.taken.items():
+                if 0 <= step - self.first_step < len(exponent):
+                    exponent[step - self.first_step] = taken[here]
+            return exponent
         # Only single Jacobians that are extremely large or small.
         flat = self.raw.reshape(*self.raw.shape[:-2], self.raw.shape[-1] ** 2)
         size = np.maximum(flat.max(axis=-1), -flat.min(axis=-1))
@@ -68,27 +81,45 @@ class ScaledJacobians:
         return np.asarray(self.exponent.any(axis=(1, 2)))
 
 
-def _drift(blocks: Array) -> Array | None:
-    """Exponents that keep all products of small blocks in range, or None if there are none.
+class Drift:
+    """Exponents that keep all products of small blocks in range, found from the first step on.
 
     The logarithm of a product of steps k+1..t lies between the sums of those of the smallest and the
-    largest singular values. Both sums, less the exponents so far, stay within a quarter of the room
-    either way, so that every difference of two of them stays within half.
+    largest singular values. Both sums, less the exponents so far, stay within half of the room either way, so
+    that every difference of two of them stays within all of it.
+
+    `taken`: (batch, g) by step, where there are any. `bounded`: whether that did it so far.
     """
-    low, high = _log2_singular_values(blocks)
-    if not np.isfinite(low).all():
-        return None
-    exponent = np.zeros(blocks.shape[:-2], dtype=np.int32)
-    least, most = np.zeros((2, *blocks.shape[1:3]))
-    quarter = _ROOM[blocks.itemsize] / 4
-    for t in range(len(blocks)):
-        least, most = least + low[t], most + high[t]
-        if max(np.abs(least).max(), np.abs(most).max()) > quarter:
-            exponent[t] = np.rint((least + most) / 2)  # to the middle, which leaves most room both ways
-            least, most = least - exponent[t], most - exponent[t]
-            if max(np.abs(least).max(), np.abs(most).max()) > quarter:
-                return None
-    return exponent
+
+    def __init__(self) -> None:
+        self.taken: dict[int, Array] = {}
+        self.bounded = True
+        self._reach: tuple[Array, Array] | None = None
+
+    def add(self, first: int, blocks: Array) -> None:
+        """Take steps (step, batch, g, k, k) from `first` on, which come in order."""
+        # Only of such blocks singular values are cheap enough to know them all.
+        if not self.bounded or blocks.shape[-1] > 2:
+            self.bounded = False
+            return
+        low, high = _log2_singular_values(blocks)
+        self.bounded = bool(np.isfinite(low).all())
+        least, most = self._reach or np.zeros((2, *blocks.shape[1:3]))
+        half = _ROOM[blocks.itemsize] / 2
+        for t in range(len(blocks) if self.bounded else 0):
+            least, most = least + low[t], most + high[t]
+            if _largest(least, most) > half:
+                # To the middle, which leaves most room both ways.
+                self.taken[first + t] = taken = np.rint((least + most) / 2).astype(np.int32)
+                least, most = least - taken, most - taken
+                if _largest(least, most) > half:
+                    self.bounded = False
+                    break
+        self._reach = least, most
+
+
+def _largest(least: Array, most: Array) -> float:
+    return float(max(np.abs(least).max(), np.abs(most).max()))
 
 
 def _log2_singular_values(blocks: Array) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.recorder import Exponents, LossRows, ProductNorms, Products
 from gradsim.contracts.trajectory import Trajectory, step_rows
 from gradsim.data.sink import Block, Sink
-from gradsim.engine.jacobians import ScaledJacobians
+from gradsim.engine.jacobians import Drift, ScaledJacobians
 from gradsim.engine.layout import Tile, cut, job_shape, tile_shape
 from gradsim.engine.lyapunov import LyapunovSum
 from gradsim.engine.norms.tree import all_norms
@@ -29,19 +29,25 @@ from gradsim.types import Array
 class JacobianStages:
     """Makes and records it all, for the raw and the effective flow of one run alike."""
 
-    def __init__(self, plan: Plan, sink: Sink, recording: Recording, advance: Advance) -> None:
-        self.plan, self.problem = plan, plan.problem
+    def __init__(
+        self, plan: Plan, rounds: Sequence[Round], sink: Sink, recording: Recording, advance: Advance
+    ) -> None:
+        self.plan, self.problem, self.rounds = plan, plan.problem, rounds
         self.sink, self.recording, self.advance = sink, recording, advance
         self.flops = plan.flops()
         columns = self.problem.sizes()["source"] * self.problem.batch * max(1, len(plan.walked))
         self._column_flops = self.flops["products"] / columns
+        # All that some round takes.
+        self._steps = range(min(r.steps.start for r in rounds), max(r.steps.stop for r in rounds))
+        self._drift: Drift | None = None
 
     def record(
         self, flow: Flow, sweep: Iterable[Trajectory], this: Round, first: bool = True
     ) -> Jacobians | None:
         """Keep the Jacobians of a round if something needs that; the first time, record single ones.
 
-        `sweep` gives the segments of the run, from the first to the last.
+        `sweep` gives the segments of the run, from the first to the last. If products are made in several
+        rounds, the first sweep finds what to scale their steps by, so that no number depends on the rounds.
         """
         p = self.problem
         asked = {s for s in FROM_JACOBIANS if self.plan.asks(s, effective=flow.effective)}
@@ -53,16 +59,21 @@ class JacobianStages:
         shape = len(this.steps), batch.stop - batch.start, p.groups, p.block, p.block
         blocks = np.empty(shape if keep else 0, dtype=p.dtype)
         reach = np.zeros(p.steps, dtype=np.int64)
+        if first:
+            walked = asked & {*PRODUCTS, LossRows} - ({ProductNorms} if self.plan.halved else set())
+            self._drift = Drift() if walked and len(self.rounds) > 1 else None
         for segment in sweep:
             if not (asked or keep):
                 continue
             for steps in jacobian_steps(segment.steps, p):
                 made = flow.jacobians(segment[steps])  # not made yet: the reach alone may be all
                 reach[step_rows(steps)] = made.reach
-                here = range(max(steps.start, start), min(steps.stop, this.steps.stop))
-                if keep and here:
+                if keep and (here := _common(steps, this.steps)):
                     rows = slice(here.start - steps.start, here.stop - steps.start)
                     blocks[here.start - start : here.stop - start] = made.blocks[rows, batch]
+                if first and self._drift is not None and (needed := _common(steps, self._steps)):
+                    rows = slice(needed.start - steps.start, needed.stop - steps.start)
+                    self._drift.add(needed.start, made.blocks[rows])
                 if single:
                     self.recording.along_time(made.shown, flow.effective)
                 if exponents is not None:
@@ -81,7 +92,7 @@ class JacobianStages:
         """Make and record the products of a round; `direct` is q_t = dL_t/ds_t at all times."""
         asked = {s for s in (*PRODUCTS, LossRows) if self.plan.asks(s, effective=effective)}
         tile, reach, run = this.tile, self._reach(kept), self.recording.workers.run
-        scaled = ScaledJacobians(kept.blocks, kept.steps.start, tile.batch.start)
+        scaled = ScaledJacobians(kept.blocks, kept.steps.start, tile.batch.start, self._drift)
         # Norms of all pairs need no products; whatever else is asked of products walks through them.
         if ProductNorms in asked and self.plan.halved:
             asked.remove(ProductNorms)
@@ -165,3 +176,8 @@ class JacobianStages:
             self.advance("loss rows", self.flops["loss rows"] / share)
 
         return job
+
+
+def _common(a: range, b: range) -> range:
+    """The steps that are in both."""
+    return range(max(a.start, b.start), min(a.stop, b.stop))

@@ -60,9 +60,9 @@ class Run:
         self.memory = memory
         p = self.problem = plan.problem
         self.flops = plan.flops()
-        self.stages = JacobianStages(plan, sink, recording, advance)
         self.tape = tape or Tape(s.start, segments(p), plan.schedule(memory), recording.workers.run)
         self.rounds = plan.rounds(memory)
+        self.stages = JacobianStages(plan, self.rounds, sink, recording, advance)
         self.losses = Loss(s.cell, s.params, s.readout, s.inputs, s.task, s.episode)
         self.penalty = 0.0
         self._gradients: list[Gradient] = []

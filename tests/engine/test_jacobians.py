@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradsim.engine.jacobians import ScaledJacobians
+from gradsim.engine.jacobians import Drift, ScaledJacobians
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -45,3 +45,19 @@ def test_a_part_of_a_run_knows_where_it_lies(rng):
     np.testing.assert_array_equal(np.ldexp(blocks, exponent[..., None, None]), raw[2, 1:3])
     plain = ScaledJacobians(np.ones((6, 4, 1, 5, 5)))
     assert plain.at(1, slice(0, 4))[1] is None
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_is_taken_out_of_a_part_is_what_is_taken_out_of_the_whole(size, rng):
+    """Steps that come a few at a time, of which a part of the steps and of the batch is kept."""
+    raw = rng.standard_normal((90, 4, 3, size, size)) * 2.0 ** -rng.integers(0, 40, (90, 1, 3, 1, 1))
+    whole, drift = ScaledJacobians(raw), Drift()
+    for first in range(0, 90, 7):
+        drift.add(first + 1, raw[first : first + 7])
+    part = ScaledJacobians(raw[30:60, 1:3], 31, 1, drift)
+    assert whole.safe
+    assert whole.shifted[:30].any()
+    assert whole.shifted[30:60].any()
+    np.testing.assert_array_equal(part.exponent, whole.exponent[30:60, 1:3])
+    np.testing.assert_array_equal(part.blocks, whole.blocks[30:60, 1:3])
+    assert (ScaledJacobians(raw[30:60, 1:3], 31, 1).exponent != part.exponent).any()

@@ -7,10 +7,10 @@ import pytest
 
 import gradsim
 from gradsim import Pairs
-from gradsim.engine import layout
+from gradsim.engine import layout, segments
 from gradsim.plan.rounds import jacobian_bytes, largest, rounds
-from gradsim_cells import Elman
-from gradsim_mitigations import JacobianPenalty, Truncate
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
+from gradsim_mitigations import ClipAdjoint, ClipNorm, JacobianPenalty, Truncate, WeightDecay
 
 STEPS, BATCH = 60, 5
 
@@ -19,6 +19,7 @@ STEPS, BATCH = 60, 5
 def small_tiles(monkeypatch):
     monkeypatch.setattr(layout, "_TILE_BYTES", 4000)
     monkeypatch.setattr(layout, "_JOBS", 100)
+    monkeypatch.setattr(layout, "_CHAIN_BYTES", 1)
 
 
 def needs_of(record, **more):
@@ -64,6 +65,7 @@ def test_one_round_has_all_steps_where_no_products_are_made(small_tiles):
     assert jacobian_bytes(needs_of(["state"]), 0) == 0
 
 
+@pytest.mark.parametrize("cell", [Elman(1, 8), MinGRU(1, 64), LRU(1, 16)], ids=lambda c: c.name)
 @pytest.mark.parametrize(
     ("record", "pairs", "count"),
     [
@@ -74,21 +76,100 @@ def test_one_round_has_all_steps_where_no_products_are_made(small_tiles):
     ],
     ids=["all", "sources", "band", "lags"],
 )
-def test_products_in_rounds_are_the_same_bits(monkeypatch, record, pairs, count):
-    """Step Jacobians of a part of the batch, or of the sources, at one time."""
-    monkeypatch.setattr(layout, "_TILE_BYTES", 4000)
-    monkeypatch.setattr(layout, "_JOBS", 100)
-    monkeypatch.setattr(layout, "_CHAIN_BYTES", 1)
+def test_products_in_rounds_are_the_same_bits(small_tiles, cell, record, pairs, count):
+    """Step Jacobians of a part of the batch, or of the sources, at one time; they vanish, and are scaled."""
     setting = {
-        "inputs": np.random.default_rng(1).standard_normal((60, 3, 1)),
+        "inputs": 6 * np.random.default_rng(1).standard_normal((60, 3, 1)),
         "record": [*record, *(f"effective_{n}" for n in record)],
         "pairs": pairs,
         "mitigations": [Truncate(7, 11)],
+        "dtype": "float32",
     }
-    cell = Elman(1, 8)
     least = gradsim.prepare(cell, **setting).plan
     assert len(least.rounds(least.memory_bytes)) >= count
     assert least.jacobian_bytes(0) < least.jacobian_bytes(None) / 2
     whole, parts = (gradsim.simulate(cell, **setting, memory=m) for m in (None, least.memory_bytes))
     for name, values in whole.data_vars.items():
         np.testing.assert_array_equal(parts[name], values, err_msg=name)
+
+
+RAW = [
+    "state",
+    "loss",
+    "step_jacobian",
+    "jacobian_product",
+    "product_norm",
+    "product_spectral_norm",
+    "product_spectrum",
+    "lyapunov",
+    "loss_adjoint_norm",
+    "adjoint",
+    "adjoint_norm",
+    "contribution",
+    "contribution_norm",
+    "gradient",
+    "gradient_norm",
+]
+OF_LINEAR = {f"effective_{n}" for n in RAW[2:9]}
+"""Of a backward pass that is linear in the adjoint."""
+
+
+def drawn(rng):
+    """A cell, and what else makes a run: sizes, pairs, mitigations, recorders, numbers of any size."""
+    steps, n = int(rng.integers(1, 90)), int(rng.integers(1, 9))
+    cells = (MinGRU(2, 4 * n), LRU(2, n), Elman(2, n), GRU(2, n), LSTM(2, n), Linear(2, n))
+    cell = cells[rng.integers(len(cells))]
+    scale = 10 ** rng.uniform(-1.5, 0 if isinstance(cell, Linear) else 1)
+    some = tuple(np.unique(rng.integers(0, steps + 1, 3)).tolist())
+    choices = {}, {"max_lag": some[0]}, {"sources": some}, {"times": some}, {"lags": some}
+    k1 = int(rng.integers(1, 10))
+    mitigations = (
+        Truncate(k1, k1 + int(rng.integers(40))),
+        ClipAdjoint(10 ** rng.uniform(-3, 1)),
+        ClipNorm(10 ** rng.uniform(-3, 1)),
+        JacobianPenalty(0.1),
+        WeightDecay(0.1),
+    )
+    chosen = [m for m in mitigations if rng.random() < 0.3]
+    names = {*RAW, *(f"effective_{n}" for n in RAW[2:] if chosen)}
+    if mitigations[1] in chosen:
+        names -= OF_LINEAR
+    first = cell.init_params(np.random.default_rng(1))
+    return cell, {
+        "inputs": scale * rng.standard_normal((steps, int(rng.integers(1, 7)), 2)),
+        "params": {n: np.asarray(p) * scale ** rng.uniform(0, 2) for n, p in first.items()},
+        "pairs": Pairs(**choices[rng.integers(len(choices))]),
+        "mitigations": chosen,
+        "record": rng.choice(
+            sorted(names), size=min(len(names), int(rng.integers(1, 8))), replace=False
+        ).tolist(),
+        "dtype": rng.choice(["float32", "float64"]).item(),
+        "rng": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [range(12), *(pytest.param(range(i, i + 100), marks=pytest.mark.long) for i in range(12, 412, 100))],
+)
+@pytest.mark.filterwarnings("ignore::gradsim.errors.OutOfRangeWarning")
+def test_no_bit_depends_on_memory_or_threads(small_tiles, monkeypatch, seeds):
+    """Any cell, pairs, mitigations and recorders, with the least memory that will do, and some more."""
+    monkeypatch.setattr(segments, "_STATE_BYTES", 2**14)
+    monkeypatch.setattr(segments, "_JACOBIAN_BYTES", 2**14)
+    compared, in_rounds = 0, 0
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        cell, setting = drawn(rng)
+        monkeypatch.setenv("GRADSIM_COMPILED", str(rng.integers(2)))
+        plan = gradsim.prepare(cell, **setting).plan
+        in_rounds += len(plan.rounds(plan.memory_bytes)) > 1
+        whole = gradsim.simulate(cell, **setting, threads=1)
+        for share in (1, 1.5):
+            memory, threads = int(share * plan.memory_bytes), int(rng.integers(1, 4))
+            found = gradsim.simulate(cell, **setting, threads=threads, memory=memory)
+            for name, values in whole.data_vars.items():
+                assert found[name].values.tobytes() == values.values.tobytes(), (seed, share, threads, name)
+                compared += 1
+    assert in_rounds > len(seeds) / 4
+    assert compared > 10 * len(seeds)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gradsim
-from gradsim import Cell, Episode, Task
+from gradsim import Cell, Episode, Pairs, Task
 from gradsim.engine.jacobians import ScaledJacobians
 from gradsim.engine.norms.tree import all_norms
 from gradsim.errors import OutOfRangeWarning
@@ -131,6 +131,26 @@ def test_norms_of_any_blocks_in_exact_arithmetic(size, kind, rng):
     for t, source in SOME_PAIRS:
         exact = np.array(exact_log_norms(jacobian[:t], source)) * np.log10(2)
         np.testing.assert_allclose(ds.product_norm_log10[t, source], exact, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "octaves", "behind", "tolerance"),
+    [("float32", 14.0, 53.0, 1e-7), ("float64", 120.0, 360.0, 5e-14)],
+)
+def test_a_group_that_is_nothing_beside_another_adds_nothing(dtype, octaves, behind, tolerance):
+    """A group falls far below another, and its exponent further, while what is left of both parts again."""
+    powers = np.array([[octaves, -octaves], [0, -behind], [-octaves, octaves]])
+    jacobian = 2.0 ** powers[:, None, :, None, None]
+    ds = gradsim.simulate(
+        Blocked(2, 1),
+        task=Given(jacobian),
+        batch=1,
+        dtype=dtype,
+        record=["product_norm"],
+        pairs=Pairs(max_lag=3),
+    )
+    exact = exact_log_norms(jacobian.astype(dtype), 1)[0] * np.log10(2)
+    assert ds.product_norm_log10.sel(source=1, lag=2).item() == pytest.approx(exact, abs=tolerance)
 
 
 @with_and_without_kernels
