@@ -166,7 +166,7 @@ class Trajectory:
         """The sum of the contributions, with time and batch as one axis."""
 
         def flat(x: Array) -> Array:
-            return x.reshape(-1, *x.shape[2:])
+            return x.reshape(len(x) * x.shape[1], *x.shape[2:])
 
         data = {n: flat(x) for n, x in self.step_data.items()}
         return self.cell.params_vjp(self.params, flat(self.before), flat(self.inputs), flat(adjoints), **data)

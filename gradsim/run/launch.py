@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import xarray as xr
 
 from gradsim.contracts.problem import Problem
@@ -155,5 +156,6 @@ def launch(
 def executed(prepared: Prepared, running: Running, shown: AbstractContextManager[Advance]) -> dict[str, Any]:
     """Compute all values with the libraries and the memory set as a run wants them."""
     keep_freed_memory()
-    with one_blas_thread(), shown as advance:
+    # Where a number leaves the range is found and told by itself, with its place; NumPy need not warn before.
+    with one_blas_thread(), np.errstate(all="ignore"), shown as advance:
         return prepared.execute(running, advance)

@@ -42,7 +42,8 @@ _CHECKED_POSITIONS = 4
 class Run:
     """A run in progress; `execute` does it all.
 
-    `loss`, `penalty` and `last_state` (batch, m) are its results besides the data.
+    `loss`, `penalty` and `last_state` (batch, m) are its results besides the data; `unchecked` are the
+    derivatives that could not be checked where it goes.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Run:
         self.stages = JacobianStages(plan, self.rounds, sink, recording, advance)
         self.losses = Loss(s.cell, s.params, s.readout, s.inputs, s.task, s.episode)
         self.penalty = 0.0
+        self.unchecked: list[str] = []
         self._gradients: list[Gradient] = []
         self.last_state = s.initial_state
         vectors = p.steps + 1, p.batch, p.cell.state_size
@@ -145,7 +147,7 @@ class Run:
         rng = s.seeds.generator("check")
         t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))
         b = rng.integers(p.batch, size=_CHECKED_POSITIONS)
-        derivatives.check(derivatives.picked(taken, t, b), rng, methods)
+        self.unchecked = derivatives.check(derivatives.picked(taken, t, b), rng, methods)
 
     # Backward.
 

@@ -54,8 +54,7 @@ def constructs_with_defaults(bench: Bench) -> None:
 
 def _may_default(bench: Bench) -> bool:
     """Something around another plugin cannot: that comes from a mitigation; nor what reads a file by path."""
-    given = _fields(bench.plugin)
-    return not any(isinstance(v, Plugin) for v in given.values()) and not isinstance(given.get("path"), str)
+    return not bench.plugin.inside and not isinstance(_fields(bench.plugin).get("path"), str)
 
 
 def _fields(plugin: Plugin) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from helpers import loss_of, numerical_gradient
 
 import gradsim
 from gradsim import Cell, Mitigation, Penalty, Wrapper, hookimpl
+from gradsim.contracts import registry
 from gradsim_cells import LRU, Elman
+from gradsim_optimizers import SGD
 
 RECORD = ["state", "jacobian_product", "adjoint", "gradient"]
 
@@ -115,18 +117,106 @@ class FreeLRU(Wrapper):
         return self.cell.step(params, state, inputs, xp)
 
 
+@dataclass(frozen=True, eq=False)
+class Scalar(Cell):
+    """A gain without axes."""
+
+    name = "scalar"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"h": 3}
+
+    @property
+    def recurrent_weights(self):
+        return ("W",)
+
+    def init_params(self, rng):
+        return {"W": weights(rng, 3, 3), "U": weights(rng, 3, self.input_size), "g": np.array(0.7)}
+
+    def step(self, params, state, inputs, xp):
+        return params["g"] * xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+
+
+@dataclass(frozen=True, eq=False)
+class Autonomous(Cell):
+    """Nothing drives it."""
+
+    name = "autonomous"
+    input_size: int = 0
+
+    @property
+    def blocks(self):
+        return {"h": 3}
+
+    def init_params(self, rng):
+        return {"W": weights(rng, 3, 3), "b": np.ones(3)}
+
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(state @ params["W"].T + params["b"])
+
+
+@dataclass(frozen=True, eq=False)
+class Chooses(Cell):
+    """Chooses between parameters that are smaller than the state, and numbers."""
+
+    name = "chooses"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"h": 3}
+
+    def init_params(self, rng):
+        return {"W": weights(rng, 3, 3), "b": rng.standard_normal(3), "c": np.array(0.3)}
+
+    def step(self, params, state, inputs, xp):
+        a = state @ params["W"].T + inputs[..., :1]
+        low = xp.where(a < -0.3, a * params["b"], params["c"])
+        return xp.tanh(xp.where(a > 0, params["b"], a) + low + xp.where(a > 1, 0.0, params["c"]))
+
+
+@dataclass(frozen=True, eq=False)
+class SideBySide(Cell):
+    """Cells in a tuple, without a default."""
+
+    name = "side_by_side"
+    cells: tuple[Cell, ...]
+
+    input_size = 2
+
+    @property
+    def blocks(self):
+        return {f"h{i}": c.state_size for i, c in enumerate(self.cells)}
+
+    def init_params(self, rng):
+        return {f"c{i}_{n}": p for i, c in enumerate(self.cells) for n, p in c.init_params(rng).items()}
+
+    def step(self, params, state, inputs, xp):
+        own = [
+            {n[3:]: p for n, p in params.items() if n.startswith(f"c{i}_")} for i in range(len(self.cells))
+        ]
+        both = zip(self.cells, own, self.split(state), strict=True)
+        return xp.concat([c.step(p, s, inputs, xp) for c, p, s in both], axis=-1)
+
+
 PROBES = {
     "four_blocks": FourBlocks(),
     "clockwork": Clockwork(),
     "stacked": Stacked(Elman(2, 3), Elman(3, 4)),
     "free_lru": FreeLRU(LRU(2, 3)),
+    "scalar": Scalar(),
+    "autonomous": Autonomous(),
+    "chooses": Chooses(),
+    "side_by_side": SideBySide((Elman(2, 2), Scalar())),
 }
 each_probe = pytest.mark.parametrize("cell", PROBES.values(), ids=PROBES.keys())
 
 
 @each_probe
 def test_runs_and_its_gradient_is_that_of_the_loss(cell, inputs):
-    params = cell.init_params(np.random.default_rng(5))
+    params, inputs = cell.init_params(np.random.default_rng(5)), inputs[..., : cell.input_size]
     ds = gradsim.simulate(cell, inputs, params=params, record=RECORD, rng=3)
     for name in params:
         expected = numerical_gradient(lambda p: loss_of(cell, p, inputs=inputs, rng=3), params, name)
@@ -138,6 +228,29 @@ def test_passes_the_conformance_kit(cell):
     from gradsim.testing import check_cell
 
     check_cell(cell)
+
+
+MITIGATIONS = registry.catalogue().plugins["mitigations"].values()
+
+
+@pytest.mark.parametrize("mitigation", MITIGATIONS, ids=lambda m: m.name)
+def test_a_parameter_without_axes_goes_with_every_mitigation(mitigation):
+    """Over several segments, whose gradients are added."""
+    inputs = np.random.default_rng(0).standard_normal((300, 2, 2))
+    record = ["gradient", "effective_gradient", "contribution", "effective_contribution"]
+    ds = gradsim.simulate(Scalar(), inputs, mitigations=[mitigation()], record=record, rng=0)
+    for name in ("gradient_g", "effective_gradient_g"):
+        assert ds[name].shape == ()
+        assert np.isfinite(ds[name])
+
+
+@pytest.mark.parametrize("mitigation", MITIGATIONS, ids=lambda m: m.name)
+def test_a_parameter_without_axes_is_trained_under_every_mitigation(mitigation):
+    task = registry.build("tasks", "parity", {"length": 5})
+    ds = gradsim.train(
+        Scalar(task.input_size), task, optimizer=SGD(), updates=3, batch=2, mitigations=[mitigation()], rng=0
+    )
+    assert ds.trained_g.shape == ()
 
 
 @dataclass(frozen=True, eq=False)

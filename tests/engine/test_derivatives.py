@@ -15,7 +15,8 @@ import gradsim
 from gradsim import Cell, Wrapper
 from gradsim.errors import DerivativeError, PluginError
 from gradsim.numerics import autodiff
-from gradsim_cells import GRU, LSTM, Elman
+from gradsim_cells import GRU, LSTM, Elman, Linear
+from gradsim_mitigations import Gate
 
 
 @primitive
@@ -168,6 +169,72 @@ def test_an_analytic_derivative_is_left_to_the_conformance_kit(inputs):
     gradsim.simulate(WrongJacobian(), inputs)
     with pytest.raises(AssertionError, match="jacobian"):
         check_cell(WrongJacobian())
+
+
+@dataclass(frozen=True, eq=False)
+class UpdateGate(Cell):
+    """As in the README; large inputs saturate its gate, and leave its state large."""
+
+    name = "update_gate"
+    input_size: int = 3
+    wrong: float = 1.0
+
+    @property
+    def blocks(self):
+        return {"h": self.input_size}
+
+    def init_params(self, rng):
+        return {"W": rng.standard_normal((self.input_size, self.input_size))}
+
+    def step(self, params, state, inputs, xp):
+        u = 1 / (1 + xp.exp(-(state @ params["W"].T + inputs)))
+        u = autodiff.surrogate(u, self.wrong * u)
+        return u * state + (1 - u) * xp.tanh(inputs)
+
+
+def refused(cell, std, seed, **options):
+    rng = np.random.default_rng(seed)
+    inputs = std * rng.standard_normal((20, 3, cell.input_size))
+    try:
+        gradsim.simulate(cell, inputs, rng=seed, record=["gradient"], **options)
+    except DerivativeError as error:
+        return str(error)
+    return None
+
+
+SEEDS = {"few": 12, "many": 200}
+
+
+@pytest.mark.parametrize("seeds", ["few", pytest.param("many", marks=pytest.mark.long)])
+@pytest.mark.parametrize("std", [1, 5, 20, 100])
+def test_saturated_gates_are_no_false_alarm(std, seeds):
+    """Nor does NumPy warn of what overflows inside on the way."""
+    assert [e for seed in range(SEEDS[seeds]) if (e := refused(UpdateGate(), std, seed))] == []
+
+
+@pytest.mark.parametrize("seeds", ["few", pytest.param("many", marks=pytest.mark.long)])
+def test_a_gate_around_a_linear_cell_is_no_false_alarm(seeds):
+    found = (refused(Linear(), 1, seed, mitigations=[Gate()]) for seed in range(4 * SEEDS[seeds]))
+    assert list(filter(None, found)) == []
+
+
+@pytest.mark.parametrize("std", [1, 5, 20])
+def test_a_wrong_derivative_of_a_saturated_gate_is_refused(std):
+    """By 0.1 %, wherever something comes through the gate."""
+    assert all(refused(UpdateGate(wrong=1.001), std, seed) for seed in range(12))
+
+
+class Buried(OneBlock):
+    """What it makes of state and parameters lies below the rounding of its state."""
+
+    def step(self, params, state, inputs, xp):
+        return 1e10 + 1e-4 * super().step(params, state - 1e10, inputs, xp)
+
+
+def test_what_could_not_be_checked_is_in_the_dataset(inputs):
+    ds = gradsim.simulate(Buried(), inputs)
+    assert ds.attrs["derivatives_not_checked"].startswith("step_jacobian, state_vjp, params_vjp")
+    assert "derivatives_not_checked" not in gradsim.simulate(OneBlock(), inputs).attrs
 
 
 def test_a_kink_is_no_false_alarm():

@@ -134,13 +134,21 @@ def _positive(x: Any, /) -> Any:
 
 @_own
 def _copysign(x: Any, sign: Any, /) -> Any:
-    return anp.where(_OWN["signbit"](sign), -anp.abs(x), anp.abs(x))
+    return _where(_OWN["signbit"](sign), -anp.abs(x), anp.abs(x))
+
+
+@_own
+def _where(condition: Any, this: Any, that: Any, /) -> Any:
+    shape = np.broadcast_shapes(*map(anp.shape, (condition, this, that)))
+    # autograd's own does not sum what comes back to an array that was broadcast.
+    this, that = (x if isinstance(x, int | float) else x + np.zeros(shape, bool) for x in (this, that))
+    return anp.where(condition, this, that)
 
 
 @_own
 def _clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
-    x = x if min is None else anp.where(x < min, min, x)
-    return x if max is None else anp.where(x > max, max, x)
+    x = x if min is None else _where(x < min, min, x)
+    return x if max is None else _where(x > max, max, x)
 
 
 @_own

@@ -7,6 +7,7 @@ rows are all array axes.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -63,8 +64,9 @@ def _in_pieces(
 ) -> Array:
     """The k rows of each diagonal block, (k, ..., n), over all positions, as many as fit at a time."""
     lead = state.shape[:-1]
-    flat = {n: x.reshape(-1, *x.shape[len(lead) :]) for n, x in data.items()}
-    state, inputs = (x.reshape(-1, x.shape[-1]) for x in (state, inputs))
+    count = math.prod(lead)  # -1 would not do for arrays of no size
+    flat = {n: x.reshape(count, *x.shape[len(lead) :]) for n, x in data.items()}
+    state, inputs = (x.reshape(count, x.shape[-1]) for x in (state, inputs))
     length = max(1, _TRACE_BYTES // (k * max(m, state.shape[-1]) * state.itemsize))
     cuts = [slice(i, i + length) for i in range(0, len(state), length)]
     pieces = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -55,8 +56,9 @@ def jacobian_vjp(
     left = np.zeros((k, k, g), dtype=cotangent.dtype)
     left[np.arange(k), np.arange(k)] = 1
     left = left.reshape(k, 1, m)
-    flat = {n: x.reshape(-1, *x.shape[len(lead) :]) for n, x in data.items()}
-    states, inputs = state.reshape(-1, m), inputs.reshape(-1, inputs.shape[-1])
+    count = math.prod(lead)  # -1 would not do for arrays of no size
+    flat = {n: x.reshape(count, *x.shape[len(lead) :]) for n, x in data.items()}
+    states, inputs = state.reshape(count, m), inputs.reshape(count, inputs.shape[-1])
     gradient = {n: np.zeros_like(p) for n, p in params.items()}
     found = np.zeros_like(states)
     room = max(1, _PIECE_BYTES // (m * state.itemsize))
