@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradsim.contracts.evaluated import Evaluated
+from gradsim.contracts.inherited import outlived
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import unknown
@@ -39,12 +40,8 @@ class Cell(Plugin, ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         """Leave behind the derivatives of a step that another one has replaced: the free ones are right."""
         super().__init_subclass__(**options)
-        order = cls.__mro__[: cls.__mro__.index(Cell)]
-        writers = [i for i, c in enumerate(order) if "step" in vars(c)]
-        if len(writers) > 1:
-            kept = {name for c in order[: writers[0] + 1] for name in vars(c)}
-            for name in _WITH_STEP - kept:
-                setattr(cls, name, vars(Cell)[name])
+        for name, instead in list(outlived(cls, Cell)):
+            setattr(cls, name, instead)
 
     @property
     @abstractmethod
@@ -263,13 +260,6 @@ class Cell(Plugin, ABC):
     def analytic(self, method: str) -> bool:
         """Whether the cell overrides this derivative instead of taking the free one."""
         return getattr(type(self), method) is not getattr(Cell, method)
-
-
-_WITH_STEP = {
-    *("step_jacobian", "state_vjp", "params_vjp", "bilinear_vjp", "jacobian_vjp", "path_jacobians"),
-    *("unroll", "saved_size"),
-}
-"""What goes with a `step`, and not with that of a subclass."""
 
 
 def keywords(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from gradsim.types import Array, Params
 METHODS = ("step_jacobian", "state_vjp", "params_vjp")
 TOLERANCE = 1e-5
 _STEP = 1e-5
-_WIDTHS = 2.0 ** -np.arange(5.0, 28.0, 2.0)
+_RATIO = 4.0
+_WIDTHS = _RATIO ** -np.arange(3.0, 14.0)
 _KINK = 1e-3
 _MARGIN = 10
 """How much larger than the doubt in differences an error has to be."""
@@ -61,18 +62,25 @@ class Slope:
     """The derivative of a step along a direction in state or parameters, by central differences."""
 
     def __init__(self, at: Trajectory, direction: Array | Params) -> None:
-        self._at, self._direction = at, direction
+        self._start, self._direction = at, direction
         self.size = max(np.abs(x).max(initial=0.0) for x in (at.before, at.inputs))
         self._known: dict[float, Array] = {}
 
     def __call__(self, width: float) -> Array:
         """(..., m), with this much to both sides."""
-        if width not in self._known:
-            self._known[width] = (self._moved(width) - self._moved(-width)) / (2 * width)
-        return self._known[width]
+        return np.asarray((self._at(width) - self._at(-width)) / (2 * width))
+
+    def bend(self, width: float) -> Array:
+        """The slope to the right less that to the left: proportional to the width, unless there is a kink."""
+        return np.asarray((self._at(width) - 2 * self._at(0.0) + self._at(-width)) / width)
+
+    def _at(self, h: float) -> Array:
+        if h not in self._known:
+            self._known[h] = self._moved(h)
+        return self._known[h]
 
     def _moved(self, h: float) -> Array:
-        at, direction = self._at, self._direction
+        at, direction = self._start, self._direction
         params, state = at.params, at.before
         if isinstance(direction, dict):
             params = {n: p + h * direction[n] if n in direction else p for n, p in params.items()}
@@ -157,20 +165,20 @@ def _relative(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> floa
 def _careful(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> tuple[Array, Array]:
     """The same errors, and the doubt in them, by the differences at each position that doubt least.
 
-    Three widths after one another should agree, to more than rounding explains. An error is what is left of
-    it after the doubt.
+    Three widths after one another should agree, to more than rounding explains, and no kink lie at the place
+    itself. An error is what is left of it after the doubt.
     """
-    slopes = [seen(slope(width)) for width in _WIDTHS]
+    slopes, bends = ([seen(f(width)) for width in _WIDTHS] for f in (slope, slope.bend))
     rounding = 8 * np.finfo(ours.dtype).eps * max(slope.size, 1.0)
     error, least = np.zeros(ours.shape[:-1]), np.full(ours.shape[:-1], np.inf)
-    for (wide, middle, narrow), width in zip(
-        zip(slopes, slopes[1:], slopes[2:], strict=False), _WIDTHS[2:], strict=True
-    ):
-        scale = _length(middle) + _length(ours) + 1e-6
+    for i, width in enumerate(_WIDTHS[2:]):
+        wide, middle, narrow = slopes[i : i + 3]
+        kink = (_RATIO * bends[i + 2] - bends[i + 1]) / (_RATIO - 1)
         apart = np.maximum(_length(wide - middle), _length(middle - narrow))
-        doubt = (apart + rounding / width) / scale
-        better = doubt < least
+        scale = _length(middle) + _length(ours) + 1e-6
+        doubt = (apart + _length(kink) + rounding / width) / scale
         here = np.maximum(_length(ours - middle) / scale - _MARGIN * doubt, 0)
+        better = doubt < least
         error, least = np.where(better, here, error), np.where(better, doubt, least)
     return error, _MARGIN * least
 

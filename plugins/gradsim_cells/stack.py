@@ -75,7 +75,7 @@ class Stack(Cell):
 
     @property
     def own_output(self):
-        return self.cells[-1].own_output
+        return type(self).output is not Stack.output or self.cells[-1].own_output
 
     @property
     def by_blocks(self):
