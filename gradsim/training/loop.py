@@ -83,8 +83,10 @@ class Training:
             self.history.restore(state.update, state.rows)
         saved = time.monotonic()
         with interruptions() as interrupted:
+            check = True
             while not state.ended:
-                self._update(state)
+                self._update(state, check)
+                check = False
                 self._after(state)
                 if interrupted():
                     self._save(state)
@@ -107,14 +109,14 @@ class Training:
 
     # One update.
 
-    def _update(self, state: State) -> None:
+    def _update(self, state: State, check: bool) -> None:
         s, update = self.setup, state.update + 1
         params, readout = s.apart(state.vector)
         with self._diverging(f"update {update}", state):
             first = s.initial_state(s.batches.batch) if s.batches.starts(update) else state.carried
             moment = s.moment(update, "learn", state.memory)
             setup = s.pass_setup(params, readout, first, moment)
-            result = self.backpropagation(setup, check=update == 1)
+            result = self.backpropagation(setup, check)
             gradient = s.flat.joined(result.gradient.values, s.model.dtype)
             norms = s.flat.norms(gradient)
             if not np.isfinite(norms).all():

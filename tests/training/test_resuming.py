@@ -11,10 +11,11 @@ from small import Half, Noisy, Stream
 import gradsim
 from gradsim import Pairs
 from gradsim.data import code
-from gradsim.errors import ChangedRunError, StoreError, UnknownNameError
+from gradsim.errors import BudgetError, ChangedRunError, StoreError, UnknownNameError
+from gradsim.run.run import Run
 from gradsim.training.resuming import resume
 from gradsim.training.settings import Probe, Stopping, Validation
-from gradsim.training.verb import train
+from gradsim.training.verb import prepare_training, train
 from gradsim_cells import LSTM, Elman
 from gradsim_mitigations import ClipNorm, Truncate
 from gradsim_optimizers import SGD, Adam
@@ -51,6 +52,29 @@ def test_given_parameters_are_in_the_checkpoint(tmp_path):
     (tmp_path / "lost" / "checkpoint.npz").unlink()
     with pytest.raises(StoreError, match="run the script that made it again with resume=True"):
         resume(tmp_path / "lost")
+
+
+@pytest.mark.filterwarnings("ignore::gradsim.errors.OutOfRangeWarning")
+def test_a_budget_of_memory_is_kept_and_changes_no_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradsim.engine.segments._STATE_BYTES", 500)  # several segments
+    task, setting = Adding(length=60), RICH | {"updates": 3}
+    plan = prepare_training(LSTM(2, 3), task, **setting)._backpropagation(1, None).plan
+    probe = prepare_training(LSTM(2, 3), task, **setting).setup.probe_plan
+    assert plan.schedule(plan.memory_bytes).recomputed() > 0
+    interrupted(tmp_path / "run", LSTM(2, 3), task, at=2, **setting)
+    with pytest.raises(BudgetError, match="memory"):
+        resume(tmp_path / "run", memory=plan.memory_bytes - 1)
+    ds = resume(tmp_path / "run", memory=max(plan.memory_bytes, probe.memory_bytes), threads=1)
+    assert identical(ds, train(LSTM(2, 3), task, **setting))
+
+
+def test_a_budget_is_handed_on_to_every_pass(tmp_path, monkeypatch):
+    interrupted(tmp_path / "run", Elman(2, 3), Adding(length=20), at=2, **RICH | {"record": None})
+    seen = []
+    begin = Run.__init__
+    monkeypatch.setattr(Run, "__init__", lambda self, *rest: (seen.append(rest[-1]), begin(self, *rest))[1])
+    resume(tmp_path / "run", memory=1e9, threads=1)
+    assert seen == [1e9] * 3
 
 
 def test_a_cell_of_a_script_is_named(tmp_path):
