@@ -41,7 +41,8 @@ class Mitigation(Plugin, ABC):
         It may name more arguments, and is given those: `steps`, `batch`, `inputs` (steps, batch, input),
         `shapes` (of all parameters, by name) and the `moment`. What varies by step has leading axes
         (steps, batch), so that any pass can be replayed. Floats are given to the hooks in the dtype of
-        the run.
+        the run. In a pass that validates it is asked only for a mitigation that hooks `gradsim_step_data`,
+        and then one that is random has to name the `moment`; see `Cell.draw`.
         """
         return {}
 
