@@ -70,26 +70,26 @@ def vanishing(computed):
     return computed["vanishing_and_exploding"]
 
 
-def test_a_smaller_gain_vanishes_faster_and_the_lstm_outlives_it(vanishing):
+def test_smaller_weights_vanish_faster_and_the_lstm_outlives_it(vanishing):
     rate = {label: float(ds["rate"]) for label, ds in vanishing.items() if "rate" in ds}
-    assert rate["Elman, gain 0.45"] < rate["Elman, gain 1"] < 0 < rate["Elman, gain 3"]
-    assert rate["Elman, gain 1"] < rate["LSTM, forget bias 1"] < rate["LSTM, forget bias 3"]
+    assert rate["Elman, g = 0.45"] < rate["Elman, g = 1"] < 0 < rate["Elman, g = 3"]
+    assert rate["Elman, g = 1"] < rate["LSTM, forget bias 1"] < rate["LSTM, forget bias 3"]
     high = {label: float(vanishing[label]["high"]) for label in rate}
     low = {label: float(vanishing[label]["low"]) for label in rate}
-    assert high["Elman, gain 1"] < low["LSTM, forget bias 3"]
+    assert high["Elman, g = 1"] < low["LSTM, forget bias 3"]
     assert abs(rate["LSTM, forget bias 3"]) < 0.05
 
 
 def test_every_exploding_draw_explodes(vanishing):
-    assert (vanishing["Elman, gain 3"]["draw_rate"] > 0).all()
+    assert (vanishing["Elman, g = 3"]["draw_rate"] > 0).all()
 
 
 def test_a_contracting_network_stays_below_the_bound(vanishing):
-    """Pascanu et al. (2013), eq. 7: ||P(t, k)||_2 <= ||W||_2^(t-k), and F <= sqrt(32) times that."""
-    shown = vanishing["Elman, gain 0.45"]
+    """Pascanu et al. (2013), eq. 7: ||P(t, k)||_2 <= ||W||_2^(t-k), and no gain is above that norm."""
+    shown = vanishing["Elman, g = 0.45"]
     largest = float(shown["weight_norm"].max())
     assert largest < 1
-    bound = np.log10(np.sqrt(32)) + shown["lag"] * np.log10(largest)
+    bound = shown["lag"] * np.log10(largest)
     assert (shown["quantiles"].isel(quantile=-1) <= bound + 1e-12).all()
     assert (shown["draw_rate"] <= np.log(shown["weight_norm"])).all()
 
@@ -104,7 +104,7 @@ def test_clipping_the_norm_keeps_the_direction_and_the_adjoint_does_not(clipping
     np.testing.assert_allclose(cosine["clip norm"], 1, rtol=1e-12)
     assert float(np.abs(cosine["clip adjoint"].sel(threshold=1e-3)).max()) < 0.5
     mild, exploding = (cosine[f"clip adjoint{gain}"].median("batch") for gain in (", gain 2", ""))
-    assert (mild.values[:3] > exploding.values[:3]).all()
+    assert (mild.values[:2] > exploding.values[:2]).all()
 
 
 def test_a_window_over_the_whole_sequence_changes_nothing(modules):

@@ -5,7 +5,8 @@ log10 twin of a variable, so that 1e-400 and 1e+400 are ordinary values.
 """
 
 from gradsim.analysis.agreement import compare_adjoints, compare_gradients
-from gradsim.analysis.lags import by_lag, norm_by_lag
+from gradsim.analysis.gain import gain
+from gradsim.analysis.lags import by_lag, gain_by_lag
 from gradsim.analysis.rates import decay_rate, horizon
 from gradsim.analysis.training import over_probes, probe, smoothed, updates_until
 
@@ -14,8 +15,9 @@ __all__ = [
     "compare_adjoints",
     "compare_gradients",
     "decay_rate",
+    "gain",
+    "gain_by_lag",
     "horizon",
-    "norm_by_lag",
     "over_probes",
     "probe",
     "smoothed",

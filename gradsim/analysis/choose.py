@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import xarray as xr
 
@@ -11,11 +14,24 @@ LOG10 = "_log10"
 
 _PREFIX = "log10 of the "
 
+GAINS = {
+    "gain": ("product_norm", "jacobian_product"),
+    "effective_gain": ("effective_product_norm", "effective_jacobian_product"),
+}
+"""Sizes that are made here: the norms that they are made of, and what those are of."""
+
 _OF_PARAMS = ("gradient", "contribution")
 
 
+def has(ds: xr.Dataset, variable: str) -> bool:
+    """Whether a size or its log10 is there."""
+    return variable in ds or variable + LOG10 in ds
+
+
 def values_of(ds: xr.Dataset, variable: str) -> xr.DataArray:
-    """The variable, or an error that names the recorder to add."""
+    """The variable, or an error that names the recorder to add; a gain is made of the norm."""
+    if variable in GAINS and variable not in ds:
+        return _gain(ds, variable)
     if variable not in ds:
         recorder = _recorder(variable)
         there = ", ".join(str(v) for v in ds.data_vars) or "nothing"
@@ -31,10 +47,40 @@ def log10_of(ds: xr.Dataset, variable: str) -> xr.DataArray:
     name = variable.removesuffix(LOG10)
     if name + LOG10 in ds:
         return ds[name + LOG10]
+    if name in GAINS and name not in ds:
+        gain = log10_of(ds, GAINS[name][0]) - math.log10(_state_size(ds)) / 2
+        return gain.rename(name + LOG10).assign_attrs(units="1", long_name=_PREFIX + gain_label(name))
     size = values_of(ds, name)
     with np.errstate(divide="ignore", invalid="ignore"):
         log10: xr.DataArray = np.log10(size)  # type: ignore[assignment]
     return log10.rename(name + LOG10).assign_attrs(size.attrs, long_name=_PREFIX + describe(size))
+
+
+def _gain(ds: xr.Dataset, name: str) -> xr.DataArray:
+    log10, norm = log10_of(ds, name), GAINS[name][0]
+    gain = ds[norm] / math.sqrt(_state_size(ds)) if norm in ds else 10.0**log10
+    return gain.rename(name).assign_attrs(units="1", long_name=gain_label(name))
+
+
+def gain_label(name: str, block_out: str | None = None, block_in: str | None = None) -> str:
+    """What a gain between blocks, or of the whole state, is."""
+    effective = "effective " if name.startswith("effective_") else ""
+    return f"{effective}RMS gain of d{block_out or 's'}_t/d{block_in or 's'}_k"
+
+
+def blocks_of(ds: xr.Dataset) -> dict[str, int]:
+    """The blocks of the state and their sizes."""
+    if "blocks" not in ds.attrs:
+        raise InputError(
+            "the dataset does not say how large the state is, which a gain is relative to: its attribute "
+            "blocks is missing. Keep the attributes (keep_attrs=True), or set it, as in ds.attrs['blocks'] = "
+            "'{\"h\": 32}'"
+        )
+    return dict(json.loads(ds.attrs["blocks"]))
+
+
+def _state_size(ds: xr.Dataset) -> int:
+    return sum(blocks_of(ds).values())
 
 
 def describe(array: xr.DataArray) -> str:

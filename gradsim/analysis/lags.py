@@ -17,13 +17,14 @@ _FAR = 1e300
 """Stands in for log10 of 0 and of infinity where numbers are interpolated: inf - inf would be NaN."""
 
 
-def by_lag(ds: xr.Dataset, variable: str = "product_norm") -> xr.DataArray:
+def by_lag(ds: xr.Dataset, variable: str = "gain") -> xr.DataArray:
     """A variable of pairs (t, k), laid out by lag.
 
     Parameters
     ----------
     ds
-        With `variable` of dims (time, source, ...), (chosen_time, source, ...) or (source, lag, ...).
+        With `variable`, or the norm that a gain is made of, of dims (time, source, ...),
+        (chosen_time, source, ...) or (source, lag, ...).
 
     Returns
     -------
@@ -55,10 +56,10 @@ def pairs_by_lag(array: xr.DataArray) -> xr.DataArray:
     return xr.DataArray(values, coords, (anchor, "lag", *array.dims[2:]), array.name, array.attrs)
 
 
-def norm_by_lag(
-    ds: xr.Dataset, variable: str = "product_norm", *, quantiles: Sequence[float] = (0.1, 0.9)
+def gain_by_lag(
+    ds: xr.Dataset, variable: str = "gain", *, quantiles: Sequence[float] = (0.1, 0.9)
 ) -> xr.Dataset:
-    """How large P(t, k) typically is at each lag.
+    """How large the gain of P(t, k) typically is at each lag.
 
     The long lags have few sources: `count` says how many pairs stand behind each value.
 
@@ -66,7 +67,7 @@ def norm_by_lag(
     -------
     xarray.Dataset
         `median` (lag) and `quantiles` (quantile, lag) over all sources and batch elements, as log10
-        of the norm (-inf for an exact zero), and `count` (lag), the number of pairs.
+        of the gain (-inf for an exact zero), and `count` (lag), the number of pairs.
     """
     if not all(0 <= q <= 1 for q in quantiles):
         raise InputError(f"quantiles should lie in 0..1 (got {list(quantiles)})")

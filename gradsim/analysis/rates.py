@@ -1,4 +1,4 @@
-"""How fast norms shrink or grow with the lag, and where they are gone."""
+"""How fast gains shrink or grow with the lag, and where they are gone."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _LEAST_PIECE, _MOST_PIECES = 4, 10
 
 def decay_rate(
     ds: xr.Dataset,
-    variable: str = "product_norm",
+    variable: str = "gain",
     *,
     lags: tuple[int, int] | None = None,
     samples: Literal["window", "batch"] = "window",
     confidence: float = 0.95,
 ) -> xr.Dataset:
-    """The slope of ln norm against lag, per step: negative where gradients vanish.
+    """The slope of ln gain against lag, per step: negative where gradients vanish.
 
-    ln ||P(k + l, k)|| is close to a random walk in l, and neighbouring sources share almost all of
+    ln gain of P(k + l, k) is close to a random walk in l, and neighbouring sources share almost all of
     their steps: residuals of one straight line through all pairs say next to nothing about its error.
     So the record is cut into windows that share no step, the slope of each is fitted by least squares,
     and the error of the mean slope is their standard deviation over the root of their number.
@@ -56,7 +56,7 @@ def decay_rate(
     -------
     xarray.Dataset
         `rate`, `standard_error`, `low` and `high`, natural logarithm per step; `window_rate` (window,
-        batch), and `samples`, their number. Norms of zero give -inf, infinite ones inf.
+        batch), and `samples`, their number. Gains of zero give -inf, infinite ones inf.
         With one sample the error is NaN.
     """
     if samples not in ("window", "batch"):
@@ -125,7 +125,7 @@ def _inside(there: Array, lags: tuple[int, int]) -> Array:
 
 
 def _slopes(pairs: xr.DataArray, first: int, last: int) -> xr.DataArray:
-    """Slopes (window, batch) of ln norm in windows that share no step; NaN where one is not on record."""
+    """Slopes (window, batch) in windows that share no step; NaN where one is not on record."""
     anchors = pairs[pairs.dims[0]].values
     others = [d for d in pairs.dims[2:] if d != "batch"]
     if others:
@@ -137,7 +137,7 @@ def _slopes(pairs: xr.DataArray, first: int, last: int) -> xr.DataArray:
         inside = (lags >= low) & (lags <= high)
         rows.append(_slope(lags[inside], values[i, inside]))
         starts.append(anchors[i])
-    label = {"long_name": "slope of ln norm in a window", **_PER_STEP}
+    label = {"long_name": "slope of the logarithm in a window", **_PER_STEP}
     batch = {"batch": pairs["batch"]} if "batch" in pairs.dims else {}
     anchor = {"anchor": ("window", starts, {"long_name": f"{pairs.dims[0]} of the window"})}
     shape = (len(rows), values.shape[-1])
@@ -161,14 +161,12 @@ def _windows(pairs: xr.DataArray, first: int, last: int) -> list[tuple[int, int,
     return [(int(a), int(b), chosen[0]) for a, b in itertools.pairwise(edges)]
 
 
-def _slope(lags: Array, log_norms: Array) -> Array:
-    """Least-squares slope of each column (lag, batch); -inf where a norm is zero, else inf where one is."""
+def _slope(lags: Array, logs: Array) -> Array:
+    """Least-squares slope of each column (lag, batch); -inf where a gain is zero, else inf where one is."""
     centred = lags - lags.mean()
-    infinite = np.isinf(log_norms)
-    slope = centred @ np.where(infinite, 0.0, log_norms) / (centred @ centred)
-    return np.asarray(
-        np.where(infinite.any(axis=0), np.where(infinite, log_norms, np.inf).min(axis=0), slope)
-    )
+    infinite = np.isinf(logs)
+    slope = centred @ np.where(infinite, 0.0, logs) / (centred @ centred)
+    return np.asarray(np.where(infinite.any(axis=0), np.where(infinite, logs, np.inf).min(axis=0), slope))
 
 
 def student_t(probability: float, degrees: int) -> float:
@@ -184,17 +182,17 @@ def student_t(probability: float, degrees: int) -> float:
     return float(np.sqrt(degrees) * np.tan(np.interp(2 * probability - 1, mass / mass[-1], angle)))
 
 
-def horizon(ds: xr.Dataset, threshold: float = 0.01, variable: str = "product_norm") -> xr.Dataset:
-    """The lag from which on the norm stays below `threshold` times the norm at lag 0.
+def horizon(ds: xr.Dataset, threshold: float = 0.01, variable: str = "gain") -> xr.Dataset:
+    """The lag from which on the gain stays below `threshold` times that at lag 0, which is 1.
 
-    Between two recorded lags ln norm is taken for linear in the lag: of powers w^l the horizon is
+    Between two recorded lags its logarithm is taken for linear in the lag: of powers w^l the horizon is
     ln threshold / ln w, whatever lags are recorded.
 
     Returns
     -------
     xarray.Dataset
         `horizon`, of the median over sources and batch elements, and `horizon_by_batch` (batch), of
-        the median over sources, in steps. NaN where the norm is still above the threshold at the
+        the median over sources, in steps. NaN where the gain is still above the threshold at the
         longest recorded lag, `longest_lag`: the horizon is beyond the record, and `comment` says so.
     """
     if not 0 < threshold <= 1:

@@ -74,7 +74,7 @@ def over_probes(ds: xr.Dataset, function: Callable[[xr.Dataset], Found]) -> Foun
     Parameters
     ----------
     function
-        Of one probe, for example ``analysis.horizon`` or ``lambda p: p.product_norm.mean("batch")``.
+        Of one probe, for example ``analysis.horizon`` or ``lambda p: analysis.gain(p).gain.mean("batch")``.
     """
     probes = made_probes(ds)
     label = ds[PROBES].attrs

@@ -43,17 +43,20 @@ def summarise(kind: str, data: Mapping[str, Dataset], folders: Mapping[str, Path
 
 def _simulated(data: Mapping[str, Dataset]) -> tuple[Any, str]:
     numbers = (*(f"lag {lag}" for lag in LAGS), "rate per step", "horizon", "loss")
-    made = table("Median norm of ds_t/ds_k at lag t - k", "run", *numbers, numbers=numbers)
+    made = table("Median RMS gain of ds_t/ds_k at lag t - k", "run", *numbers, numbers=numbers)
     for label, ds in data.items():
-        made.add_row(label, *_norms(ds), _rate(ds), _horizon(ds), f"{ds.attrs['loss']:.4g}")
-    return made, "rate: slope of ln norm; horizon: from this lag on the norm is below 1 % of that at lag 0"
+        made.add_row(label, *_gains(ds), _rate(ds), _horizon(ds), f"{ds.attrs['loss']:.4g}")
+    return (
+        made,
+        "rate: slope of ln gain; horizon: from this lag on the gain is below 0.01; it is 1 at lag 0",
+    )
 
 
-def _norms(ds: Dataset) -> list[str]:
-    from gradsim.analysis import norm_by_lag
+def _gains(ds: Dataset) -> list[str]:
+    from gradsim.analysis import gain_by_lag
 
     try:
-        median = norm_by_lag(ds)["median"]
+        median = gain_by_lag(ds)["median"]
     except InputError:
         return [_MISSING] * len(LAGS)
     there = set(median["lag"].values.tolist())

@@ -186,11 +186,12 @@ _version = functools.cache(metadata.version)
 def dataset_attributes(
     record: Mapping[str, Any], loss: float, penalty: float
 ) -> dict[str, str | int | float]:
-    """The attributes of a dataset: strings and numbers only, provenance as JSON."""
+    """The attributes of a dataset: strings and numbers only, blocks and provenance as JSON."""
     phases = [f"{phase}: {' > '.join(names)}" for phase, names in record["phases"].items()]
     return {
         "title": f"gradsim: {record['cell']['name']}",
         "cell": record["cell"]["name"],
+        "blocks": json.dumps(record["blocks"]),
         "mitigations": "; ".join(phases) or "none",
         "loss": loss,
         "penalty": penalty,

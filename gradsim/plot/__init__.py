@@ -1,16 +1,16 @@
 """Figures of a recorded dataset: pure functions Dataset -> matplotlib Axes.
 
-Each draws on `ax`, or on a new figure that needs no display: `norm_heat_map(ds).figure`; those of
+Each draws on `ax`, or on a new figure that needs no display: `gain_heat_map(ds).figure`; those of
 several panels make a figure. Nothing touches pyplot or the global rcParams.
 """
 
 from gradsim.plot.files import save
-from gradsim.plot.film import animate_norm_heat_map
+from gradsim.plot.film import animate_gain_heat_map
 from gradsim.plot.gradients import gradient_norm_by_param, gradient_norm_curve
-from gradsim.plot.heat import heat_colorbar, heat_limits, norm_heat_map
-from gradsim.plot.lines import adjoint, line_with_band, lyapunov, norm_by_lag, singular_value_fan
+from gradsim.plot.heat import gain_heat_map, heat_colorbar, heat_limits
+from gradsim.plot.lines import adjoint, gain_by_lag, line_with_band, lyapunov, singular_value_fan
 from gradsim.plot.overview import adjoint_over_updates, training_overview
-from gradsim.plot.probes import lyapunov_over_updates, norm_by_lag_over_updates, norm_heat_maps
+from gradsim.plot.probes import gain_by_lag_over_updates, gain_heat_maps, lyapunov_over_updates
 from gradsim.plot.style import COLUMN, PAGE, applied, lines, new_figure
 from gradsim.plot.training import loss_curve, score_curve, spectral_radius_curve
 
@@ -19,8 +19,12 @@ __all__ = [
     "PAGE",
     "adjoint",
     "adjoint_over_updates",
-    "animate_norm_heat_map",
+    "animate_gain_heat_map",
     "applied",
+    "gain_by_lag",
+    "gain_by_lag_over_updates",
+    "gain_heat_map",
+    "gain_heat_maps",
     "gradient_norm_by_param",
     "gradient_norm_curve",
     "heat_colorbar",
@@ -31,10 +35,6 @@ __all__ = [
     "lyapunov",
     "lyapunov_over_updates",
     "new_figure",
-    "norm_by_lag",
-    "norm_by_lag_over_updates",
-    "norm_heat_map",
-    "norm_heat_maps",
     "save",
     "score_curve",
     "singular_value_fan",

@@ -1,4 +1,4 @@
-"""The colours of the heat map: blue for vanishing, red for exploding, light grey where the norm is 1."""
+"""The colours of the heat map: blue for vanishing, red for exploding, light grey where the gain is 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLUE = ("#eeeeee", "#7fb2dd", "#2b62ad", "#101f55")
 _RED = ("#eeeeee", "#eda27c", "#b93a32", "#520b22")
 
 ZERO = "#000000"
-"""A norm of exactly zero."""
+"""A gain of exactly zero."""
 
 # Ottosson (2020), A perceptual color space for image processing: linear sRGB -> Oklab.
 _LMS = np.array(

@@ -19,16 +19,16 @@ from gradsim.plot.probes import panel, spread_probes
 _WRITERS: dict[str, type[PillowWriter] | type[FFMpegWriter]] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
 
 
-def animate_norm_heat_map(
+def animate_gain_heat_map(
     ds: xr.Dataset,
     path: str | os.PathLike[str],
     *,
     fps: float = 4,
-    variable: str = "product_norm",
+    variable: str = "gain",
     batch: int = 0,
     dpi: int = 150,
 ) -> Path:
-    """Write the norm of P(t, k) over source and time as a film, one picture a probe, on one colour scale.
+    """Write the gain of P(t, k) over source and time as a film, one picture a probe, on one colour scale.
 
     Parameters
     ----------

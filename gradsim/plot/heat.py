@@ -1,4 +1,4 @@
-"""The norm of every P(t, k) as a picture."""
+"""The gain of every P(t, k) as a picture."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _PIXELS = 1200
 _HATCH: dict[str, Any] = {"facecolor": "white", "edgecolor": "0.72", "hatch": "/////", "linewidth": 0}
 
 
-def norm_heat_map(
+def gain_heat_map(
     ds: xr.Dataset,
     ax: Axes | None = None,
     *,
-    variable: str = "product_norm",
+    variable: str = "gain",
     batch: int = 0,
     limits: tuple[float, float] | None = None,
     colorbar: bool = True,
     key: bool = True,
 ) -> Axes:
-    """Draw the norm of P(t, k) over source k and time t.
+    """Draw the gain of P(t, k) over source k and time t.
 
-    Colours are those of log10 of the norm: light grey at 1, blue where it vanishes, red where it
+    Colours are those of log10 of the gain: light grey at 1, blue where it vanishes, red where it
     explodes, always around 1, so that the same colour never means the opposite in another figure.
     An exact zero is black, a pair that was not computed hatched, t < k, where there is no product,
     empty; `key` explains the ones that occur.
@@ -47,7 +47,7 @@ def norm_heat_map(
     Parameters
     ----------
     variable
-        Any size of pairs (t, k), such as `effective_product_norm` or `loss_adjoint_norm`.
+        Any size of pairs (t, k), such as `effective_gain` or `product_spectral_norm`.
     batch
         Position of the batch element.
     limits
@@ -69,8 +69,8 @@ def norm_heat_map(
     return ax
 
 
-def heat_limits(*datasets: xr.Dataset, variable: str = "product_norm", batch: int = 0) -> tuple[float, float]:
-    """The least and the greatest log10 of the norms of several datasets, and 0."""
+def heat_limits(*datasets: xr.Dataset, variable: str = "gain", batch: int = 0) -> tuple[float, float]:
+    """The least and the greatest log10 of the gains of several datasets, and 0."""
     each = [limits_of(_element(log10_of(ds, variable), batch).values) for ds in datasets]
     return min(low for low, _ in each), max(high for _, high in each)
 

@@ -1,4 +1,4 @@
-"""Norms as lines: against the lag, through time, by mode."""
+"""Gains, norms and exponents as lines: against the lag, through time, by mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from gradsim import analysis
-from gradsim.analysis.choose import describe, describe_size, log10_of, values_of
+from gradsim.analysis.choose import describe, describe_size, has, log10_of, values_of
 from gradsim.analysis.lags import spread
 from gradsim.errors import InputError
 from gradsim.plot import style
@@ -25,27 +25,27 @@ from gradsim.types import Array
 _BAND = (0.1, 0.9)
 
 
-def norm_by_lag(
+def gain_by_lag(
     runs: xr.Dataset | Mapping[str, xr.Dataset],
     ax: Axes | None = None,
     *,
-    variable: str = "product_norm",
+    variable: str = "gain",
     band: bool = True,
     legend: bool = True,
 ) -> Axes:
-    """Draw the median norm of P(t, k) against the lag t - k, with the range from 10 % to 90 %.
+    """Draw the median gain of P(t, k) against the lag t - k, with the range from 10 % to 90 %.
 
     Parameters
     ----------
     runs
-        By label; datasets with `variable`, or what `analysis.norm_by_lag` made of them.
+        By label; datasets with the norm, or what `analysis.gain_by_lag` made of them.
     band
         Shade the quantiles around the median.
     """
     named = {str(runs.attrs.get("cell", "")): runs} if isinstance(runs, xr.Dataset) else dict(runs)
     if not named:
-        raise InputError("norm_by_lag: there is no run to draw")
-    summaries = {n: ds if "median" in ds else analysis.norm_by_lag(ds, variable) for n, ds in named.items()}
+        raise InputError("gain_by_lag: there is no run to draw")
+    summaries = {n: ds if "median" in ds else analysis.gain_by_lag(ds, variable) for n, ds in named.items()}
     with style.axes(ax) as ax:
         for (label, summary), look in zip(summaries.items(), style.lines(), strict=False):
             around = summary["quantiles"].values if band else None
@@ -114,11 +114,11 @@ def adjoint(
     if not named:
         raise InputError("adjoint: there is no run to draw")
     first = next(iter(named.values()))
-    sizes = {"raw": log10_of(first, "adjoint_norm")} if _has(first, "adjoint_norm") else {}
+    sizes = {"raw": log10_of(first, "adjoint_norm")} if has(first, "adjoint_norm") else {}
     sizes |= {
         label: log10_of(ds, "effective_adjoint_norm")
         for label, ds in named.items()
-        if _has(ds, "effective_adjoint_norm")
+        if has(ds, "effective_adjoint_norm")
     }
     if not sizes:
         values_of(first, "adjoint_norm")
@@ -137,10 +137,6 @@ def adjoint(
 def _mitigated(ds: xr.Dataset) -> str:
     names = re.sub(r"\w+: ", "", ds.attrs.get("mitigations", "none"))  # without the phases
     return f"effective ({names})"
-
-
-def _has(ds: xr.Dataset, variable: str) -> bool:
-    return variable in ds or f"{variable}_log10" in ds
 
 
 def line_with_band(ax: Axes, log10: xr.DataArray, look: Mapping[str, object], label: str) -> None:

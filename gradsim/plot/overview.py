@@ -59,7 +59,7 @@ def _headline(ds: xr.Dataset) -> str:
 def adjoint_over_updates(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Draw the norm of dL/ds_t some lags before the last loss, over that at the last loss, by update.
 
-    Colours as in `norm_heat_map`; every recorded lag has a row of the same height. Dots stand at the
+    Colours as in `gain_heat_map`; every recorded lag has a row of the same height. Dots stand at the
     horizon, the lag from which on less than 1 % is left.
     """
     update, lag, values = _relative(ds)

@@ -21,24 +21,22 @@ from gradsim.analysis.training import PROBES, made_probes
 from gradsim.errors import InputError
 from gradsim.plot import style
 from gradsim.plot.decades import as_powers
-from gradsim.plot.heat import heat_colorbar, heat_limits, norm_heat_map
+from gradsim.plot.heat import gain_heat_map, heat_colorbar, heat_limits
 from gradsim.plot.updates import curve, finish
 
 
-def norm_by_lag_over_updates(
-    ds: xr.Dataset, ax: Axes | None = None, *, variable: str = "product_norm"
-) -> Axes:
-    """Draw the median norm of P(t, k) against the lag t - k, one line a probe, coloured by its update."""
-    norms = analysis.over_probes(ds, lambda probe: analysis.norm_by_lag(probe, variable))
-    updates, lag = norms[PROBES].values, norms["lag"].values
+def gain_by_lag_over_updates(ds: xr.Dataset, ax: Axes | None = None, *, variable: str = "gain") -> Axes:
+    """Draw the median gain of P(t, k) against the lag t - k, one line a probe, coloured by its update."""
+    gains = analysis.over_probes(ds, lambda probe: analysis.gain_by_lag(probe, variable))
+    updates, lag = gains[PROBES].values, gains["lag"].values
     scale = Normalize(updates[0], max(updates[-1], updates[0] + 1))
     with style.axes(ax) as ax:
-        for update, median in zip(updates, norms["median"].values, strict=True):
+        for update, median in zip(updates, gains["median"].values, strict=True):
             look = {"color": _sequential()(scale(update)), "linewidth": 0.9}
             curve(ax, lag, median, look)
         ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
         as_powers(ax.yaxis)
-        finish(ax, style.typeset(norms.attrs["variable_long_name"]), legend=True)
+        finish(ax, style.typeset(gains.attrs["variable_long_name"]), legend=True)
         ax.set_xlabel(r"Lag $t - k$ (step)")
         _update_bar(ax, scale)
     return ax
@@ -74,12 +72,10 @@ def lyapunov_over_updates(
     return ax
 
 
-def norm_heat_maps(
-    ds: xr.Dataset, count: int = 6, *, variable: str = "product_norm", batch: int = 0
-) -> Figure:
-    """Draw the norm of P(t, k) at up to `count` probes from the first to the last, on one colour scale."""
+def gain_heat_maps(ds: xr.Dataset, count: int = 6, *, variable: str = "gain", batch: int = 0) -> Figure:
+    """Draw the gain of P(t, k) at up to `count` probes from the first to the last, on one colour scale."""
     if count < 1:
-        raise InputError(f"norm_heat_maps: count should be 1 or more (got {count})")
+        raise InputError(f"gain_heat_maps: count should be 1 or more (got {count})")
     probes = spread_probes(ds, count)
     limits = heat_limits(*probes, variable=variable, batch=batch)
     rows = math.ceil(len(probes) / 3)
@@ -110,7 +106,7 @@ def spread_probes(ds: xr.Dataset, count: int | None = None) -> list[xr.Dataset]:
 
 def panel(ax: Axes, probe: xr.Dataset, limits: tuple[float, float], **options: Any) -> None:
     """The heat map of one probe, named by its update."""
-    norm_heat_map(probe, ax, limits=limits, colorbar=False, **options)
+    gain_heat_map(probe, ax, limits=limits, colorbar=False, **options)
     ax.set_title(f"Update {int(probe[PROBES])}")
     ax.set_box_aspect(1)
     for axis in (ax.xaxis, ax.yaxis):

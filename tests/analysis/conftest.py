@@ -12,7 +12,8 @@ def pairs_dataset(log10, name="product_norm"):
     times = np.arange(len(log10))
     log10 = np.where((times[:, None] >= times)[..., None], log10, np.nan)
     coords = {"time": times, "source": times, "batch": np.arange(log10.shape[-1])}
-    return xr.Dataset({f"{name}_log10": (("time", "source", "batch"), log10)}, coords)
+    attrs = {"blocks": '{"h": 1}'}
+    return xr.Dataset({f"{name}_log10": (("time", "source", "batch"), log10)}, coords, attrs)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ def simulate(inputs, **arguments):
 def test_without_a_log10_twin(inputs):
     ds = simulate(inputs)
     np.testing.assert_allclose(
-        analysis.norm_by_lag(ds)["median"], analysis.norm_by_lag(ds[["product_norm"]])["median"], atol=1e-14
+        analysis.gain_by_lag(ds)["median"], analysis.gain_by_lag(ds[["product_norm"]])["median"], atol=1e-14
     )
 
 
@@ -25,9 +25,10 @@ def test_without_a_log10_twin(inputs):
     [
         ("product_spectral_norm", "product_spectral_norm"),
         ("effective_product_norm_log10", "effective_product_norm"),
+        ("effective_gain", "effective_product_norm"),
         ("loss_adjoint_norm", "loss_adjoint_norm"),
     ],
 )
 def test_a_missing_variable_names_the_recorder(inputs, variable, recorder):
     with pytest.raises(InputError, match=f"add the recorder '{recorder}'"):
-        analysis.norm_by_lag(simulate(inputs), variable)
+        analysis.gain_by_lag(simulate(inputs), variable)

@@ -100,7 +100,7 @@ def test_batch_elements_as_samples_cover_when_they_differ(rng, scalar_products, 
         each = scalar_products(rng, 60, 6, 0.0, 0.05)["product_norm_log10"]
         lag = each["time"] - each["source"]
         own = xr.DataArray(rng.normal(-0.1, 0.1, 6), dims="batch")
-        ds = (each + lag * own / math.log(10)).to_dataset(name="product_norm_log10")
+        ds = make_pairs((each + lag * own / math.log(10)).values)
         for samples in hits:
             hits[samples] += covered(analysis.decay_rate(ds, samples=samples), -0.1)
     assert hits["batch"] / trials > 0.9 > 0.75 > hits["window"] / trials

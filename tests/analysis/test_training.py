@@ -69,7 +69,7 @@ def test_every_analysis_works_on_a_probe(scaled):
     first = analysis.probe(scaled[0], 1)
     assert float(analysis.decay_rate(first)["rate"]) == pytest.approx(np.log(0.1))
     assert float(analysis.horizon(first, threshold=1e-3)["horizon"]) == pytest.approx(3)
-    assert analysis.norm_by_lag(first)["median"].values[4] == pytest.approx(np.log10(3**0.5) - 4)
+    assert analysis.gain_by_lag(first)["median"].values[4] == pytest.approx(-4)
     assert analysis.by_lag(first).dims == ("source", "lag", "batch")
 
 

@@ -69,7 +69,7 @@ def test_a_resumed_training_is_that_which_was_never_interrupted(gradsim_cli, no_
     assert result.exit_code == 0, result.output
     assert record("mine")["status"] == "complete"
     assert "mine: ended after all updates; saved in mine" in result.output
-    assert no_figures == ["training_overview", "norm_by_lag_over_updates", "norm_heat_maps"]
+    assert no_figures == ["training_overview", "gain_by_lag_over_updates", "gain_heat_maps"]
     xr.testing.assert_identical(gradsim.open_run("mine").compute(), train())
 
 

@@ -19,7 +19,7 @@ from gradsim_cells import Elman
 from gradsim_tasks import Sunspots
 
 FILES = {"run.json", "data.zarr"} | {
-    f"{figure}.{kind}" for figure in ("norm_by_lag", "norm_heat_map", "adjoint") for kind in ("png", "svg")
+    f"{figure}.{kind}" for figure in ("gain_by_lag", "gain_heat_map", "adjoint") for kind in ("png", "svg")
 }
 SMALL = ("--set", "task.length=30", "--set", "cell.hidden_size=4")
 
@@ -48,10 +48,10 @@ def no_figures(monkeypatch):
 
 
 def by_lag(ds, lag):
-    """The norms of all pairs with this lag."""
-    norm = ds["product_norm"].isel(batch=0)
-    sources = norm["source"][: norm.sizes["time"] - lag]
-    return norm.sel(source=sources, time=sources + lag)
+    """The gains of all pairs with this lag, of a state of 32 components."""
+    gain = ds["product_norm"].isel(batch=0) / 32**0.5
+    sources = gain["source"][: gain.sizes["time"] - lag]
+    return gain.sel(source=sources, time=sources + lag)
 
 
 def status(folder):
@@ -65,8 +65,8 @@ def test_the_default_experiment_shows_an_lstm_that_remembers_and_an_elman_networ
     assert {p.name for p in Path("runs/sunspots-elman").iterdir()} == FILES
     lstm, elman = (xr.open_zarr(f"runs/{n}/data.zarr") for n in ("sunspots", "sunspots-elman"))
     far = {"time": 80, "source": 0, "batch": 0}
-    assert float(lstm["product_norm"].sel(far)) > 0.1
-    assert float(elman["product_norm"].sel(far)) < 1e-6
+    assert float(lstm["product_norm"].sel(far)) > 1e-6
+    assert float(elman["product_norm"].sel(far)) < 1e-8
     for name in ("product_norm", "adjoint_norm", "adjoint", "gradient_norm", "loss", "lyapunov"):
         assert name in lstm
     assert "lstm: saved in runs/sunspots\n" in result.output
@@ -119,9 +119,9 @@ def test_out_may_be_the_current_folder(gradsim_cli, monkeypatch):
 def test_a_figure_whose_variable_was_not_recorded_is_left_out(gradsim_cli):
     result = gradsim_cli("run", "--cell", "elman", *SMALL, "--record", "adjoint_norm")
     assert result.exit_code == 0
-    assert "No figure runs/sunspots-elman/norm_by_lag: the dataset has no product_norm" in result.output
+    assert "No figure runs/sunspots-elman/gain_by_lag: the dataset has no product_norm" in result.output
     assert Path("runs/sunspots-elman/adjoint.png").is_file()
-    assert not Path("runs/sunspots-elman/norm_by_lag.png").exists()
+    assert not Path("runs/sunspots-elman/gain_by_lag.png").exists()
 
 
 def test_a_dry_run_writes_nothing(gradsim_cli):

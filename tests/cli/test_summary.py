@@ -1,4 +1,4 @@
-"""What runs come to in one table: norms, rates and horizons with closed forms; validations and baselines."""
+"""What runs come to in one table: gains, rates and horizons with closed forms; validations and baselines."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def rows(output):
     return {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.split()}
 
 
-def test_a_scaled_rotation_has_known_norms_rate_and_horizon(capsys):
+def test_a_scaled_rotation_has_known_gains_rate_and_horizon(capsys):
     runs = {"shrinks": rotation(0.5), "stays": rotation(1.0), "blind": rotation(0.5, record=["loss"])}
     summarise("simulation", runs, {name: Path(f"in/{name}") for name in runs})
     output = capsys.readouterr().out
     found = rows(output.partition("rate: ")[0])
-    assert found["shrinks"][:4] == ["1", "0.002", "1.6e-30", "-0.693"]
+    assert found["shrinks"][:4] == ["0.5", "0.00098", "7.9e-31", "-0.693"]
     assert "7" in found["shrinks"][4:]  # ln 0.01 / ln 0.5 = 6.6
-    assert found["stays"][:3] == ["2", "2", "2"]
+    assert found["stays"][:3] == ["1", "1", "1"]
     assert abs(float(found["stays"][3])) < 1e-12
     assert ">" in found["stays"]
     assert found["blind"][:5] == ["-"] * 5

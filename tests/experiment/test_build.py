@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from experiments import tables, training
 
+from gradsim.cli.overrides import override
 from gradsim.errors import InputError
 from gradsim.experiment.build import ExperimentError, build, read_toml
-from gradsim.experiment.kinds import SIMULATION, TRAINING
+from gradsim.experiment.kinds import KINDS, SIMULATION, TRAINING
 
 
 def test_the_default_experiment_is_an_lstm_and_an_elman_network_on_the_sunspots():
     main, other = build(read_toml(), name="unused")
     assert (main.name, main.label, other.name, other.label) == ("sunspots", "lstm", "sunspots-elman", "elman")
-    assert main.arguments["cell"].forget_bias == 3
-    assert main.arguments["cell"].hidden_size == other.arguments["cell"].hidden_size == 32
+    assert main.arguments["cell"].hidden_size == other.arguments["cell"].hidden_size
     assert main.arguments["task"].name == other.arguments["task"].name == "sunspots"
 
 
@@ -23,6 +23,15 @@ def test_the_built_in_training_is_an_lstm_and_an_elman_network_on_the_adding_pro
     assert (main.name, main.label, other.name, other.label) == ("adding", "lstm", "adding-elman", "elman")
     assert main.arguments["cell"].hidden_size == other.arguments["cell"].hidden_size
     assert main.prepare().setup.updates == other.prepare().setup.updates
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_the_cells_of_built_in_experiments_are_those_that_their_names_stand_for(kind):
+    default = read_toml(None, kind)
+    for run in build(default, kind, name="unused"):
+        named = override(default, {"cell": {"name": run.label}}, default=True)
+        (alone,) = build(named, kind, name="unused")
+        assert alone.arguments["cell"].parameters == run.arguments["cell"].parameters
 
 
 def test_an_experiment_of_the_other_kind_is_refused():

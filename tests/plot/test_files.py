@@ -8,7 +8,7 @@ from gradsim.errors import StoreError
 
 
 def test_writes_png_and_svg(run, tmp_path):
-    ax = plot.norm_heat_map(run)
+    ax = plot.gain_heat_map(run)
     png, svg = plot.save(ax, tmp_path / "deep" / "gain0.9")
     assert (png.name, svg.name) == ("gain0.9.png", "gain0.9.svg")
     height, width, _ = imread(png).shape
@@ -16,7 +16,7 @@ def test_writes_png_and_svg(run, tmp_path):
     assert "<image" in svg.read_text()
 
 
-@pytest.mark.parametrize("draw", [plot.norm_heat_map, plot.norm_by_lag, plot.adjoint])
+@pytest.mark.parametrize("draw", [plot.gain_heat_map, plot.gain_by_lag, plot.adjoint])
 def test_the_same_figure_gives_the_same_bytes(run, tmp_path, draw):
     files = [plot.save(draw(run).figure, tmp_path / str(i)) for i in range(2)]
     for first, second in zip(*files, strict=True):

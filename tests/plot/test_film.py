@@ -14,7 +14,7 @@ from gradsim.errors import InputError, StoreError
 
 
 def test_the_film_has_a_picture_a_probe(training, tmp_path):
-    path = plot.animate_norm_heat_map(training, tmp_path / "deep" / "film.gif", fps=5, dpi=60)
+    path = plot.animate_gain_heat_map(training, tmp_path / "deep" / "film.gif", fps=5, dpi=60)
     with Image.open(path) as film:
         frames = [np.asarray(frame.convert("RGB"), dtype=int) for frame in ImageSequence.Iterator(film)]
         assert film.info["duration"] == 200
@@ -27,11 +27,11 @@ def test_the_film_has_a_picture_a_probe(training, tmp_path):
 def test_film_files(training, tmp_path, monkeypatch):
     monkeypatch.setattr(FFMpegWriter, "isAvailable", lambda: False)
     with pytest.raises(InputError, match=r"ffmpeg, which is not installed: use .gif"):
-        plot.animate_norm_heat_map(training, tmp_path / "film.mp4")
+        plot.animate_gain_heat_map(training, tmp_path / "film.mp4")
     with pytest.raises(InputError, match=r"end in .gif or .mp4 \(got 'film.avi'\)"):
-        plot.animate_norm_heat_map(training, tmp_path / "film.avi")
+        plot.animate_gain_heat_map(training, tmp_path / "film.avi")
     with pytest.raises(InputError, match=r"fps should be above 0 \(got 0\)"):
-        plot.animate_norm_heat_map(training, tmp_path / "film.gif", fps=0)
+        plot.animate_gain_heat_map(training, tmp_path / "film.gif", fps=0)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot write the film"):
-        plot.animate_norm_heat_map(training, tmp_path / "file" / "film.gif")
+        plot.animate_gain_heat_map(training, tmp_path / "file" / "film.gif")

@@ -11,29 +11,29 @@ def curve(ax, i=0):
     return ax.lines[i].get_xdata(), np.ma.filled(np.ma.masked_invalid(ax.lines[i].get_ydata()), np.nan)
 
 
-def test_norm_by_lag_shows_what_the_analysis_says(run):
-    ax = plot.norm_by_lag({"a": run, "b": run})
+def test_gain_by_lag_shows_what_the_analysis_says(run):
+    ax = plot.gain_by_lag({"a": run, "b": run})
     lag, median = curve(ax)
     np.testing.assert_array_equal(lag, np.arange(21))
-    np.testing.assert_array_equal(median, analysis.norm_by_lag(run)["median"])
+    np.testing.assert_array_equal(median, analysis.gain_by_lag(run)["median"])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
     assert ax.get_xlabel() == "Lag $t - k$ (step)"
-    assert ax.get_ylabel() == r"Frobenius norm of $\partial s_t/\partial s_k$"
+    assert ax.get_ylabel() == r"RMS gain of $\partial s_t/\partial s_k$"
 
 
 def test_a_summary_draws_the_same_lines(run):
-    whole, summary = plot.norm_by_lag(run), plot.norm_by_lag({"": analysis.norm_by_lag(run)})
+    whole, summary = plot.gain_by_lag(run), plot.gain_by_lag({"": analysis.gain_by_lag(run)})
     np.testing.assert_array_equal(curve(whole), curve(summary))
 
 
 def test_lines_differ_without_colour(run):
-    ax = plot.norm_by_lag({str(i): run for i in range(7)})
+    ax = plot.gain_by_lag({str(i): run for i in range(7)})
     looks = {(str(line.get_linestyle()), line.get_marker()) for line in ax.lines[:7]}
     assert len(looks) == 7
 
 
-def test_a_norm_that_falls_to_zero_does_not_stretch_the_axis(run):
-    ax = plot.norm_by_lag(run, variable="effective_product_norm")
+def test_a_gain_that_falls_to_zero_does_not_stretch_the_axis(run):
+    ax = plot.gain_by_lag(run, variable="effective_gain")
     assert ax.get_ylim()[0] > -10
     assert [text.get_text() for text in ax.texts] == ["0"]
     assert np.isnan(curve(ax)[1][-1])
@@ -73,7 +73,7 @@ def test_lyapunov_has_its_unit(run):
     assert plot.lyapunov(run).get_ylabel() == "Finite-time Lyapunov exponent (1/step)"
 
 
-@pytest.mark.parametrize("draw", [plot.norm_by_lag, plot.adjoint, plot.singular_value_fan, plot.lyapunov])
+@pytest.mark.parametrize("draw", [plot.gain_by_lag, plot.adjoint, plot.singular_value_fan, plot.lyapunov])
 def test_a_missing_variable_names_its_recorder(run, draw):
     with pytest.raises(InputError, match="add the recorder"):
         draw(run[[]])
@@ -81,4 +81,4 @@ def test_a_missing_variable_names_its_recorder(run, draw):
 
 def test_nothing_to_draw():
     with pytest.raises(InputError, match="no run to draw"):
-        plot.norm_by_lag({})
+        plot.gain_by_lag({})

@@ -15,8 +15,8 @@ def test_global_settings_stay_and_given_axes_are_used(run, tmp_path):
     before = dict(matplotlib.rcParams)
     figure = Figure()
     axes = figure.subplots(2, 2)
-    assert plot.norm_heat_map(run, axes[0, 0]) is axes[0, 0]
-    assert plot.norm_by_lag(run, axes[0, 1]) is axes[0, 1]
+    assert plot.gain_heat_map(run, axes[0, 0]) is axes[0, 0]
+    assert plot.gain_by_lag(run, axes[0, 1]) is axes[0, 1]
     assert plot.adjoint(run, axes[1, 0]) is axes[1, 0]
     assert plot.singular_value_fan(run, 0, axes[1, 1]) is axes[1, 1]
     plot.save(figure, tmp_path / "all")
