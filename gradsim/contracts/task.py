@@ -32,6 +32,17 @@ class Episode:
     step_data: StepData = field(default_factory=dict)
 
     @property
+    def arrays(self) -> dict[str, Array]:
+        """All that it holds, by name."""
+        return {"inputs": self.inputs, **self.offered}
+
+    @property
+    def locked(self) -> Episode:
+        """The same, to be read only."""
+        data = {name: _locked(value) for name, value in self.step_data.items()}
+        return Episode(_locked(self.inputs), _locked(self.targets), _locked(self.weights), data)
+
+    @property
     def offered(self) -> dict[str, Array]:
         """What a cell may ask for by name."""
         return {"targets": self.targets, "weights": self.weights, **self.step_data}
@@ -40,6 +51,12 @@ class Episode:
     def otherwise(self) -> Episode:
         """The same, with other answers of the same range and type."""
         return replace(self, targets=mirrored(self.targets))
+
+
+def _locked(value: Any) -> Array:
+    view = np.asarray(value).view()
+    view.flags.writeable = False
+    return view
 
 
 def mirrored(targets: Array) -> Array:

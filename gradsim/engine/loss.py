@@ -9,12 +9,16 @@ import autograd.numpy as anp
 import numpy as np
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.episodes import refuse_wrong_loss
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import step_rows
 from gradsim.errors import InputError, NonFiniteError, PluginError
 from gradsim.numerics import autodiff
 from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array, Params
+
+_CHECKED = 4
+"""Steps whose outputs are enough to see whether a loss mixes them."""
 
 READOUT = ("readout_W", "readout_b")
 
@@ -63,6 +67,8 @@ class Loss:
         # Where what a readout sees lies in the state; None if the cell makes something else of it.
         self.place = None if cell.own_output else _place(cell)
         self.total = 0.0
+        self.check = False
+        """Whether the loss of the task is to be tried on some outputs before it is believed."""
         self._slopes: Array | None = None
 
     def terms(self, steps: range, states: Array) -> Array:
@@ -198,19 +204,23 @@ class Loss:
         targets, weights = (x[step_rows(steps)][counting] for x in (episode.targets, episode.weights))
         weights = weights.astype(states.dtype)
 
+        said = self._said(self._seen(steps, states, counting))
+        if self.check:
+            refuse_wrong_loss(task, said[:_CHECKED], targets[:_CHECKED])
+            self.check = False
+
         def weighted(said: Array) -> Array:
-            try:
-                value: Array = task.loss(said, targets, anp)
-            except InputError as error:
-                raise InputError(f"{task!r}: {error}") from error
-            if value.shape != weights.shape:
-                raise InputError(
-                    f"{task!r}: loss() has shape {value.shape} where (step, batch) = {weights.shape} is "
-                    f"needed; targets have shape {targets.shape}, outputs {said.shape}"
-                )
+            value: Array = task.loss(said, targets, anp)
+            if np.shape(value) != weights.shape or np.iscomplexobj(value):
+                raise ValueError(f"loss() should be real, of shape {weights.shape}")
             return weights * value
 
-        slopes, terms = autodiff.gradient(weighted, self._said(self._seen(steps, states, counting)))
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is found below, with its place
+                slopes, terms = autodiff.gradient(weighted, said)
+        except Exception as error:
+            refuse_wrong_loss(task, said, targets)  # which says more
+            raise PluginError(f"{task!r}: {error}") from error
         if not np.isfinite(terms).all():
             t, b = (int(i) for i in np.argwhere(~np.isfinite(terms))[0])
             step = np.array(steps)[counting][t]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from gradsim.contracts import registry
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.episodes import refuse_wrong_task, repeatable, sampled
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
@@ -69,17 +71,17 @@ def checked_inputs(
             raise InputError(f"task should be a Task object, got {task!r}")
         if batch is not None and batch < 1:
             raise InputError(f"batch should be 1 or more (got {batch})")
-        episode = task.sample(rng, batch or 1)
+        refuse_wrong_task(task)
+        chosen = task
+        episode = repeatable(task, lambda: sampled(chosen, copy.deepcopy(rng), batch or 1))
         inputs = episode.inputs
     elif batch is not None:
         raise InputError("batch is for a task; the inputs you gave have a batch axis of their own")
-    return fitting_inputs(cell, task, inputs, episode, dtype), episode  # type: ignore[arg-type]
+    return fitting_inputs(cell, inputs, dtype), episode  # type: ignore[arg-type]
 
 
-def fitting_inputs(
-    cell: Cell, task: Task | None, inputs: ArrayLike, episode: Episode | None, dtype: np.dtype
-) -> Array:
-    """Inputs (time, batch, input) that the cell takes and the episode goes with."""
+def fitting_inputs(cell: Cell, inputs: ArrayLike, dtype: np.dtype) -> Array:
+    """Inputs (time, batch, input) that the cell takes."""
     x = finite("inputs", array("inputs", inputs, INPUTS), dtype)
     if x.ndim != 3:
         fix = "; for one sequence pass inputs[:, None, :]" if x.ndim == 2 else ""
@@ -93,11 +95,6 @@ def fitting_inputs(
         raise InputError(
             f"inputs have {x.shape[2]} features (shape {x.shape}) and the cell takes "
             f"input_size={cell.input_size}"
-        )
-    if episode is not None and episode.weights.shape != x.shape[:2]:
-        raise PluginError(
-            f"{task!r}: weights have shape {episode.weights.shape} where (time, batch) = {x.shape[:2]} is "
-            "needed"
         )
     return x
 

@@ -79,7 +79,8 @@ class Run:
         return self.losses.total
 
     def check(self) -> None:
-        """See that the cell keeps its contract, where this run starts."""
+        """See that the cell keeps its contract where this run starts, and the task its own."""
+        self.losses.check = True
         probe(self.tape.start)
         self._check_derivatives()
 

@@ -64,6 +64,12 @@ class Bench:
         if not condition:
             self.fail(message)
 
+    def refuse(self, mistakes: Iterator[str]) -> None:
+        """Fail with the first of some mistakes, if there is one."""
+        __tracebackhide__ = True
+        for mistake in mistakes:
+            self.fail(mistake)
+
     def fail(self, message: str) -> None:
         """Fail with a sentence that begins with the plugin."""
         __tracebackhide__ = True

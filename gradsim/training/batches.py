@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradsim.contracts.episodes import sampled, taken
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.errors import InputError
 from gradsim.run.seeds import Seeds
@@ -37,8 +38,8 @@ class Batches:
     def episode(self, update: int) -> Episode:
         """The batch of an update, 1, 2, ..."""
         if not isinstance(self.task, FiniteTask):
-            return self.task.sample(self.seeds.generator("task", update), self.batch)
-        return self.task.take("train", self._chosen(update))
+            return sampled(self.task, self.seeds.generator("task", update), self.batch)
+        return taken(self.task, "train", self._chosen(update))
 
     def epoch(self, update: int) -> int:
         """The epoch, 1, 2, ..., that the first sequence of an update belongs to."""

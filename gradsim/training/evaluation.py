@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.contracts.episodes import sampled, scores, taken
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.promises import initial_state
@@ -64,8 +65,8 @@ class Evaluation:
     def _episode(self, i: int) -> Episode:
         chosen = self.batches[i]
         if isinstance(self.task, FiniteTask):
-            return self.task.take(self.part, chosen)
-        return self.task.sample(self.seeds.generator("task", i), len(chosen))
+            return taken(self.task, self.part, chosen)
+        return sampled(self.task, self.seeds.generator("task", i), len(chosen))
 
     def __call__(self, params: Params, readout: Params, moment: Moment) -> tuple[float, float]:
         """(loss, score); the score is NaN for a task without a metric.
@@ -89,7 +90,7 @@ class Evaluation:
                 part.terms(steps, states)
                 if self.task.metric is not None:
                     rows = step_rows(steps)
-                    score = self.task.score(part.outputs(steps, states), episode.targets[rows])
+                    score = scores(self.task, part.outputs(steps, states), episode.targets[rows])
                     good += float((score * episode.weights[rows]).sum())
                 state = states[-1] if self.stateful else None
             loss += part.total * len(chosen)
@@ -124,7 +125,7 @@ class Evaluation:
         moment: Moment,
     ) -> Trajectory:
         model = self.model
-        x = fitting_inputs(model.cell, self.task, episode.inputs, episode, model.dtype)
+        x = fitting_inputs(model.cell, episode.inputs, model.dtype)
         shape = x.shape[1], model.cell.state_size
         first = np.broadcast_to(initial_state(model.cell) if state is None else state, shape)
         seeds = self.seeds.within("update", i)

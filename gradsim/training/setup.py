@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from gradsim.contracts.episodes import baseline, repeatable, sampled, taken
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment, Purpose
 from gradsim.contracts.optimizer import Optimizer
@@ -18,6 +19,7 @@ from gradsim.contracts.promises import initial_state
 from gradsim.contracts.recorder import Recorder, Variable, with_own_dims
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.data import schema
+from gradsim.errors import PluginError
 from gradsim.plan.plan import Plan
 from gradsim.run.arguments import fitting_inputs
 from gradsim.run.seeds import Seeds
@@ -108,7 +110,12 @@ class TrainingSetup:
 
     def pass_setup(self, params: Params, readout: Params, state: Array, moment: Moment) -> Setup:
         """The run of an update, from the states (batch, m) that it starts with."""
-        episode = self.batches.episode(moment.update)
+        episode, steps = self.batches.episode(moment.update), self.problem.steps
+        if len(episode.inputs) != steps:
+            raise PluginError(
+                f"{self.task!r}: the sequences of update {moment.update} have {len(episode.inputs)} steps, "
+                f"and those of update 1 have {steps}; pad them to one length, with weights of zero"
+            )
         seeds = self.seeds.within("update", moment.update)
         return self._setup(episode, seeds, params, readout, state, moment)
 
@@ -122,7 +129,7 @@ class TrainingSetup:
         moment: Moment,
     ) -> Setup:
         model = self.model
-        x = fitting_inputs(model.cell, self.task, episode.inputs, episode, model.dtype)
+        x = fitting_inputs(model.cell, episode.inputs, model.dtype)
         return model.setup(seeds, params, readout, x, episode, state, moment)
 
     def moment(self, update: int, purpose: Purpose, memory: Mapping[str, Array]) -> Moment:
@@ -149,7 +156,7 @@ class TrainingSetup:
     @cached_property
     def problem(self) -> Problem:
         """The sizes of the first batch, and so of all."""
-        return self._problem(self.batches.episode(1))
+        return self._problem(repeatable(self.task, lambda: self.batches.episode(1)))
 
     def _problem(self, episode: Episode, **more: Any) -> Problem:
         steps, batch = np.shape(episode.inputs)[:2]
@@ -164,8 +171,8 @@ class TrainingSetup:
         count = self.probe.batch
         if isinstance(self.task, FiniteTask) and PART in self.task.sequences:
             self.task.available(PART, count)
-            return self.task.take(PART, np.arange(count))
-        return self.task.sample(self.seeds.within("probe").generator("task"), count)
+            return taken(self.task, PART, np.arange(count))
+        return sampled(self.task, self.seeds.within("probe").generator("task"), count)
 
     @cached_property
     def probe_plan(self) -> Plan | None:
@@ -261,10 +268,10 @@ class TrainingSetup:
     def attributes(self, loss: float, penalty: float, ended: str) -> dict[str, str | int | float]:
         """The attributes of the dataset: strings and numbers only."""
         found = schema.dataset_attributes(self.provenance, loss, penalty)
-        baseline = self.task.baseline
-        if baseline is not None:
-            found |= {"baseline": baseline.name, "baseline_loss": baseline.loss}
-            found |= {} if baseline.score is None else {"baseline_score": baseline.score}
+        trivial = baseline(self.task)
+        if trivial is not None:
+            found |= {"baseline": trivial.name, "baseline_loss": trivial.loss}
+            found |= {} if trivial.score is None else {"baseline_score": trivial.score}
         if self.task.metric is not None:
             found["metric"] = self.task.metric
         return {**found, "task": self.task.name, "optimizer": self.optimizer.name, "ended": ended}

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.episodes import refuse_wrong_task
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.optimizer import Optimizer
@@ -65,6 +66,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     cell, task, optimizer, mitigations = given.cell, given.task, given.optimizer, given.mitigations
     _of_kind("task", task, Task)
     _of_kind("optimizer", optimizer, Optimizer)
+    refuse_wrong_task(task)
     kind, seeds, hooks = float_dtype(given.dtype), Seeds(given.rng), RunHooks(mitigations)
     prepared = prepared_cell(cell, hooks)
     probe, validation = setting(Probe, given.record), setting(Validation, given.validate)

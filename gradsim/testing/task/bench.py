@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from gradsim.contracts.episodes import episode_mistakes, non_finite
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.testing.kit import Bench, copied
 from gradsim.testing.specimen import BATCH
@@ -63,22 +64,6 @@ class TaskBench(Bench):
 
     def well_formed(self, episode: Episode, batch: int) -> None:
         """Fail unless the arrays of an episode fit together and are finite."""
-        inputs = np.asarray(episode.inputs)
-        self.expect(
-            inputs.ndim == 3 and inputs.shape[1:] == (batch, self.task.input_size) and len(inputs) > 0,
-            f"inputs have shape {inputs.shape} for batch {batch}; they should have (time, {batch}, "
-            f"{self.task.input_size})",
-        )
-        lead = inputs.shape[:2]
-        self.expect(
-            np.shape(episode.weights) == lead,
-            f"weights have shape {np.shape(episode.weights)}; they should have (time, batch) = {lead}",
-        )
-        for name, value in {"targets": episode.targets, **episode.step_data}.items():
-            self.expect(
-                np.shape(value)[:2] == lead,
-                f"{name} has shape {np.shape(value)}; its leading axes should be (time, batch) = {lead}",
-            )
-        for name, value in {"inputs": inputs, "targets": episode.targets, "weights": episode.weights}.items():
-            self.expect(np.isfinite(value).all(), f"{name} hold NaN or infinity")
+        self.refuse(episode_mistakes(self.task, episode, batch))
+        self.refuse(non_finite(episode))
         self.expect(np.any(episode.weights), "all weights are zero: there is no loss")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.contracts.episodes import DRAWS_OTHERS, part_mistakes, size_mistakes
 from gradsim.contracts.task import Episode, FiniteTask
 from gradsim.errors import InputError
 from gradsim.testing.kit import Checks, names, no_global_randomness, same
@@ -18,19 +19,7 @@ CHECKS = Checks()
 @CHECKS()
 def sizes(bench: TaskBench) -> None:
     """The numbers of input features and outputs are ints, 1 or more; None for any, without a readout."""
-    task = bench.task
-    bench.expect(isinstance(task.readout, bool), f"readout is {task.readout!r}; it should be True or False")
-    for name in ("input_size", "output_size"):
-        value = getattr(task, name)
-        free = name == "output_size" and not task.readout
-        bench.expect(
-            _is_count(value) or (free and value is None),
-            f"{name} is {value!r}; it should be an int, 1 or more{', or None' if free else ''}",
-        )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    bench.refuse(size_mistakes(bench.task))
 
 
 def _is_finite_task(bench: TaskBench) -> bool:
@@ -41,15 +30,7 @@ def _is_finite_task(bench: TaskBench) -> bool:
 def parts(bench: TaskBench) -> None:
     """There are parts with one sequence or more each, "train" among them; `consecutive` is a bool."""
     task: Any = bench.task
-    bench.expect("train" in task.sequences, f'the parts are {names(task.sequences)}; there should be "train"')
-    for part, count in task.sequences.items():
-        bench.expect(
-            _is_count(count),
-            f"the part {part!r} has {count!r} sequences; it should be an int, 1 or more",
-        )
-    bench.expect(
-        isinstance(task.consecutive, bool), f"consecutive is {task.consecutive!r}; it should be True or False"
-    )
+    bench.refuse(part_mistakes(task))
 
 
 @CHECKS("parts")
@@ -62,7 +43,7 @@ def sample_from_rng(bench: TaskBench) -> None:
     )
     bench.expect(
         same(vars(one), vars(again)),
-        "sample() draws another episode from the same rng; take all randomness from the rng that it is given",
+        DRAWS_OTHERS,
     )
 
 

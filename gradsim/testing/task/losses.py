@@ -8,8 +8,9 @@ from typing import Any
 import autograd.numpy as anp
 import numpy as np
 
+from gradsim.contracts.episodes import baseline_mistakes, metric_mistakes
 from gradsim.contracts.recorder import Adjoints, LossTerms
-from gradsim.contracts.task import Baseline, Task
+from gradsim.contracts.task import Task
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
 from gradsim.simulation import prepare
@@ -50,9 +51,9 @@ def score_shape(bench: TaskBench) -> None:
     """There is a metric, and one finite score for each output (time, batch)."""
     metric = bench.task.metric
     bench.expect(
-        isinstance(metric, str) and metric,
-        f"metric is {metric!r}; it should name what score() measures, such as 'accuracy'",
+        metric is not None, "there is a score(), but metric is None; it should name what that measures"
     )
+    bench.refuse(metric_mistakes(bench.task))
     _one_each(bench, "score")
 
 
@@ -152,27 +153,10 @@ def loss_finite_at_extremes(bench: TaskBench) -> None:
 @CHECKS()
 def baseline_is_stated(bench: TaskBench) -> None:
     """The baseline is None, or has a name, a finite loss and a score where there is a metric."""
-    baseline = bench.task.baseline
-    if baseline is None:
-        return
-    bench.expect(
-        isinstance(baseline, Baseline) and isinstance(baseline.name, str) and baseline.name,
-        f"baseline is {baseline!r}; it should be a gradsim.Baseline with a name, or None",
-    )
-    bench.expect(np.isfinite(baseline.loss), f"the loss of the baseline is {baseline.loss!r}")
-    fits = baseline.score is None if bench.task.metric is None else _is_finite(baseline.score)
-    bench.expect(
-        fits,
-        f"the score of the baseline is {baseline.score!r} and the metric {bench.task.metric!r}; there should "
-        "be both or neither",
-    )
+    bench.refuse(baseline_mistakes(bench.task, bench.task.baseline))
 
 
-def _is_finite(score: float | None) -> bool:
-    return score is not None and bool(np.isfinite(score))
-
-
-@CHECKS("loss_gradient")
+@CHECKS("loss_gradient", "score_shape")
 def runs(bench: TaskBench) -> None:
     """A small network runs on it, and its losses and adjoints are finite."""
     seen = [witness(LossTerms), witness(Adjoints)]
