@@ -134,7 +134,7 @@ class _Frame:
         assert self.sweep is not None
         transposed = np.ascontiguousarray(steps.swapaxes(1, 2), dtype=np.float64)
         basis = np.array(self.basis[0, 0].T, order="C")
-        done: int = self.sweep(transposed, basis, self.grown[0, 0], _ROUNDING)
+        done: int = self.sweep(transposed, basis, self.grown[0, 0], _ROUNDING / _LOST)
         self.basis = basis.T[None, None]
         return done
 
@@ -156,7 +156,7 @@ class _Frame:
                 self._advance(blocks[i * length : (i + 1) * length], length // 2)
                 rooms.append(-1.0)
             else:
-                self._go_on(*self._survivors(product, basis, size))
+                self._go_on(*self._survivors(product))
                 rooms.append(-1.0)
         if rest := len(blocks) % length:
             self._advance(blocks[-rest:], rest)
@@ -166,11 +166,9 @@ class _Frame:
         self.basis = basis if self.living.all() else basis * self.living[..., None, :]
         self.grown += _log(size)
 
-    def _survivors(self, step: Array, basis: Array, size: Array) -> tuple[Array, Array]:
+    def _survivors(self, step: Array) -> tuple[Array, Array]:
         """The factors of a nearly singular step, without directions that cannot be told from zero."""
-        floor = size.shape[-1] * _ROUNDING * np.linalg.norm(np.abs(step) @ np.abs(self.basis), axis=-2)
-        if ((size > floor) | ~self.living).all():
-            return basis, size
+        floor = 2 * step.shape[-1] * _ROUNDING * np.linalg.norm(np.abs(step) @ np.abs(self.basis), axis=-2)
         basis, size = _gram_schmidt(np.matmul(step, self.basis), floor)
         # The dead go behind the living, so that a later factorisation does not mix them in again.
         order = np.argsort(size == 0, axis=-1, kind="stable")
@@ -204,14 +202,22 @@ def factors(matrix: Array) -> tuple[Array, Array]:
 
 
 def _gram_schmidt(matrix: Array, floor: Array) -> tuple[Array, Array]:
-    """Q and |R[i, i]| of matrices (..., k, k); zero where that is not above `floor` (..., k)."""
+    """Q and |R[i, i]| of matrices (..., k, k) whose columns are known up to `floor` (..., k).
+
+    Zero where that may be all that is left. Each direction is a sum of columns, with the weights `mixed`.
+    """
     basis, size = matrix.copy(), np.zeros(floor.shape)
+    mixed = np.broadcast_to(np.eye(matrix.shape[-1]), matrix.shape).copy()
     for i in range(floor.shape[-1]):
-        column, rest = basis[..., i], basis[..., i + 1 :]
-        length = np.linalg.norm(column, axis=-1)
-        size[..., i] = np.where(length > floor[..., i], length, 0)
-        column *= np.where(size[..., i] > 0, 1 / length, 0)[..., None]
-        rest -= column[..., None] * np.matmul(column[..., None, :], rest)
+        column, weights = basis[..., i], mixed[..., i]
+        length, unknown = np.linalg.norm(column, axis=-1), np.vecdot(np.abs(weights), floor)
+        size[..., i] = np.where(length > unknown, length, 0)
+        unit = np.where(size[..., i] > 0, 1 / length, 0)[..., None]
+        column *= unit
+        weights *= unit
+        share = np.matmul(column[..., None, :], basis[..., i + 1 :])
+        basis[..., i + 1 :] -= column[..., None] * share
+        mixed[..., i + 1 :] -= weights[..., None] * share
     return basis, size
 
 

@@ -79,18 +79,18 @@ def _apply(step, basis, moved):  # type: ignore[no-untyped-def]
     error_model="numpy",
     fastmath={"contract"},
 )
-def sweep(steps, basis, grown, rounding):  # type: ignore[no-untyped-def]
+def sweep(steps, basis, grown, least):  # type: ignore[no-untyped-def]
     """Go on by transposed steps (n, k, k), with QR by modified Gram-Schmidt at each, in place.
 
-    `basis` has the directions as rows. The number of steps done: a step in which a direction comes close
-    to vanishing is not.
+    `basis` has the directions as rows. The number of steps done: a step in which a direction shrinks to
+    `least` times the size of the step is not.
     """
     k = len(grown)
     moved, sizes = np.empty_like(basis), np.empty(k)
     for n in range(len(steps)):
         _apply(steps[n], basis, moved)
         flat = steps[n].reshape(-1)
-        floor = k * rounding * np.sqrt(_dot(flat, flat))
+        floor = least * np.sqrt(_dot(flat, flat))
         for i in range(k):
             row = moved[i]
             sizes[i] = np.sqrt(_dot(row, row))

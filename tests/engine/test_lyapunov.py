@@ -291,6 +291,19 @@ def test_directions_that_are_annihilated(rng):
 
 
 @pytest.mark.usefixtures("ways")
+@pytest.mark.parametrize("k", [2, 3, 5, 12])
+def test_a_row_of_zeros_in_one_step_annihilates_one_direction(k, rng):
+    """A rectified unit that is off for a step: what rounding leaves of the direction is none."""
+    blocks = ginibre(rng, 3, 300, 1, k)
+    blocks[rng.integers(3, size=300), np.arange(300), 0, rng.integers(k, size=300)] = 0
+    found = np.concatenate(
+        [exponents(blocks[:, b : b + 1]) for b in range(100)] + [exponents(blocks[:, 100:])]
+    )
+    assert np.isneginf(found[:, -1]).all()
+    assert np.isfinite(found[:, :-1]).all()
+
+
+@pytest.mark.usefixtures("ways")
 def test_an_annihilated_direction_takes_no_other_along():
     """diag(0, 2, 3) in any order of its components."""
     for diagonal in itertools.permutations([0.0, 2.0, 3.0]):
