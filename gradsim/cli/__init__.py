@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gradsim.cli.outcome import outcome
+from gradsim.cli.outcome import outcome, settle_streams
 from gradsim.errors import unknown
 
 COMMANDS = {
@@ -27,6 +27,11 @@ COMMANDS = {
 
 class Commands(click.Group):
     """The commands, found by name; every one ends as `outcome` says."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run what the arguments say."""
+        settle_streams()
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of a first acquaintance."""

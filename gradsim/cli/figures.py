@@ -21,30 +21,33 @@ _OF_ALL = {"simulation": ("gain_by_lag",), "training": ("loss_curve", "gradient_
 
 def draw(kind: str, folder: Path, runs: Mapping[str, Dataset]) -> None:
     """Draw what the recorded variables of one run allow."""
-    from gradsim import plot
-
     (ds,) = runs.values()
     if kind == "simulation":
         draw_together(kind, folder, runs)
     for name in _OF_ONE[kind] + (_OF_PROBES if "probe_update" in ds.dims else ()):
-        _save(folder / name, getattr(plot, name), ds)
+        _save(folder / name, getattr(_plots(), name), ds)
 
 
 def draw_together(kind: str, folder: Path, runs: Mapping[str, Dataset]) -> None:
     """Draw the figures that compare runs."""
-    from gradsim import plot
-
     for name in _OF_ALL[kind]:
-        _save(folder / name, getattr(plot, name), runs)
+        _save(folder / name, getattr(_plots(), name), runs)
 
 
 def _save(stem: Path, paint: Callable[..., Any], data: Any) -> None:
     """Save a figure; without the variable that it shows, say which recorder makes it."""
-    from gradsim import plot
-
     try:
         axes = paint(data)
     except InputError as error:
         click.echo(f"No figure {stem}: {error}", err=True)
     else:
-        plot.save(axes, stem)
+        _plots().save(axes, stem)
+
+
+def _plots() -> Any:
+    """The module of figures; it is slow to import, and matplotlib may refuse its settings."""
+    try:
+        from gradsim import plot
+    except ValueError as error:
+        raise InputError(f"no figure can be drawn: {error}; see MPLBACKEND and matplotlibrc") from None
+    return plot

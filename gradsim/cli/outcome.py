@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import sys
 import warnings
@@ -39,6 +41,16 @@ def exit_code(error: GradsimError) -> int:
     return INCOMPLETE if isinstance(error, IncompleteRunError) else FAILED
 
 
+def settle_streams() -> None:
+    """Let nothing that is written fail because the streams are closed, or know few characters."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def outcome(ctx: click.Context) -> Iterator[None]:
     """Turn what ends a command into a message and an exit code."""
@@ -47,6 +59,10 @@ def outcome(ctx: click.Context) -> Iterator[None]:
             yield
     except GradsimError as error:
         raise Failure(error) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # nobody reads on, and click ends without a word
+            raise
+        raise click.ClickException(str(error)) from error
     except MemoryError as error:
         raise click.ClickException(
             f"out of memory: {error}; `gradsim plan` says what takes how much"

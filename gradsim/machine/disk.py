@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from gradsim.errors import StoreError
+
 
 def human(size: float) -> str:
     """A number of bytes for people."""
@@ -18,7 +20,10 @@ def human(size: float) -> str:
 
 def nearest_folder(path: str | os.PathLike[str]) -> Path:
     """The folder itself, or the nearest one above that exists."""
-    place = Path(path).absolute()
+    try:
+        place = Path(path).absolute()
+    except FileNotFoundError:
+        raise StoreError("the current folder has been deleted; go to another one") from None
     while not place.exists():
         place = place.parent
     return place

@@ -252,21 +252,40 @@ def inline(value):
     return str(value)
 
 
-@st.composite
-def torn(draw, texts):
+def torn(texts):
     """A file as bytes, with something wrong in its text."""
-    text = draw(texts).encode("utf-8", "surrogatepass")
+    return torn_bytes(texts.map(lambda text: text.encode("utf-8", "surrogatepass")))
+
+
+@st.composite
+def torn_bytes(draw, files):
+    text = draw(files)
     i, j = sorted((draw(st.integers(0, len(text))), draw(st.integers(0, len(text)))))
-    torn = st.sampled_from((b"", b"\0", b"\xff\xfe", b"\r", b"\n[", b'"', b"'''", b"#", b"=", b"[[", b"\x7f"))
+    wrong = st.sampled_from(
+        (b"", b"\0", b"\xff\xfe", b"\r", b"\n[", b'"', b"'''", b"#", b"=", b"[[", b"\x7f")
+    )
     return draw(
         st.sampled_from(
             (
                 text[:i] + text[j:],
-                text[:i] + draw(torn) + text[i:],
+                text[:i] + draw(wrong) + text[i:],
                 text[:j] + text[i:],
+                text[:i],
                 b"\xef\xbb\xbf" + text,
                 text.replace(b"\n", b"\r\n"),
                 text.decode("utf-8", "replace").encode("utf-16"),
             )
         )
     )
+
+
+def jsonable(tree):
+    """A tree as JSON has it, where there is a value for all that is in it."""
+    match tree:
+        case dict():
+            return {str(key): jsonable(value) for key, value in tree.items()}
+        case list():
+            return [jsonable(value) for value in tree]
+        case Raw() | date() | time():
+            return str(tree)
+    return tree
