@@ -122,7 +122,7 @@ class Backward:
         with np.errstate(all="ignore"):
             incoming = last.over(exponent)
             pulled = trajectory.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
-        if not self._in_range(pulled.adjoints, direct):
+        if not self._in_range(pulled.adjoints, direct, alive):
             return None
         exponents = np.full((len(trajectory.steps), len(incoming), 1), exponent, dtype=np.int32)
         self._windows = {window: Scaled(pulled.adjoints[0], exponents[0]).settled()}
@@ -130,8 +130,11 @@ class Backward:
         return Carried(trajectory, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
 
     @staticmethod
-    def _in_range(adjoints: Array, direct: Array) -> bool:
-        """Whether no adjoint has left the range, and no loss that came in has vanished from sight."""
+    def _in_range(adjoints: Array, direct: Array, alive: Array) -> bool:
+        """Whether no adjoint has left the range, and no loss that came in has vanished from sight.
+
+        `alive` (batch, 1): where something came in at the end, be it too small to be among `adjoints`.
+        """
         most = ROOM[direct.itemsize]
         # Squares underflow first, so that this errs on the safe side.
         squares = np.einsum("tbm,tbm->tb", adjoints, adjoints)
@@ -144,7 +147,7 @@ class Backward:
         if seen.all():
             return True
         # Zero is right before any loss has come in, and a lost adjoint only where one should be.
-        entered = np.asarray(np.concatenate((direct[:-1], adjoints[-1:])).any(axis=-1))
+        entered = np.concatenate((direct[:-1].any(axis=-1), alive.T))
         present = np.asarray(np.logical_or.accumulate(entered[::-1]))[::-1]
         return bool(seen[present].all())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -73,20 +74,43 @@ class Loss:
 
     def terms(self, steps: range, states: Array) -> Array:
         """The weighted losses (step, batch) of these steps, from the states after them; once a step."""
-        terms = np.zeros(states.shape[:2], dtype=states.dtype)
+        terms, counting = np.zeros(states.shape[:2], dtype=states.dtype), self._counting(steps)
         if self.task is None or self.episode is None:
-            last = self._counting(steps)
-            terms[last] = self._seen(steps, states, last).sum(axis=-1)
+            with np.errstate(all="ignore"):
+                terms[counting] = self._seen(steps, states, counting).sum(axis=-1)
         else:
-            counting = self._counting(steps)
             if self._slopes is None:
                 shape = self.steps, self.batch, self.task.output_size or self.cell.output_size
                 self._slopes = np.zeros(shape, dtype=states.dtype)
             if terms[counting].size:
                 terms[counting], slopes = self._evaluated(self.task, self.episode, steps, states)
                 self._slopes[step_rows(steps)][counting] = slopes / self.batch
-        self.total += float(terms.sum(dtype=np.float64)) / self.batch
+        with np.errstate(over="ignore"):
+            self.total += float(terms.sum(dtype=np.float64)) / self.batch
+        if not math.isfinite(self.total):
+            self._refuse_non_finite("the loss", terms[counting], steps)
+            raise NonFiniteError(
+                f"{self._who}: the losses of steps 1 to {steps[-1]} add up to {self.total}; use smaller "
+                "weights or inputs"
+            )
         return terms
+
+    @property
+    def _who(self) -> str:
+        return repr(self.cell if self.task is None else self.task)
+
+    def _refuse_non_finite(self, what: str, values: Array, steps: range) -> None:
+        """Name the first step and batch element where values at the steps that count are NaN or infinite."""
+        with np.errstate(all="ignore"):
+            if np.isfinite(values.sum()):  # quicker than to look at each, and a sum may overflow alone
+                return
+        if (beyond := np.argwhere(~np.isfinite(values))).size:
+            first = tuple(beyond[0])
+            step = np.array(steps)[self._counting(steps)][first[0]]
+            raise NonFiniteError(
+                f"{self._who}: {what} is {values[first]} for the first time at step {step}, batch {first[1]}"
+                "; use smaller weights or inputs, or dtype='float64'"
+            )
 
     def direct(self, steps: range, states: Array) -> Array:
         """q_t = dL_t/ds_t, shape (step + 1, batch, m), after these steps; and a row of zeros before."""
@@ -95,24 +119,28 @@ class Loss:
         rows = direct[1:][counting]
         if not len(rows):
             return direct
-        if self.place is not None:
-            rows[:, :, self.place] = self._slopes_of_seen(steps, counting)
-        else:
-            rows[:] = self._back(autodiff.state_vjp, *self._pulled(steps, states))
+        with np.errstate(all="ignore"):
+            if self.place is not None:
+                rows[:, :, self.place] = self._slopes_of_seen(steps, counting)
+            else:
+                rows[:] = self._back(autodiff.state_vjp, *self._pulled(steps, states))
         if not isinstance(counting, slice):  # then the rows are a copy
             direct[1:][counting] = rows
+        self._refuse_non_finite("the derivative of the loss with respect to the state", rows, steps)
         return direct
 
     def contributions(self, steps: range, states: Array) -> dict[str, Scaled]:
         """What enters the gradient at these steps by the readout and the output, from the states after."""
         counting = self._counting(steps)
         parts: Params = {}
-        if self.place is None and len(states[counting]):
-            parts = self._back(autodiff.params_vjp, *self._pulled(steps, states))
-        if self.readout:
-            slopes = self._slopes_of_outputs(steps, counting)
-            weight = slopes.swapaxes(1, 2) @ self._seen(steps, states, counting)
-            parts |= zip(READOUT, (weight, slopes.sum(axis=1)), strict=True)
+        with np.errstate(all="ignore"):
+            if self.place is None and len(states[counting]):
+                parts = self._back(autodiff.params_vjp, *self._pulled(steps, states))
+            if self.readout:
+                slopes = self._slopes_of_outputs(steps, counting)
+                weight = slopes.swapaxes(1, 2) @ self._seen(steps, states, counting)
+                parts |= zip(READOUT, (weight, slopes.sum(axis=1)), strict=True)
+        self._refuse_beyond(parts, steps, states)
         found = {}
         for name, part in parts.items():
             whole = np.zeros((len(steps), *part.shape[1:]), dtype=part.dtype)
@@ -124,14 +152,30 @@ class Loss:
         """The sum of these contributions."""
         counting = self._counting(steps)
         parts: Params = {}
-        if self.place is None and len(states[counting]):
-            parts = self._back(autodiff.params_vjp, *map(_flat, self._pulled(steps, states)))
-        if self.readout:
-            slopes = _flat(self._slopes_of_outputs(steps, counting))
-            weight = slopes.T @ _flat(self._seen(steps, states, counting))
-            parts |= zip(READOUT, (weight, slopes.sum(axis=0)), strict=True)
+        with np.errstate(all="ignore"):
+            if self.place is None and len(states[counting]):
+                parts = self._back(autodiff.params_vjp, *map(_flat, self._pulled(steps, states)))
+            if self.readout:
+                slopes = _flat(self._slopes_of_outputs(steps, counting))
+                weight = slopes.T @ _flat(self._seen(steps, states, counting))
+                parts |= zip(READOUT, (weight, slopes.sum(axis=0)), strict=True)
+        self._refuse_beyond(parts, steps, states)
         none = np.zeros((), dtype=np.int32)
         return {name: Scaled(part, none) for name, part in parts.items()}
+
+    def _refuse_beyond(self, parts: Params, steps: range, states: Array) -> None:
+        """Name the parameter whose gradient is NaN or infinite, and where most of that comes from."""
+        for name, part in parts.items():
+            if not np.isfinite(part).all():
+                counting = self._counting(steps)
+                slopes, states = self._slopes_of_seen(steps, counting), states[counting]
+                sizes = [np.abs(x.astype(np.float64)).max(axis=-1) for x in (slopes, states)]
+                t, b = np.unravel_index(np.argmax(sizes[0] * sizes[1]), slopes.shape[:2])
+                raise NonFiniteError(
+                    f"{self._who}: the gradient of {name} leaves the range of {part.dtype}, most at step "
+                    f"{np.array(steps)[counting][t]}, batch {b}; use smaller weights or inputs, or "
+                    "dtype='float64'"
+                )
 
     def outputs(self, steps: range, states: Array) -> Array:
         """What the loss looks at, (step, batch, output): what the readout says, or what it would see."""
@@ -204,7 +248,8 @@ class Loss:
         targets, weights = (x[step_rows(steps)][counting] for x in (episode.targets, episode.weights))
         weights = weights.astype(states.dtype)
 
-        said = self._said(self._seen(steps, states, counting))
+        with np.errstate(all="ignore"):
+            said = self._said(self._seen(steps, states, counting))
         if self.check:
             refuse_wrong_loss(task, said[:_CHECKED], targets[:_CHECKED])
             self.check = False
@@ -216,18 +261,13 @@ class Loss:
             return weights * value
 
         try:
-            with np.errstate(all="ignore"):  # what is not finite is found below, with its place
+            with np.errstate(all="ignore"):  # what is not finite is found, with its place
                 slopes, terms = autodiff.gradient(weighted, said)
         except Exception as error:
             refuse_wrong_loss(task, said, targets)  # which says more
             raise PluginError(f"{task!r}: {error}") from error
-        if not np.isfinite(terms).all():
-            t, b = (int(i) for i in np.argwhere(~np.isfinite(terms))[0])
-            step = np.array(steps)[counting][t]
-            raise NonFiniteError(
-                f"{task!r}: the loss is {terms[t, b]} for the first time at step {step}, batch {b}"
-            )
-        return terms, slopes
+        with np.errstate(over="ignore"):
+            return terms.astype(states.dtype, copy=False), slopes.astype(states.dtype, copy=False)
 
 
 def _flat(x: Array) -> Array:

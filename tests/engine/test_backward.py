@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from helpers import loss_of, numerical_gradient
 from sru import SRU
 
 import gradsim
+from gradsim import Episode, Task
 from gradsim.errors import OutOfRangeWarning
 from gradsim.numerics.blocks import dense_blocks
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
@@ -161,3 +167,57 @@ def test_an_exploding_adjoint_stays_exact_and_clipping_tames_it(rng):
     np.testing.assert_allclose(ds.effective_adjoint_norm[:, 0], 1, rtol=1e-12)
     np.testing.assert_allclose(ds.effective_adjoint_factor[:-1, 0], 1 / 4, rtol=1e-12)
     assert ds.effective_adjoint_factor[-1, 0] == pytest.approx(1 / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Task):
+    """No input; the loss is the output times given weights (step, batch)."""
+
+    name = "weighted"
+    weights: np.ndarray
+    input_size = output_size = 1
+
+    def sample(self, rng, batch):
+        none = np.zeros((*self.weights.shape, 1))
+        return Episode(none, none, self.weights)
+
+    def loss(self, outputs, targets, xp):
+        return outputs[..., 0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("octaves", [-20, 20])
+@pytest.mark.parametrize(
+    "losses", [[(120, 59), (120, 59)], [(118, 3), (60,)], [(120, 119, 117, 40, 38, 1), ()]], ids=str
+)
+def test_losses_at_a_few_steps_keep_their_size_in_between(dtype, octaves, losses):
+    """What one says of states long before leaves the range, until another comes in; none is lost."""
+    weights = np.zeros((120, 2))
+    for b, at in enumerate(losses):
+        weights[np.array(at, dtype=int) - 1, b] = 2.0 ** -np.arange(len(at))
+    params = {"W": [[2.0**octaves]], "U": [[1.0]], "readout_W": [[1.0]], "readout_b": [0.0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)
+        ds = gradsim.simulate(
+            Linear(1, 1),
+            task=Weighted(weights),
+            batch=2,
+            params=params,
+            dtype=dtype,
+            record=["adjoint_norm", "adjoint"],
+        )
+    for b in range(2):
+        exact = [
+            sum(
+                Fraction(2) ** (octaves * (s - t)) * Fraction(weights[s - 1, b]) / 2
+                for s in range(max(t, 1), 121)
+            )
+            for t in range(121)
+        ]
+        log2 = [math.log2(x.numerator) - math.log2(x.denominator) if x else -math.inf for x in exact]
+        found = ds.adjoint_norm_log10[:, b].values / np.log10(2)
+        np.testing.assert_allclose(found, log2, rtol=1e-6 if dtype == "float32" else 1e-13, atol=1e-6)
+        # In plain numbers too small is zero.
+        with np.errstate(over="ignore", under="ignore"):
+            plain = np.exp2(np.array(log2)).astype(dtype)
+        np.testing.assert_allclose(ds.adjoint[:, b, 0], plain, rtol=1e-5, atol=np.finfo(dtype).tiny)
