@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from gradsim.contracts.plugin import Plugin
-from gradsim.errors import PluginError
+import numpy as np
+
+from gradsim.contracts.plugin import Plugin, calling
+from gradsim.errors import PluginError, shown
 from gradsim.types import Array, PositiveFloat
 
 
@@ -62,9 +65,63 @@ class Optimizer(Plugin, ABC):
         """The learning rate at an update, 1..`updates`."""
         if self.schedule is None:
             return self.learning_rate
-        factor = float(self.schedule.factor(update, updates))
-        if not 0 <= factor < math.inf:
+        with calling(self.schedule, "factor"):
+            factor = self.schedule.factor(update, updates)
+        if not is_factor(factor):
             raise PluginError(
-                f"{self.schedule!r}: factor({update}, {updates}) should be finite and 0 or more, not {factor}"
+                f"{self.schedule!r}: factor({update}, {updates}) should be finite and 0 or more, not "
+                f"{shown(factor)}"
             )
-        return self.learning_rate * factor
+        return self.learning_rate * float(factor)
+
+    def changed(
+        self, params: Array, gradient: Array, slots: Mapping[str, Array], rate: float, update: int
+    ) -> Array:
+        """What `change` adds to the parameters, and it changes nothing but what lies in the slots.
+
+        Raises
+        ------
+        PluginError
+            It is no vector of numbers as long as the parameters, or a slot is no longer the one given.
+        FloatingPointError
+            Where NumPy raises it.
+        """
+        given = dict(slots)
+        try:
+            with calling(self, "change", slots):
+                change = self.change(_locked(params), _locked(gradient), given, rate, update)
+        except PluginError as error:
+            if isinstance(error.__cause__, FloatingPointError):  # numbers, no mistake in the plugin
+                raise error.__cause__ from None
+            raise
+        if not (isinstance(change, np.ndarray) and change.shape == params.shape and change.dtype.kind == "f"):
+            raise PluginError(
+                f"{self!r}: change() should give floats of shape {params.shape}, not {shown(change)}"
+            )
+        for name in slots.keys() | given.keys():
+            if given.get(name) is not slots.get(name):
+                raise PluginError(
+                    f"{self!r}: change() puts another array in the place of slots[{name!r}], where it is "
+                    "lost; change the slots in place, and name them in `slots`"
+                )
+        return change
+
+
+def _locked(vector: Array) -> Array:
+    view = vector.view()
+    view.flags.writeable = False
+    return view
+
+
+def is_factor(value: object) -> bool:
+    """Whether a learning rate can be multiplied by it."""
+    return isinstance(value, numbers.Real) and 0 <= float(value) < math.inf
+
+
+def slot_mistakes(optimizer: Optimizer) -> Iterator[str]:
+    """What is wrong with the names of what an optimizer remembers."""
+    found = optimizer.slots
+    if not isinstance(found, tuple) or not all(isinstance(n, str) and n.isidentifier() for n in found):
+        yield f'slots is {found!r}; it should be a tuple of names, such as ("velocity",)'
+    elif len(set(found)) < len(found):
+        yield f"slots has a name twice: {found!r}; rename one"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any, ClassVar, get_args
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradsim.contracts.jacobians import Jacobians
-from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.plugin import Plugin, calling
 from gradsim.contracts.problem import OF_TRAINING, Problem
 from gradsim.contracts.trajectory import Trajectory, step_rows, time_rows
-from gradsim.errors import PluginError, unknown
+from gradsim.errors import PluginError, shown, unknown
 from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array
 
@@ -264,12 +265,45 @@ class Recorder(Plugin, ABC):
             Its stream is none, or one that does not go with `both` or a carry; or a variable has a dim
             that nobody knows.
         """
-        self._check(problem)
-        if not self.effective:
-            return self.variables(problem)
-        return tuple(_effective(v) for v in self.variables(problem))
+        found = self._checked_variables(problem)
+        return tuple(_effective(v) for v in found) if self.effective else found
 
-    def _check(self, problem: Problem) -> None:
+    def own_dims(self, problem: Problem) -> dict[str, Array]:
+        """The coordinates of the dims of its own.
+
+        Raises
+        ------
+        PluginError
+            They are no named vectors.
+        """
+        with calling(self, "dims"):
+            found = self.dims(problem)
+        if not (isinstance(found, Mapping) and all(isinstance(dim, str) for dim in found)):
+            raise PluginError(f"{self!r}: dims() should give a dict of named vectors, not {shown(found)}")
+        coordinates = {dim: np.asarray(values) for dim, values in found.items()}
+        for dim, values in coordinates.items():
+            if values.ndim != 1 or values.dtype.kind not in "fiubUmM":
+                raise PluginError(
+                    f"{self!r}: the coordinate of {dim} should be a vector of numbers or of text, not "
+                    f"{shown(found[dim])}"
+                )
+        return coordinates
+
+    def cost(self, problem: Problem) -> float:
+        """The floating-point operations that it says it takes.
+
+        Raises
+        ------
+        PluginError
+            It says something else.
+        """
+        with calling(self, "flops"):
+            found = self.flops(problem)
+        if not (isinstance(found, numbers.Real) and 0 <= float(found) < math.inf):
+            raise PluginError(f"{self!r}: flops() should be a number, 0 or more, not {shown(found)}")
+        return float(found)
+
+    def _checked_variables(self, problem: Problem) -> tuple[Variable, ...]:
         stream: Any = type(self).stream
         if stream not in get_args(Piece) or stream is Both:
             known = ", ".join(s.__name__ for s in get_args(Piece) if s is not Both)
@@ -280,11 +314,15 @@ class Recorder(Plugin, ABC):
         if self.carries and stream not in IN_ORDER:
             names = ", ".join(s.__name__ for s in IN_ORDER)
             raise PluginError(f"{self!r}: a carry goes with the streams {names}, not with {stream.__name__}")
-        known_dims = {**problem.sizes(), **self.dims(problem)}
-        for variable in self.variables(problem):
-            for dim in variable.dims:
-                if dim not in known_dims:
-                    raise PluginError(f"{self!r}: {unknown(f'dim of {variable.name}', dim, known_dims)}")
+        with calling(self, "variables"):
+            found = self.variables(problem)
+        if not (isinstance(found, tuple | list) and all(isinstance(v, Variable) for v in found)):
+            raise PluginError(f"{self!r}: variables() should give a tuple of Variables, not {shown(found)}")
+        known_dims = {**problem.sizes(), **self.own_dims(problem)}
+        for variable in found:
+            for mistake in _mistakes(variable, known_dims):
+                raise PluginError(f"{self!r}: {mistake}")
+        return tuple(found)
 
     @property
     def carries(self) -> bool:
@@ -317,12 +355,7 @@ def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
     """
     found: dict[str, Array] = {}
     for recorder in recorders:
-        for dim, values in recorder.dims(problem).items():
-            coordinate = np.asarray(values)
-            if coordinate.ndim != 1:
-                raise PluginError(
-                    f"{recorder!r}: the coordinate of {dim} should have 1 axis, not {coordinate.ndim}"
-                )
+        for dim, coordinate in recorder.own_dims(problem).items():
             taken = dim in (*problem.sizes(), *OF_TRAINING) or not np.array_equal(
                 found.get(dim, coordinate), coordinate
             )
@@ -344,6 +377,41 @@ def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
                 )
             writers[variable.name] = recorder
     return whole
+
+
+def _mistakes(variable: Variable, known_dims: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with a variable that a recorder declares."""
+    name, dims = variable.name, variable.dims
+    for what in ("name", "long_name", "units"):
+        text = getattr(variable, what)
+        if not (isinstance(text, str) and text):
+            yield f"{what} of the variable {name!r} should be text, not {text!r}"
+    if isinstance(dims, str) or not all(isinstance(dim, str) for dim in dims):
+        yield f"dims of {name} should be a tuple of names, such as ('time', 'batch'), not {dims!r}"
+    for dim in dims:
+        if dim not in known_dims:
+            yield str(unknown(f"dim of {name}", dim, known_dims))
+    if len(set(dims)) < len(dims):
+        yield f"dims of {name} has a name twice: {dims!r}"
+    if not _is_of_numbers(variable.dtype):
+        yield f"dtype of {name} should be one of numbers, such as 'float64', or None, not {variable.dtype!r}"
+
+
+def _is_of_numbers(dtype: Any) -> bool:
+    try:
+        return dtype is None or np.dtype(dtype).kind in "fiub"
+    except TypeError:
+        return False
+
+
+def locked(piece: Any) -> None:
+    """Let nobody write into the arrays of a piece."""
+    for value in piece.values() if isinstance(piece, dict) else vars(piece).values():
+        match value:
+            case np.ndarray():
+                value.flags.writeable = False
+            case Scaled() | dict() | Adjoints() | Contributions() | Gradient():
+                locked(value)
 
 
 def _effective(variable: Variable) -> Variable:

@@ -121,7 +121,13 @@ class Mitigated(Flow):
         if changed.own:  # only the reach has changed: nothing need be made
             return changed
         dtype = self.problem.dtype
-        return Jacobians(trajectory.steps, lambda: np.asarray(changed.blocks, dtype), changed.reach)
+
+        def made() -> Array:
+            blocks = np.asarray(changed.blocks, dtype).view()
+            blocks.flags.writeable = False
+            return blocks
+
+        return Jacobians(trajectory.steps, made, changed.reach)
 
     def backward(self, back: Backward, trajectory: Trajectory, direct: Array) -> Iterator[Carried]:
         """Through the steps by changed Jacobians, a few at a time; or as it is if that will do."""

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from gradsim.contracts.plugin import calling
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region, Variable
+from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region, Variable, locked
 from gradsim.data.sink import Block, Bounds, Sink
 from gradsim.engine.layout import Tile, time_chunk
-from gradsim.errors import OutOfRangeWarning, PluginError
+from gradsim.errors import OutOfRangeWarning, PluginError, unknown
 from gradsim.machine.workers import Workers
 from gradsim.numerics.scaled import Scaled
 from gradsim.plan.plan import Plan
@@ -49,13 +50,17 @@ class Recording:
 
     def begin(self) -> None:
         """Make the carries of a new run."""
-        self._carries = {r: r.start(self.plan.problem) for r in self.plan.recorders}
+        for recorder in self.plan.recorders:
+            with calling(recorder, "start"):
+                self._carries[recorder] = recorder.start(self.plan.problem)
 
     def end(self) -> None:
         """Take what recorders know only after their last piece."""
         for recorder, carry in self._carries.items():
             prefix = "effective_" if recorder.effective else ""
-            for name, values in self._checked(recorder, "finish", recorder.finish(carry), {}).items():
+            with calling(recorder, "finish"):
+                found = recorder.finish(carry)
+            for name, values in self._checked(recorder, "finish", found, {}).items():
                 self.sink.put(prefix + name, self._plain(prefix + name, values))
 
     def along_time(self, piece: Piece, effective: bool = False) -> None:
@@ -79,14 +84,16 @@ class Recording:
         prefix, stream, both = "effective_" if effective else "", _stream(piece), isinstance(piece, Both)
         for recorder in self.plan.recorders:
             if recorder.stream is stream and recorder.both == both and recorder.effective == effective:
+                locked(piece)
                 found = self._values(recorder, piece)
                 for name, values in self._checked(recorder, "compute", found, piece.region).items():
                     yield prefix + name, self._plain(prefix + name, values)
 
     def _values(self, recorder: Recorder, piece: Piece) -> Mapping[str, Array | Scaled]:
-        if recorder not in self._take_carries:
-            return recorder.compute(piece)
-        return recorder.compute(piece, self._carries[recorder])  # type: ignore[call-arg]
+        with calling(recorder, "compute"):
+            if recorder not in self._take_carries:
+                return recorder.compute(piece)
+            return recorder.compute(piece, self._carries[recorder])  # type: ignore[call-arg]
 
     def _checked(
         self, recorder: Recorder, method: str, found: Mapping[str, Array | Scaled], region: Region
@@ -100,9 +107,16 @@ class Recording:
         for name, values in found.items():
             variable = self._declared[recorder].get(prefix + name)
             if variable is None:
-                raise PluginError(f"{recorder!r}: {method}() gives {name!r}, which variables() does not name")
+                known = (n.removeprefix(prefix) for n in self._declared[recorder])
+                raise PluginError(f"{recorder!r}: {method}() gives an {unknown('variable', name, known)}")
             needed = _shape(variable.dims, region, self.sink.sizes)
-            shape = values.mantissa.shape if isinstance(values, Scaled) else np.shape(values)
+            array = values.mantissa if isinstance(values, Scaled) else np.asarray(values)
+            shape = array.shape
+            if array.dtype.kind not in "fiub":
+                raise PluginError(
+                    f"{recorder!r}: {method}() gives {name!r} the dtype {array.dtype}, where real numbers "
+                    "are needed"
+                )
             if needed is not None and shape != needed:
                 raise PluginError(
                     f"{recorder!r}: {method}() gives {name!r} the shape {shape} where {needed} is needed"

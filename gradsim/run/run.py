@@ -258,7 +258,7 @@ class _Walk:
             if carried.trajectory.first == 1:
                 first = self.back.start(carried.trajectory, flow.direct_at_start(direct[0]))
                 adjoint, factor = carried.after(*first)
-            adjoints = Adjoints(carried.trajectory, adjoint, factor)
+            adjoints = Adjoints(carried.trajectory, adjoint[:], factor)  # views, which are locked
             if not self.silent:
                 recording.along_time(adjoints, flow.effective)
             contributions = self._contributions(carried)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradsim.contracts.optimizer import Optimizer
+from gradsim.contracts.optimizer import Optimizer, slot_mistakes
 from gradsim.testing import common
 from gradsim.testing.kit import Bench, Checks, copied, no_global_randomness, same
 from gradsim.types import FLOAT_DTYPES, Array
@@ -57,12 +57,7 @@ class OptimizerBench(Bench):
 @CHECKS()
 def slot_names(bench: OptimizerBench) -> None:
     """`slots` is a tuple of different names."""
-    found = bench.optimizer.slots
-    bench.expect(
-        isinstance(found, tuple) and all(isinstance(n, str) and n for n in found),
-        f'slots is {found!r}; it should be a tuple of names, such as ("velocity",)',
-    )
-    bench.expect(len(set(found)) == len(found), f"slots has a name twice: {found!r}; rename one")
+    bench.refuse(slot_mistakes(bench.optimizer))
 
 
 @CHECKS("slot_names")

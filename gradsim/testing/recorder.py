@@ -209,7 +209,7 @@ def _plain(values: Any) -> Array:
     return np.asarray(values.value if isinstance(values, Scaled) else values)
 
 
-@CHECKS("compute_is_pure")
+@CHECKS("compute_is_pure", "declares_cost")
 def fills_its_variables(bench: RecorderBench) -> None:
     """No variable of a run is empty or silently zero."""
     for cell in bench.cells:

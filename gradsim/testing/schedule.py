@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-
-from gradsim.contracts.optimizer import Schedule
+from gradsim.contracts.optimizer import Schedule, is_factor
 from gradsim.testing import common
 from gradsim.testing.kit import Bench, Checks, no_global_randomness
 
@@ -39,7 +36,7 @@ def factors_are_numbers(bench: ScheduleBench) -> None:
     """Every factor is a finite number, 0 or more."""
     for (update, updates), factor in zip(bench.places, bench.factors(bench.places), strict=True):
         bench.expect(
-            isinstance(factor, numbers.Real) and 0 <= factor < math.inf,
+            is_factor(factor),
             f"factor({update}, {updates}) is {factor!r}; it should be a finite number, 0 or more",
         )
 

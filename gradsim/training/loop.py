@@ -147,7 +147,7 @@ class Training:
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
                 params = state.vector[moving]
-                vector[moving] += optimizer.change(params, gradient[moving], slots, rate, state.update + 1)
+                vector[moving] += optimizer.changed(params, gradient[moving], slots, rate, state.update + 1)
         except FloatingPointError as error:
             raise NonFiniteError(
                 f"{error} in {optimizer.name} or the parameters it makes; clip the gradient, use a smaller "

@@ -13,12 +13,12 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.episodes import refuse_wrong_task
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
-from gradsim.contracts.optimizer import Optimizer
+from gradsim.contracts.optimizer import Optimizer, slot_mistakes
 from gradsim.contracts.plugin import described
 from gradsim.contracts.task import FiniteTask, Task
 from gradsim.data import schema
 from gradsim.data.code import fingerprints
-from gradsim.errors import InputError
+from gradsim.errors import InputError, PluginError
 from gradsim.run.arguments import checked_params, chosen_recorders, float_dtype, prepared_cell
 from gradsim.run.given import drawn, read
 from gradsim.run.parameters import RunParameters, listed, verb
@@ -67,6 +67,8 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     _of_kind("task", task, Task)
     _of_kind("optimizer", optimizer, Optimizer)
     refuse_wrong_task(task)
+    for mistake in slot_mistakes(optimizer):
+        raise PluginError(f"{optimizer!r}: {mistake}")
     kind, seeds, hooks = float_dtype(given.dtype), Seeds(given.rng), RunHooks(mitigations)
     prepared = prepared_cell(cell, hooks)
     probe, validation = setting(Probe, given.record), setting(Validation, given.validate)

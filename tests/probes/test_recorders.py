@@ -128,7 +128,7 @@ def remade(dim="batch", **members):
         (remade(stream=Products, start=lambda self, problem: []), "a carry goes with the streams Forward"),
         (remade(dims=lambda self, problem: {"time": [1, 2]}), "the dim time is there already"),
         (remade(dims=lambda self, problem: {"update": [1, 2]}), "the dim update is there already"),
-        (remade(dims=lambda self, problem: {"grid": [[1, 2]]}), "should have 1 axis, not 2"),
+        (remade(dims=lambda self, problem: {"grid": [[1, 2]]}), "should be a vector of numbers or of text"),
     ],
 )
 def test_what_a_recorder_cannot_get_is_said_before_the_run(recorder, message, inputs, monkeypatch):
@@ -184,7 +184,7 @@ def test_a_recorder_with_dims_of_its_own_can_be_required(inputs, monkeypatch):
 
 GIVEN = {
     "nothing": (None, "compute\\(\\) should return a dict of arrays, not NoneType"),
-    "another": ({"other": np.zeros(12)}, "compute\\(\\) gives 'other', which variables\\(\\) does not name"),
+    "another": ({"other": np.zeros(12)}, "compute\\(\\) gives an unknown variable 'other'"),
     "too few": ({"wrong": np.zeros(1)}, r"gives 'wrong' the shape \(1,\) where \(12,\) is needed"),
     "too many": ({"wrong": np.zeros(13)}, r"gives 'wrong' the shape \(13,\) where \(12,\) is needed"),
 }
