@@ -63,6 +63,26 @@ def test_a_stateful_validation_carries_the_state_on():
     np.testing.assert_allclose(ds.validation_loss[0], expected, rtol=1e-12)
 
 
+class Lifted(Elman):
+    """Starts from states of 1/2."""
+
+    name = "lifted"
+
+    def initial_state(self):
+        return np.full(self.state_size, 0.5)
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float64", 1e-13)])
+def test_it_starts_from_the_first_state_of_the_cell_in_the_dtype_of_the_training(stateful, dtype, close):
+    cell, task = Lifted(1, 3), Stream(train=1, validation=1)
+    setting = {"optimizer": SGD(1e-30), "batch": 1, "params": start(cell, task), "updates": 1}
+    ds = train(cell, task, validate={"every": 1}, stateful=stateful, dtype=dtype, **setting)
+    for found, part in ((ds.validation_loss[0], "validation"), (ds.train_loss[0], "train")):
+        expected = loss_by_hand(setting["params"], cell, task.take(part, np.arange(1)))
+        np.testing.assert_allclose(found, expected, rtol=close)
+
+
 def test_a_task_without_end_is_validated_on_the_same_sequences_every_time():
     cell = Elman(2, 3)
     setting = {"optimizer": SGD(1e-300), "batch": 4, "params": start(cell, Recall())}

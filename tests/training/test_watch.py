@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from byhand import gradient_by_hand, start, trained
@@ -77,6 +79,32 @@ def test_lags_are_counted_from_the_last_loss_of_each_sequence():
         reached = [b for b in range(7) if ends[b] >= lag]
         sizes = [float(run.adjoint_norm[ends[b] - lag, b]) ** 2 for b in reached]
         expected = np.log10(np.mean(sizes)) / 2 if sizes else np.nan
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+class Silent(Labelled):
+    """Asks nothing of the first sequence."""
+
+    name = "silent"
+
+    def take(self, part, chosen):
+        episode = super().take(part, chosen)
+        return replace(episode, weights=episode.weights * (np.asarray(chosen) != 0))
+
+
+def test_a_sequence_without_a_loss_counts_from_its_end():
+    cell, task = GRU(2, 3), Silent()
+    params = start(cell, task)
+    ds = train(cell, task, optimizer=SGD(0.1), updates=1, batch=7, params=params)
+    seen = task.take("train", task.chosen[-1])
+    run = gradsim.simulate(cell, task=Given(task, seen), batch=7, params=params, record=["adjoint_norm"])
+    weights = seen.weights > 0
+    ends = np.where(weights.any(axis=0), weights.sum(axis=0), 5)
+    assert sorted(ends) == [2, 3, 3, 4, 4, 5, 5]
+    for lag, found in zip(ds.train_lag.values, ds.train_adjoint_norm_log10.values[0], strict=True):
+        sizes = [float(run.adjoint_norm[ends[b] - lag, b]) ** 2 for b in range(7) if ends[b] >= lag]
+        with np.errstate(divide="ignore"):
+            expected = np.log10(np.mean(sizes)) / 2
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
