@@ -11,6 +11,7 @@ from small import Labelled
 
 from gradsim import Cell, surrogate
 from gradsim.data.store import read_record
+from gradsim.engine import derivatives
 from gradsim.errors import DivergedError, PluginError
 from gradsim.training.verb import train
 from gradsim_optimizers import SGD
@@ -86,8 +87,11 @@ def test_a_broken_cell_is_refused_before_its_first_update(cell, more, tmp_path):
     assert read_record(tmp_path / "run")["status"] == "failed"
 
 
-def test_a_sound_one_is_trained():
+def test_a_sound_one_is_checked_once(monkeypatch):
+    checked, check = [], derivatives.check
+    monkeypatch.setattr(derivatives, "check", lambda *given: (checked.append(1), check(*given)))
     assert train(Sound(), Labelled(), **SETTING).train_loss.size == 4
+    assert checked == [1]
 
 
 class Poisoned(Sound):
