@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from byhand import gradient_by_hand, start, trained
+from byhand import gradient_by_hand, loss_by_hand, start, trained
 from small import Given, Labelled, Recall
 
 import gradsim
 from gradsim.training.verb import train
 from gradsim_cells import GRU, LSTM, Elman, Linear
-from gradsim_mitigations import ClipNorm, Truncate
+from gradsim_mitigations import ClipNorm, Truncate, WeightDecay
 from gradsim_optimizers import SGD
 from gradsim_schedules import StepDecay
 
@@ -35,6 +35,20 @@ def test_norms_of_the_gradient_by_hand():
         np.testing.assert_allclose(ds.learning_rate[i], rate, rtol=1e-14)
         params = {n: p - rate * factor * gradient[n] for n, p in params.items()}
     assert (ds.train_gradient_factor < 1).any()
+
+
+def test_the_penalty_is_that_of_the_parameters_before_and_no_part_of_the_loss():
+    cell, l2, l1 = Elman(2, 3), 0.1, 0.03
+    setting = {"optimizer": SGD(0.5), "batch": 3, "params": start(cell, Labelled())}
+    setting["mitigations"] = [WeightDecay(l2=l2, l1=l1)]
+    task = Labelled()
+    ds = train(cell, task, updates=3, **setting)
+    for i, params in enumerate(before_each(cell, Labelled, 3, **setting)):
+        weights = [params[n] for n in ("W", "U", "readout_W")]
+        expected = sum(l2 / 2 * (w**2).sum() + l1 * np.abs(w).sum() for w in weights)
+        np.testing.assert_allclose(ds.train_penalty[i], expected, rtol=1e-12)
+        np.testing.assert_allclose(ds.train_loss[i], loss_by_hand(params, cell, task.last(3)[i]), rtol=1e-12)
+    assert (ds.attrs["penalty"], ds.attrs["loss"]) == (ds.train_penalty[-1], ds.train_loss[-1])
 
 
 def before_each(cell, make_task, updates, **setting):
