@@ -11,9 +11,11 @@ from interrupting import SETTING, gone_on, interrupted, whole
 from small import Labelled
 
 from gradsim.data import code
-from gradsim.data.store import read_record
-from gradsim.errors import ChangedRunError, IncompleteRunError, InputError, StoreError
-from gradsim.training.verb import train
+from gradsim.data.store import RunFolder, read_record
+from gradsim.errors import BudgetError, ChangedRunError, IncompleteRunError, InputError, StoreError
+from gradsim.run.launch import Running
+from gradsim.training.parameters import LiveLaunchParameters
+from gradsim.training.verb import prepare_training, train
 from gradsim_cells import LSTM, Elman
 from gradsim_mitigations import ClipNorm
 from gradsim_optimizers import SGD, Adam
@@ -157,3 +159,33 @@ def test_what_cannot_go_on_is_refused_also_when_changes_are_allowed(case, tmp_pa
     with pytest.raises(StoreError, match=message):
         train(cell, Labelled(), **SETTING | changes, store=tmp_path / "run", resume=True, allow_changed=True)
     assert identical(gone_on(tmp_path / "run"), whole())
+
+
+def test_what_does_not_fit_is_refused_before_a_folder_is_made(tmp_path, monkeypatch):
+    probe = {"record": {"every": 1, "recorders": ["jacobian_product"]}}
+    plain = prepare_training(Elman(2, 3), Labelled(), **SETTING)
+    probed = prepare_training(Elman(2, 3), Labelled(), **SETTING | probe)
+    needed = probed.setup.probe_plan.memory_bytes
+    with pytest.raises(BudgetError, match="memory"):
+        plain.run(store=tmp_path / "run", memory=1)
+    monkeypatch.setattr(type(probed), "_backpropagation", lambda *given: None)  # its updates fit
+    with pytest.raises(BudgetError, match="memory"):
+        probed.run(store=tmp_path / "run", memory=needed - 1)
+    monkeypatch.undo()
+    sizes = probed.sizes()
+    written = sum(sizes.values())
+    probed.refuse_beyond(None, written)
+    monkeypatch.setattr("gradsim.run.launch.free_disk", lambda path: written - 1)
+    largest = max(sizes, key=sizes.get)
+    with pytest.raises(BudgetError, match=f"this training writes .* is free: {largest} alone takes"):
+        probed.run(store=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_goes_on_where_the_training_stopped(tmp_path):
+    interrupted(tmp_path / "run", at=5)
+    prepared, told = prepare_training(Elman(2, 3), Labelled(), **SETTING), []
+    begun = prepared.begun(RunFolder(tmp_path / "run", prepared.provenance))
+    running = Running(prepared.memory_sink(), 1, None, None, begun, LiveLaunchParameters())
+    prepared.execute(running, lambda stage, done: told.append((stage.split(" ")[0], done)))
+    assert told == [("resuming", 5), *[("loss", 1.0)] * 3]
