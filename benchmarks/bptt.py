@@ -17,7 +17,7 @@ The peers:
 - numpy: gradsim without numba.
 
 Afterwards the time from the start of a process to the first result, for gradsim with and without numba and
-for JAX. Writes bptt.json and bptt.png beside this file. Needs the extra `bench`.
+for JAX. Writes bptt.json and bptt.png beside this file, and the table of the README. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from tables import put
 from threadpoolctl import threadpool_limits
 
 import gradsim
@@ -296,6 +297,10 @@ def first_results(rounds):
     return {name: statistics.median(t) for name, t in times.items()}
 
 
+def label(work):
+    return f"{type(WORKS[work]).__name__} {WORKS[work].hidden_size}"
+
+
 def table(results):
     lines = [f"{'work':22}" + "".join(f"{c:>9}" for c in COLUMNS) + f"{'ours':>12}"]
     for work, row in results.items():
@@ -319,7 +324,7 @@ def draw(results, looks, xlabel, path):
     for name, (marker, colour, label) in looks.items():
         there = [(row[name], i) for i, row in enumerate(results.values()) if name in row]
         ax.plot(*zip(*there, strict=True), marker, color=colour, label=label)
-    ax.set_yticks(range(len(results)), [work.replace("_", " ") for work in results])
+    ax.set_yticks(range(len(results)), [row["label"] for row in results.values()])
     ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.set(xscale="log", xlabel=xlabel)
     ax.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
@@ -344,10 +349,11 @@ def main():
     results = {}
     with threadpool_limits(os.cpu_count()):
         for work in options.works:
-            results[work] = compare(WORKS[work], options.rounds)
+            results[work] = {"label": label(work), **compare(WORKS[work], options.rounds)}
             print(table({work: results[work]}).splitlines()[-1], flush=True)
     if options.works == list(WORKS):
-        results["lstm_64 by step"] = compare(WORKS["lstm_64"], options.rounds, by_step=True)
+        by_step = compare(WORKS["lstm_64"], options.rounds, by_step=True)
+        results["lstm_64 by step"] = {"label": f"{label('lstm_64')}, gradient by step", **by_step}
         first = first_results(options.rounds)
         machine = {"processor": platform.machine(), "cores": os.cpu_count(), "numpy": np.__version__}
         versions = {"torch": torch.__version__, "jax": jax.__version__}
@@ -359,6 +365,7 @@ def main():
         }
         (HERE / "bptt.json").write_text(json.dumps(record, indent=2) + "\n")
         draw(results, LOOKS, "Time of the peer over time of gradsim (1)", HERE / "bptt.png")
+        put("bptt")
         print("\n".join(f"first result of lstm_64, {name}: {s:.2f} s" for name, s in first.items()))
     print("\n" + table(results))
 

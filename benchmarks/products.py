@@ -18,7 +18,7 @@ The peers, from what people write to what an expert would:
 "of copy" the bytes of our result, over copying as many from memory to memory. The last work, full
 products into a run folder, is compared with writing a file of the same size and flushing it to disk.
 
-Writes products.json and products.png beside this file. Needs the extra `bench`.
+Writes products.json and products.png beside this file, and the table of the README. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from tables import put
 from threadpoolctl import threadpool_limits
 
 import gradsim
@@ -339,7 +340,7 @@ def draw(results):
     for name, marker, colour in zip(PEERS, "osD^", ["#D55E00", "#0072B2", "#CC79A7", "#009E73"], strict=True):
         there = [(row[name], i) for i, row in enumerate(results.values()) if name in row]
         ax.plot(*zip(*there, strict=True), marker, color=colour, label=name)
-    ax.set_yticks(range(len(results)), [label(work) for work in results])
+    ax.set_yticks(range(len(results)), [row["label"] for row in results.values()])
     ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.set(xscale="log", xlabel="Time of the peer over time of gradsim (1)")
     ax.invert_yaxis()
@@ -363,7 +364,7 @@ def main():
     with threadpool_limits(os.cpu_count()):
         for work in [w for w in WORKS if w in options.works]:
             rounds = min(options.rounds, LONG.get(work, options.rounds))
-            results[work] = compare(*WORKS[work], rounds)
+            results[work] = {"label": label(work), **compare(*WORKS[work], rounds)}
             print(table({work: results[work]}).splitlines()[-1], flush=True)
     print("\n" + table(results))
     disk = stored(options.rounds) if "stored" in options.works else {}
@@ -375,6 +376,7 @@ def main():
         record = {"machine": machine | versions, "results": results, "stored": disk}
         (HERE / "products.json").write_text(json.dumps(record, indent=2) + "\n")
         draw(results)
+        put("products")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ The peers:
 - fused: `torch.nn.LSTM`, `GRU`, `RNN` with torch.optim.Adam;
 - loop: a loop over `torch.nn.LSTMCell`, ... with torch.optim.Adam, as people write it.
 
-Writes training.json and training.png beside this file. Needs the extra `bench`.
+Writes training.json and training.png beside this file, and the table of the README. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from bptt import BATCH, LOOKS, REST, STEPS, WORKS, Follow, Modules, chosen, draw, jax_step
+from bptt import BATCH, LOOKS, REST, STEPS, WORKS, Follow, Modules, chosen, draw, jax_step, label
+from tables import put
 from threadpoolctl import threadpool_limits
 
 import gradsim
@@ -219,7 +220,7 @@ def main():
     results = {}
     with threadpool_limits(os.cpu_count()):
         for work in options.works:
-            results[work] = compare(WORKS[work], options.rounds)
+            results[work] = {"label": label(work), **compare(WORKS[work], options.rounds)}
             print(table({work: results[work]}).splitlines()[-1], flush=True)
     if options.works == list(WORKS):
         machine = {"processor": platform.machine(), "cores": os.cpu_count(), "numpy": np.__version__}
@@ -228,6 +229,7 @@ def main():
         (HERE / "training.json").write_text(json.dumps(record, indent=2) + "\n")
         xlabel = "Time of an update of the peer over that of gradsim (1)"
         draw(results, {peer: LOOKS[peer] for peer in PEERS}, xlabel, HERE / "training.png")
+        put("training")
     print("\n" + table(results))
 
 

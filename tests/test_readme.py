@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -32,3 +37,48 @@ def test_ci_does_what_the_readme_says():
     for command in ("python -m pip install . && gradsim run", "python -m pytest"):
         assert command in README
         assert command.replace("install .", "install --quiet .") in script
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    yield importlib.import_module("tables")
+    del sys.modules["tables"]
+
+
+@pytest.mark.parametrize("name", ["products", "bptt", "training"])
+def test_tables_are_those_of_the_committed_results(tables, name):
+    """All rows of them: the program that measures writes the table."""
+    (found,) = tables.place(name).findall(README)
+    assert found == tables.table(name)
+    results = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())["results"]
+    _, _, *rows = found.splitlines()
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [r["label"] for r in results.values()]
+    assert f'put("{name}")' in (ROOT / "benchmarks" / f"{name}.py").read_text()
+
+
+def test_a_table_is_written_in_its_place(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "README", tmp_path / "README.md")
+    tables.README.write_text(tables.place("bptt").sub("| old |\n", README))
+    tables.put("bptt")
+    assert tables.README.read_text() == README
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "text"),
+    [
+        ("ratio", 0.0394, "0.039x"),
+        ("ratio", 2.07, "2.1x"),
+        ("ratio", 5.97, "6.0x"),
+        ("ratio", 9.96, "10x"),
+        ("ratio", 356.9, "357x"),
+        ("share", 0.000269, "0.03%"),
+        ("share", 2.6, "260%"),
+        ("milliseconds", 0.00623, "6.2 ms"),
+        ("milliseconds", 2.761, "2761 ms"),
+        ("rate", 6.49, "6.5"),
+        ("rate", 192.4, "192"),
+    ],
+)
+def test_numbers_have_two_digits_or_no_fraction(tables, write, value, text):
+    assert getattr(tables, write)(value) == text

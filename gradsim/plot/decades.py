@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, Locator
+from matplotlib.ticker import Formatter, Locator
 
 _STRIDES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _FINE = 2.5
@@ -44,16 +44,29 @@ class DecadeLocator(Locator):
         return np.add.outer(ones, np.log10(np.arange(2, 10))).ravel()
 
 
-def power(log10: float, _: object = None) -> str:
-    """10**log10 as a label."""
-    if abs(log10 - round(log10)) < 1e-9:
-        return "1" if round(log10) == 0 else f"$10^{{{round(log10)}}}$"
-    return f"{10**log10:.3g}" if abs(log10) < 3 else f"$10^{{{log10:.1f}}}$"
+def power(log10: float, plain: bool = False) -> str:
+    """10**log10 as a label; a whole power as such, unless plain numbers are asked for."""
+    whole = abs(log10 - round(log10)) < 1e-9
+    if round(log10, 9) == 0:
+        return "1"
+    if abs(log10) < 3 and (plain or not whole):
+        return f"{10**log10:.3g}"
+    return f"$10^{{{log10:.{0 if whole else 1}f}}}$"
+
+
+class DecadeFormatter(Formatter):
+    """Powers of ten; in a narrow view, which has ticks within decades, plain numbers."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """The label of a tick."""
+        assert self.axis is not None
+        low, high = self.axis.get_view_interval()
+        return power(x, plain=abs(high - low) < _FINE)
 
 
 def as_powers(axis: Axis, minor: bool = True) -> None:
     """Label an axis that shows log10 values by the values themselves."""
     axis.set_major_locator(DecadeLocator())
-    axis.set_major_formatter(FuncFormatter(power))
+    axis.set_major_formatter(DecadeFormatter())
     if minor:
         axis.set_minor_locator(DecadeLocator(minor=True))

@@ -60,7 +60,11 @@ def gain_by_lag(
 
 
 def _shared_label(summaries: Mapping[str, xr.Dataset]) -> str:
-    return style.typeset(str(next(iter(summaries.values())).attrs["variable_long_name"]))
+    """What all are; of those that differ, such as gains between other blocks, what they are before "of"."""
+    labels = dict.fromkeys(str(summary.attrs["variable_long_name"]) for summary in summaries.values())
+    if len(labels) > 1:
+        labels = dict.fromkeys(label.partition(" of ")[0] for label in labels)
+    return style.typeset(" / ".join(labels))
 
 
 def _line(

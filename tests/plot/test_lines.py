@@ -21,6 +21,11 @@ def test_gain_by_lag_shows_what_the_analysis_says(run):
     assert ax.get_ylabel() == r"RMS gain of $\partial s_t/\partial s_k$"
 
 
+def test_lines_of_different_quantities_share_the_label_that_is_true_of_all(run):
+    other = analysis.gain_by_lag(run).assign_attrs(variable_long_name="RMS gain of dh_t/dc_k")
+    assert plot.gain_by_lag({"all": run, "h": other}).get_ylabel() == "RMS gain"
+
+
 def test_a_summary_draws_the_same_lines(run):
     whole, summary = plot.gain_by_lag(run), plot.gain_by_lag({"": analysis.gain_by_lag(run)})
     np.testing.assert_array_equal(curve(whole), curve(summary))
