@@ -22,6 +22,10 @@ class PluginError(GradsimError):
     """A plugin breaks its contract: the message names the plugin and the rule."""
 
 
+class TracingError(PluginError):
+    """A `step` or `output` cannot be differentiated; who called it knows whose it is, and says so."""
+
+
 class DerivativeError(PluginError):
     """A derivative disagrees with central differences of `step`."""
 
@@ -69,6 +73,19 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     near = difflib.get_close_matches(name.lower(), by_lower, n=1) if isinstance(name, str) else []
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else "."
     return UnknownNameError(f"unknown {kind} {shown(name)}{hint} Known: {', '.join(names) or 'none'}")
+
+
+_CURES = {
+    "read-only": "what it is given must not be changed: compute a new array instead",
+    "truth value of an array": "choose unit by unit, with xp.where(condition, this, that)",
+    "support item assignment": "make a new array, by xp.where or xp.concat, in place of writing into one",
+    "setting an array element": "make a new array, by xp.stack or xp.concat, in place of writing into one",
+}
+
+
+def cure(error: Exception) -> str:
+    """What to do about an error whose words say too little, as the end of a sentence."""
+    return next((f"; {cure}" for symptom, cure in _CURES.items() if symptom in str(error)), "")
 
 
 def shown(value: object) -> str:

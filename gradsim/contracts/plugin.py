@@ -17,7 +17,7 @@ import numpy as np
 
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.validation import settle
-from gradsim.errors import GradsimError, PluginError, shown, unknown
+from gradsim.errors import GradsimError, PluginError, TracingError, cure, shown, unknown
 from gradsim.types import Array
 
 _CORE = f"{Path(__file__).parents[1]}{os.sep}"
@@ -86,6 +86,8 @@ class calling:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, TracingError):
+            raise PluginError(f"{shown(self.plugin)}: {error}") from error
         if not isinstance(error, Exception) or isinstance(error, GradsimError | MemoryError):
             return
         brackets = "" if _is_property(self.plugin, self.method) else "()"
@@ -98,14 +100,7 @@ class calling:
         if isinstance(error, KeyError) and names and error.args and error.args[0] not in names:
             return f"KeyError: {unknown('name', error.args[0], names)}"
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return said + next((cure for symptom, cure in _CURES.items() if symptom in str(error)), "")
-
-
-_CURES = {
-    "read-only": "; what it is given must not be changed: compute a new array instead",
-    "truth value of an array": "; choose unit by unit, with xp.where(condition, this, that)",
-}
-"""What to do about an error whose words say too little."""
+        return said + cure(error)
 
 
 def _is_property(plugin: object, name: str) -> bool:

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from gradsim.contracts.plugin import calling
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.engine.carried import Carried
 from gradsim.errors import NonFiniteError
@@ -119,7 +120,7 @@ class Backward:
         exponent = max(sizes, default=0)
         if abs(exponent) <= KEEP[direct.itemsize]:
             exponent = 0  # as nearly always: then nothing is scaled, and no array is copied
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), calling(trajectory.cell, "state_vjp", trajectory.params):
             incoming = last.over(exponent)
             pulled = trajectory.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
         if not self._in_range(pulled.adjoints, direct, alive):
@@ -157,7 +158,7 @@ class Backward:
         adjoint = np.empty_like(direct[1:])
         exponent = np.empty((*adjoint.shape[:2], 1), dtype=np.int32)
         factor = np.empty(adjoint.shape[:2])
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), calling(trajectory.cell, "state_vjp", trajectory.params):
             for i in range(len(steps) - 1, -1, -1):
                 total, factor[i] = self._arrive(trajectory, steps[i], direct[i + 1], int(reach[i]))
                 adjoint[i], exponent[i] = total.mantissa, total.exponent

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.contracts.plugin import calling
 from gradsim.contracts.recorder import Adjoints, Contributions
 from gradsim.contracts.trajectory import Pulled, Trajectory
 from gradsim.errors import NonFiniteError
@@ -52,7 +53,7 @@ class Carried:
             Some are NaN, or infinite, though the adjoints are not.
         """
         exponent = np.full(len(self.factor), self.exponent, dtype=np.int32)
-        parts = None if self.pulled is None else _finite(self.pulled.contributions)
+        parts = None if self.pulled is None else _finite(self.trajectory, self.pulled.contributions)
         if parts is None:
             # A contribution is a sum over the batch, whose elements must share their exponent for it.
             parts, exponent = self._with_room(self.trajectory.contributions, (1, 2))
@@ -64,7 +65,7 @@ class Carried:
     def gradient(self) -> dict[str, Scaled]:
         """The sum of the contributions; raises as they do."""
         exponent = np.asarray(np.int32(self.exponent))
-        parts = None if self.pulled is None else _finite(self.pulled.gradient)
+        parts = None if self.pulled is None else _finite(self.trajectory, self.pulled.gradient)
         if parts is None:
             # What is tiny beside the largest is lost, as in any sum of the two.
             parts, exponent = self._with_room(self.trajectory.gradient, None)
@@ -73,7 +74,7 @@ class Carried:
     def _with_room(self, make: Callable[[Array], Params], axes: Axes) -> tuple[Params, Array]:
         """What is made of adjoints up to 1, and its exponents: large states and inputs do not overflow."""
         cotangent = self.adjoint.common(axes).settled(axes, keep=0)
-        parts = _finite(partial(make, cotangent.mantissa))
+        parts = _finite(self.trajectory, partial(make, cotangent.mantissa))
         if parts is None:
             steps = self.trajectory.steps
             raise NonFiniteError(
@@ -83,9 +84,9 @@ class Carried:
         return parts, cotangent.exponent
 
 
-def _finite(make: Callable[[], Params]) -> Params | None:
-    """What is made, if it is finite."""
-    with np.errstate(all="ignore"):
+def _finite(trajectory: Trajectory, make: Callable[[], Params]) -> Params | None:
+    """What is made of a trajectory, if it is finite."""
+    with np.errstate(all="ignore"), calling(trajectory.cell, "params_vjp", trajectory.params):
         parts = make()
     return parts if all(np.isfinite(part).all() for part in parts.values()) else None
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.plugin import calling
+from gradsim.contracts.promises import kind
 from gradsim.contracts.trajectory import Trajectory
-from gradsim.errors import DerivativeError, PluginError
+from gradsim.errors import DerivativeError
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import Array, Params
@@ -19,6 +23,7 @@ _STEP = 1e-5
 _RATIO = 4.0
 _WIDTHS = _RATIO ** -np.arange(3.0, 14.0)
 _KINK = 1e-3
+_CLOSE = {"float64": 1e-7, "float32": 1e-2}
 _MARGIN = 10
 """How much larger than the doubt in differences an error has to be."""
 
@@ -86,7 +91,8 @@ class Slope:
             params = {n: p + h * direction[n] if n in direction else p for n, p in params.items()}
         else:
             state = state + h * direction
-        new = np.asarray(at.cell.step(params, state, at.inputs, np, **at.step_data))
+        with calling(at.cell, "step", params):
+            new = np.asarray(at.cell.step(params, state, at.inputs, np, **at.step_data))
         self.size = max(self.size, np.abs(new).max(initial=0.0))
         return new
 
@@ -94,14 +100,14 @@ class Slope:
 def _jacobian_error(at: Trajectory, v: Array, slope: Slope) -> float:
     g = at.cell.jacobian_groups
     k = at.cell.state_size // g
-    blocks = at.call(at.cell.step_jacobian)
-    _same_shape("step_jacobian", blocks, (*v.shape[:-1], g, k, k))
+    blocks = _made(at, "step_jacobian")
+    _refuse_other_shape(at.cell, "step_jacobian()", blocks, (*v.shape[:-1], g, k, k))
     return _relative(np.einsum("...ij,...j->...i", dense_blocks(blocks), v), slope, lambda d: d)
 
 
 def _state_error(at: Trajectory, u: Array, v: Array, slope: Slope) -> float:
-    pulled = at.call(at.cell.state_vjp, u)
-    _same_shape("state_vjp", pulled, v.shape)
+    pulled = _made(at, "state_vjp", u)
+    _refuse_other_shape(at.cell, "state_vjp()", pulled, v.shape)
     ours = np.sum(pulled * v, axis=-1, keepdims=True)
     return _relative(ours, slope, lambda d: np.sum(u * d, axis=-1, keepdims=True))
 
@@ -115,13 +121,15 @@ def _params_errors(at: Trajectory, u: Array, rng: np.random.Generator) -> dict[s
         at.inputs.swapaxes(0, 1),
         {n: x.swapaxes(0, 1) for n, x in at.step_data.items()},
     )
-    pulled = alone.call(at.cell.params_vjp, u.swapaxes(0, 1))
+    pulled = _made(alone, "params_vjp", u.swapaxes(0, 1))
     if not isinstance(pulled, dict) or set(pulled) != set(at.params):
-        given = sorted(pulled) if isinstance(pulled, dict) else type(pulled).__name__
-        raise DerivativeError(f"params_vjp() gives {given} for the parameters {sorted(at.params)}")
+        given = sorted(map(str, pulled)) if isinstance(pulled, dict) else kind(pulled)
+        raise DerivativeError(
+            f"{at.cell!r}: params_vjp() gives {given} for the parameters {sorted(at.params)}"
+        )
     found = {}
     for name, param in at.params.items():
-        _same_shape(f"params_vjp()[{name!r}]", pulled[name], (u.shape[1], *param.shape))
+        _refuse_other_shape(at.cell, f"params_vjp()[{name!r}]", pulled[name], (u.shape[1], *param.shape))
         d = rng.standard_normal(param.shape)
         axes = tuple(range(1, param.ndim + 1))
         ours = np.sum(pulled[name] * d, axis=axes)[:, None]
@@ -130,16 +138,32 @@ def _params_errors(at: Trajectory, u: Array, rng: np.random.Generator) -> dict[s
     return found
 
 
-def check(at: Trajectory, rng: np.random.Generator, methods: Iterable[str] = METHODS) -> list[str]:
-    """Raise DerivativeError if a derivative is wrong at `picked` positions, and say where to look.
+def _made(at: Trajectory, method: str, *more: Array) -> Any:
+    """What a derivative of the cell gives; what is wrong with a free one is so with the step."""
+    with calling(at.cell, method if at.cell.analytic(method) else "step", at.params):
+        return at.call(getattr(at.cell, method), *more)
 
-    Gives those that could not be checked there.
+
+def _refuse_other_shape(cell: Cell, what: str, value: Any, expected: tuple[int, ...]) -> None:
+    if not isinstance(value, np.ndarray):
+        raise DerivativeError(
+            f"{cell!r}: {what} is {kind(value)}, where an array of shape {expected} is needed"
+        )
+    if value.shape != expected:
+        raise DerivativeError(f"{cell!r}: {what} has shape {value.shape} where {expected} is needed")
+
+
+def check(at: Trajectory, rng: np.random.Generator, methods: Iterable[str] = METHODS) -> list[str]:
+    """See that derivatives are right at `picked` positions; gives those that could not be checked there.
+
+    Raises
+    ------
+    DerivativeError
+        One is wrong; says where to look.
+    PluginError
+        The cell raises an error.
     """
-    cell = at.cell
-    try:
-        found = errors(at, rng, methods)
-    except PluginError as error:
-        raise type(error)(f"{cell!r}: {error}") from error
+    cell, found = at.cell, errors(at, rng, methods)
     for method, size in found.items():
         if size > TOLERANCE:
             raise DerivativeError(
@@ -147,6 +171,47 @@ def check(at: Trajectory, rng: np.random.Generator, methods: Iterable[str] = MET
                 f"{_advice(cell, method)}"
             )
     return [method for method, size in found.items() if np.isnan(size)]
+
+
+def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
+    """See that the steps that a cell takes in its own way, and its way back, are those of `step`.
+
+    Raises
+    ------
+    DerivativeError
+        They are others.
+    """
+    cell = taken.cell
+    plain = Trajectory(cell, taken.params, taken.states, taken.inputs, taken.step_data)
+    incoming, direct = rng.standard_normal((2, *taken.after.shape)).astype(taken.states.dtype)
+    with calling(cell, "unroll", taken.params):
+        ours, theirs = (t.pull(incoming[-1], direct) for t in (taken, plain))
+        pairs = {
+            "the states of unroll()": (taken.after, plain.call(cell.step, np)),
+            "the adjoints of unroll().pull()": (ours.adjoints, theirs.adjoints),
+        }
+        mine, expected = ours.gradient(), theirs.gradient()
+        pairs |= {f"gradient()[{n!r}] of unroll().pull()": (mine[n], g) for n, g in expected.items()}
+        for what, (a, b) in pairs.items():
+            apart = np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) + 1e-6)
+            if np.shape(a) != np.shape(b) or apart > _CLOSE[taken.states.dtype.name]:
+                raise DerivativeError(
+                    f"{cell!r}: {what} differ by {apart:.1e} from those of single steps; mend "
+                    f"{type(cell).__name__}.unroll, or delete it to go step by step"
+                )
+
+
+_trusted: WeakKeyDictionary[type[Cell], set[str]] = WeakKeyDictionary()
+
+
+def trust(cell: Cell) -> None:
+    """Note that the derivatives that the cell brings along have been checked in this process."""
+    _trusted.setdefault(type(cell), set()).add(repr(cell))
+
+
+def is_trusted(cell: Cell) -> bool:
+    """Whether somebody has noted that of this cell or of another one that looks the same."""
+    return repr(cell) in _trusted.get(type(cell), ())
 
 
 def _relative(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> float:
@@ -185,11 +250,6 @@ def _careful(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> tuple
 
 def _length(x: Array) -> Array:
     return np.asarray(np.linalg.norm(x, axis=-1))
-
-
-def _same_shape(method: str, value: Array, expected: tuple[int, ...]) -> None:
-    if value.shape != expected:
-        raise DerivativeError(f"{method} has shape {value.shape} where {expected} is needed")
 
 
 def _advice(cell: Cell, method: str) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.episodes import refuse_wrong_loss
+from gradsim.contracts.plugin import calling
+from gradsim.contracts.promises import refuse, result_mistakes
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import step_rows
 from gradsim.errors import InputError, NonFiniteError, PluginError
@@ -193,21 +195,15 @@ class Loss:
         states = states[chosen]
         if self.place is not None:
             return states[:, :, self.place]
-        seen = self.cell.output(self.params, states, self.inputs[step_rows(steps)][chosen], np)
-        expected = *states.shape[:2], self.cell.output_size
-        if np.shape(seen) != expected or seen.dtype != states.dtype:
-            raise PluginError(
-                f"{self.cell!r}: output() returned {np.shape(seen)}, {np.asarray(seen).dtype}, where (..., "
-                f"output_size) = {expected}, {states.dtype}, is needed"
-            )
+        with np.errstate(all="ignore"), calling(self.cell, "output", self.params):
+            seen = self.cell.output(self.params, states, self.inputs[step_rows(steps)][chosen], np)
+        refuse(self.cell, result_mistakes(self.cell, "output", seen, states))
         return np.asarray(seen)
 
     def _back(self, vjp: Callable[..., Any], *place: Array) -> Any:
         """Through the output of the cell, from states, inputs and slopes of what it gives."""
-        try:
+        with calling(self.cell, "output", self.params):
             return vjp(self.cell.output, self.params, *place, {})
-        except PluginError as error:
-            raise PluginError(f"{self.cell!r}: {error}") from error
 
     def _pulled(self, steps: range, states: Array) -> tuple[Array, Array, Array]:
         """States, inputs and slopes of what the cell makes of them, at the steps that count."""

@@ -14,6 +14,7 @@ import numpy as np
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Measured, Penalty
+from gradsim.contracts.plugin import calling
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Gradient
 from gradsim.contracts.returned import refuse_other_arrays
@@ -84,7 +85,8 @@ class Raw(Flow):
 
 def _step_jacobian(trajectory: Trajectory) -> Array:
     cell = trajectory.cell
-    blocks: Array = trajectory.call(cell.step_jacobian)
+    with np.errstate(all="ignore"), calling(cell, "step_jacobian", trajectory.params):
+        blocks: Array = trajectory.call(cell.step_jacobian)
     if not np.isfinite(blocks).all():
         t, b = (int(i) for i in np.argwhere(~np.isfinite(blocks))[0][:2])
         where = f"step {trajectory.first + t}, batch {b}"

@@ -137,9 +137,13 @@ class Run:
                 self._states[times] = states
 
     def _check_derivatives(self) -> None:
-        """Free derivatives are checked where this run goes; analytic and surrogate ones by the kit."""
+        """Free derivatives are checked where this run goes, those that the cell brings along once a process.
+
+        Surrogate ones are left to the kit.
+        """
         s, p = self.setup, self.problem
-        methods = [m for m in derivatives.METHODS if not s.cell.analytic(m)]
+        known = derivatives.is_trusted(s.cell)
+        methods = [m for m in derivatives.METHODS if not (known and s.cell.analytic(m))]
         if not methods or not s.cell.exact:
             return
         # Far out a saturated step would agree with any derivative; near the start it moves.
@@ -149,6 +153,11 @@ class Run:
         t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))
         b = rng.integers(p.batch, size=_CHECKED_POSITIONS)
         self.unchecked = derivatives.check(derivatives.picked(taken, t, b), rng, methods)
+        if not known:
+            if s.cell.analytic("unroll"):
+                derivatives.check_unroll(taken[taken.steps[:_CHECKED_POSITIONS]], rng)
+            if not self.unchecked:
+                derivatives.trust(s.cell)
 
     # Backward.
 

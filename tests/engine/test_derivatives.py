@@ -163,12 +163,129 @@ def test_a_wrong_derivative_of_an_operation_is_refused(inputs):
         gradsim.simulate(WrongPrimitive(), inputs)
 
 
-def test_an_analytic_derivative_is_left_to_the_conformance_kit(inputs):
+def brings(**methods):
+    return type("Brings", (OneBlock,), methods)()
+
+
+class Softer(Elman):
+    """Another unit for the way of many steps alone."""
+
+    def activate(self, a, old, new, saved):
+        new[...] = a / (1 + np.abs(a))
+
+
+class Further(Elman):
+    def unroll(self, params, state, inputs, step_data, parallel):
+        taken = super().unroll(params, state, inputs, step_data, parallel)
+        taken.states[1:] *= 1.001
+        return taken
+
+
+OWN_WRONG = {
+    "a wrong Jacobian": (
+        WrongJacobian(),
+        r"WrongJacobian\(.*: step_jacobian differs from central .*; mend Wrong",
+    ),
+    "a Jacobian of another shape": (
+        brings(step_jacobian=lambda self, params, state, inputs: params["W"]),
+        r"Brings\(.*: step_jacobian\(\) has shape \(3, 3\) where \(1, 4, 1, 3, 3\) is needed",
+    ),
+    "no Jacobian": (
+        brings(step_jacobian=lambda self, params, state, inputs: None),
+        r"step_jacobian\(\) is None, where an array of shape",
+    ),
+    "a Jacobian that raises": (
+        brings(step_jacobian=lambda self, params, state, inputs: params["w"]),
+        r"step_jacobian\(\) raised KeyError: unknown name 'w'; did you mean 'W'.*test_derivatives.py:\d+\)",
+    ),
+    "a vjp of another shape": (
+        brings(state_vjp=lambda self, params, state, inputs, u: u[..., :2]),
+        r"state_vjp\(\) has shape \(1, 4, 2\) where \(1, 4, 3\) is needed",
+    ),
+    "a vjp without data": (
+        brings(state_vjp=lambda self, params, state: state),
+        r"state_vjp\(\) raised TypeError: .* positional arguments but",
+    ),
+    "a vjp of other names": (
+        brings(params_vjp=lambda self, params, state, inputs, u: {"w": params["W"]}),
+        r"params_vjp\(\) gives \['w'\] for the parameters \['U', 'W'\]",
+    ),
+    "a vjp that is no dict": (
+        brings(params_vjp=lambda self, params, state, inputs, u: u),
+        r"params_vjp\(\) gives an array of float64 for the parameters \['U', 'W'\]",
+    ),
+    "other steps at once": (
+        Softer(2, 3),
+        r"Softer\(.*: state_vjp differs from central differences of step\(\) by .*; mend Softer.state_vjp",
+    ),
+    "other states at once": (
+        Further(2, 3),
+        r"Further\(.*: the states of unroll\(\) differ by .* from those of single steps; mend Further.unroll",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OWN_WRONG)
+def test_what_a_cell_brings_along_is_checked_at_its_first_run(case, inputs):
     from gradsim.testing import check_cell
 
-    gradsim.simulate(WrongJacobian(), inputs)
-    with pytest.raises(AssertionError, match="jacobian"):
-        check_cell(WrongJacobian())
+    cell, message = OWN_WRONG[case]
+    for _ in range(2):
+        with pytest.raises(PluginError, match=message):
+            gradsim.simulate(cell, inputs)
+    with pytest.raises(AssertionError, match=type(cell).__name__):
+        check_cell(cell)
+
+
+def test_what_has_been_checked_is_not_checked_again(inputs):
+    class Counts(Elman):
+        name, asked = "counts", 0
+
+        def step_jacobian(self, params, state, inputs):
+            type(self).asked += 1
+            return super().step_jacobian(params, state, inputs)
+
+    for expected in (1, 1):
+        gradsim.simulate(Counts(2, 3), inputs, record=["state"])
+        assert Counts.asked == expected
+    gradsim.simulate(Counts(2, 4), inputs, record=["state"])
+    assert Counts.asked == 2
+
+
+class Assigns(OneBlock):
+    def step(self, params, state, inputs, xp):
+        new = super().step(params, state, inputs, xp)
+        new[..., 0] = 0.5
+        return new
+
+
+class Fills(OneBlock):
+    def step(self, params, state, inputs, xp):
+        new = xp.zeros_like(state)
+        new[..., 0] = super().step(params, state, inputs, xp)[..., 0]
+        return new
+
+
+class RaisesInATrace(OneBlock):
+    def step(self, params, state, inputs, xp):
+        return super().step(params, state, inputs, xp) / (1 if isinstance(state, np.ndarray) else {}["one"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Assigns, r"step\(\) cannot be traced \(TypeError: .*; make a new array, by xp.where or xp.concat"),
+        (Fills, r"step\(\) cannot be traced \(ValueError: .*; make a new array, by xp.stack or xp.concat"),
+        (RaisesInATrace, r"step\(\) raised KeyError: unknown name 'one'.* \(.*test_derivatives.py:\d+\)"),
+    ],
+)
+def test_a_step_that_cannot_be_traced_says_what_to_write(kind, message, inputs):
+    from gradsim.testing import check_cell
+
+    with pytest.raises(PluginError, match=rf"^{kind.__name__}\(input_size=2\): {message}"):
+        gradsim.simulate(kind(), inputs)
+    with pytest.raises(AssertionError, match=kind.__name__):
+        check_cell(kind())
 
 
 @dataclass(frozen=True, eq=False)

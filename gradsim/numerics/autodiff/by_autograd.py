@@ -18,7 +18,7 @@ import numpy as np
 from autograd import builtins, tracer
 from autograd.core import VJPNode, backward_pass, vspace
 
-from gradsim.errors import PluginError
+from gradsim.errors import PluginError, TracingError, cure
 from gradsim.numerics.autodiff.advice import advice
 from gradsim.numerics.autodiff.autograd_namespace import xp
 from gradsim.types import Array, Params, StepData
@@ -189,10 +189,10 @@ def _pull_and_value(
         pull, value = _traced(function, argument)
     except (TypeError, AttributeError, ValueError, IndexError, NotImplementedError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise PluginError(f"{what} cannot be traced ({why}){advice(read)}") from error
+        raise TracingError(f"{what} cannot be traced ({why}){advice(read) or cure(error)}") from error
     if isinstance(value, np.ndarray) and value.dtype == np.dtype(object):
         why = "numpy made an object array of what it was given"
-        raise PluginError(f"{what} cannot be traced ({why}){advice(read)}")
+        raise TracingError(f"{what} cannot be traced ({why}){advice(read)}")
     return pull, value
 
 

@@ -56,8 +56,8 @@ class BendsAtEachStep(Bends):
         return {**params, "b": np.broadcast_to(params["b"], (len(states), 4))}, states
 
 
-class BendsOnceDifferentiable(Bends, OnceDifferentiable):
-    pass
+class BendsOnceDifferentiable(OnceDifferentiable):
+    bilinear_vjp = Bends.bilinear_vjp
 
 
 class BendsCoarsely(Bends):
