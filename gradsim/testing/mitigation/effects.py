@@ -48,7 +48,14 @@ def inactive_unless_chosen(bench: MitigationBench) -> None:
     )
 
 
-@CHECKS("wraps_only", "frozen_dataclass", "is_pure", "leaves_trajectory_and_jacobians", "initial_params")
+@CHECKS(
+    "wraps_only",
+    "frozen_dataclass",
+    "is_pure",
+    "leaves_trajectory_and_jacobians",
+    "initial_params",
+    "prepared_cell",
+)
 def composes(bench: MitigationBench) -> None:
     """Twice in a row, and before and after another mitigation, it runs and everything is finite."""
     mine = bench.mitigation
