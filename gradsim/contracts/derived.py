@@ -11,7 +11,8 @@ import numpy as np
 
 from gradsim.contracts.evaluated import Evaluated, each_back
 from gradsim.contracts.moment import Moment, Purpose
-from gradsim.contracts.plugin import call_with
+from gradsim.contracts.plugin import call_with, calling
+from gradsim.contracts.promises import kind
 from gradsim.contracts.wrapper import Wrapper
 from gradsim.errors import PluginError, unknown
 from gradsim.numerics import autodiff
@@ -86,8 +87,9 @@ class Derived(Wrapper):
             if name not in inside:
                 raise unknown(f"parameter inside that {self.name} replaces", name, inside)
         kept = {n: p for n, p in inside.items() if n not in self.replaces}
-        params = self._joined(call_with(self.own_params, rng=rng, inner=inside), kept)
-        made = self._made(params, np, {self._noise: np.zeros(4, dtype=np.int64)})
+        params = self._joined(self._drawn_params(rng, inside), kept)
+        with calling(self, "derive", (*self._parted(params)[0], *kept)):
+            made = self._made(params, np, {self._noise: np.zeros(4, dtype=np.int64)})
         shapes, needed = ({n: np.shape(p) for n, p in ps.items()} for ps in (made, inside))
         if shapes != needed:
             raise PluginError(f"{self!r}: derive() makes parameters {shapes} where {needed} are needed")
@@ -127,7 +129,10 @@ class Derived(Wrapper):
     def _made(self, params: Params, xp: Any, data: StepData) -> Params:
         """All parameters of the cell inside."""
         own, kept = self._parted(params)
-        return kept | self.derive(own, kept, xp, **self._drawn_noise(kept, xp, data))
+        made = self.derive(own, kept, xp, **self._drawn_noise(kept, xp, data))
+        if not isinstance(made, Mapping):
+            raise PluginError(f"{self!r}: derive() returns {kind(made)}; it should be a dict of arrays")
+        return {**kept, **made}
 
     def _made_and_back(self, params: Params, data: StepData) -> tuple[Params, Callable[[Params], Params]]:
         """The same, and the way of a gradient back to `params`."""

@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import os
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -92,7 +92,7 @@ class calling:
             return
         brackets = "" if _is_property(self.plugin, self.method) else "()"
         raise PluginError(
-            f"{shown(self.plugin)}: {self.method}{brackets} raised {self._said(error)}{_place(trace)}"
+            f"{shown(self.plugin)}: {self.method}{brackets} raised {self._said(error)}{place(trace)}"
         ) from error
 
     def _said(self, error: Exception) -> str:
@@ -107,7 +107,7 @@ def _is_property(plugin: object, name: str) -> bool:
     return isinstance(inspect.getattr_static(type(plugin), name, None), property | functools.cached_property)
 
 
-def _place(trace: TracebackType | None) -> str:
+def place(trace: TracebackType | None) -> str:
     """Where the plugin was: the last line of it on the way to the error, if there is one."""
     frames = [f for f in traceback.extract_tb(trace)[1:] if not _is_of_a_library(f.filename)]
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
@@ -157,7 +157,16 @@ def drawn(
     """What a `draw` makes for these inputs (steps, batch, input), given what it names."""
     steps, batch = inputs.shape[:2]
     offered = {"rng": rng, "steps": steps, "batch": batch, "inputs": inputs, "moment": moment}
-    found: dict[str, Array] = call_with(draw, **offered, **more)
+    plugin, method = getattr(draw, "__self__", draw), getattr(draw, "__name__", "draw")
+    with calling(plugin, method):
+        found: dict[str, Array] = call_with(draw, **offered, **more)
+        if not isinstance(found, Mapping):
+            raise PluginError(
+                f"{shown(plugin)}: {method}() returns {shown(found)}; it should be a dict of arrays"
+            )
+        for name, value in found.items():
+            if (held := np.asarray(value).dtype).kind not in "biuf":
+                raise PluginError(f"{shown(plugin)}: {method}() gives {name!r} of dtype {held}; draw numbers")
     return found
 
 

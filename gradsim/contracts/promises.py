@@ -124,19 +124,33 @@ def _signature_mistakes(method: str, function: Callable[..., Any]) -> tuple[str,
     return ()
 
 
-def params_mistakes(params: Any) -> Iterator[str]:
+def params_mistakes(params: Any, method: str = "init_params") -> Iterator[str]:
     """What is wrong with the parameters that a cell draws."""
     if not isinstance(params, Mapping):
-        yield f"init_params() returns {kind(params)}; it should be a dict of float64 arrays"
+        yield f"{method}() returns {kind(params)}; it should be a dict of float64 arrays"
         return
     for name, value in params.items():
         if not isinstance(name, str):
-            yield f"init_params() names a parameter {name!r}; names should be text"
+            yield f"{method}() names a parameter {name!r}; names should be text"
         array = _as_array(value)
         if array is None or array.dtype.kind not in "fiu":
-            yield f"init_params()[{name!r}] is {kind(value)}; it should be a float64 array"
+            yield f"{method}()[{name!r}] is {kind(value)}; it should be a float64 array"
         elif not np.isfinite(array).all():
-            yield f"init_params()[{name!r}] holds NaN or infinity"
+            yield f"{method}()[{name!r}] holds NaN or infinity"
+
+
+def gates_mistakes(cell: Cell, params: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the gates that a cell names."""
+    for name, gates in cell.gates.items():
+        if name not in params:
+            yield str(unknown("parameter in gates", name, params))
+            continue
+        if not gates or len(set(gates)) < len(gates):
+            yield f"gates[{name!r}] is {gates!r}; it should be a tuple of different names"
+            continue
+        shape = np.shape(params[name])
+        if not shape or shape[0] % len(gates):
+            yield (f"gates[{name!r}] names {len(gates)} gates, which do not divide the rows of shape {shape}")
 
 
 def start_mistakes(cell: Cell, state: Any) -> Iterator[str]:

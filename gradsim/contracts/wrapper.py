@@ -12,7 +12,8 @@ import numpy as np
 from gradsim.contracts.cell import Cell, keywords
 from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import call_with, drawn
+from gradsim.contracts.plugin import call_with, calling, drawn
+from gradsim.contracts.promises import params_mistakes, refuse
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
@@ -194,7 +195,14 @@ class Wrapper(Cell):
         """Those of the cell inside, and then the wrapper's own."""
         inside = self.cell.init_params(rng)
         self._refuse("parameter", inside)
-        return self._joined(call_with(self.own_params, rng=rng, inner=inside), inside)
+        return self._joined(self._drawn_params(rng, inside), inside)
+
+    def _drawn_params(self, rng: np.random.Generator, inside: Params) -> Params:
+        """The own ones."""
+        with calling(self, "own_params", inside):
+            own: Params = call_with(self.own_params, rng=rng, inner=inside)
+        refuse(self, params_mistakes(own, "own_params"))
+        return own
 
     def draw(  # type: ignore[override]
         self, rng: np.random.Generator, inputs: Array, moment: Moment

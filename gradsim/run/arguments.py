@@ -16,6 +16,7 @@ from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
 from gradsim.contracts.promises import (
     DRAWS_OTHERS,
+    gates_mistakes,
     initial_params,
     initial_state,
     layout_mistakes,
@@ -116,7 +117,8 @@ def checked_params(
         raise BudgetError(
             f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
         ) from None
-    for what in ("fixed", "recurrent_weights", "gates"):
+    refuse(cell, gates_mistakes(cell, own))
+    for what in ("fixed", "recurrent_weights"):
         for name in getattr(cell, what):
             if name not in own:
                 raise unknown(f"parameter in `{what}` of {cell.name}", name, own)

@@ -13,8 +13,8 @@ from unittest import SkipTest
 
 import numpy as np
 
-from gradsim.contracts.plugin import Plugin
-from gradsim.errors import PluginError, shown
+from gradsim.contracts.plugin import Plugin, place
+from gradsim.errors import PluginError, cure, shown
 
 _UNLIKELY = 1826435907
 
@@ -125,7 +125,8 @@ class Suite:
             raise AssertionError(_beginning_with(label(self.plugin), str(error))) from error
         except Exception as error:
             raise AssertionError(
-                f"{label(self.plugin)}: {check.name} ended in {type(error).__name__}: {error}"
+                f"{label(self.plugin)}: {check.name} ended in {type(error).__name__}: {error}{cure(error)}"
+                f"{place(error.__traceback__)}"
             ) from error
 
     def _stands(self, name: str) -> bool:

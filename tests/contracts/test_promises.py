@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import gradsim
-from gradsim import Cell
+from gradsim import Cell, Derived, Wrapper
 from gradsim.errors import PluginError
 from gradsim.testing import check_cell
 
@@ -34,6 +35,9 @@ class Good(Cell):
 
 
 def changed(**members):
+    for name, member in members.items():
+        if inspect.isfunction(member):
+            member.__name__ = name
     return dataclass(frozen=True, eq=False)(type("Odd", (Good,), members))()
 
 
@@ -53,6 +57,7 @@ def kept(self, rng):
     return KEPT
 
 
+ASKING = {"step": lambda self, params, state, inputs, xp, *, mask: mask * state}
 ODD = {
     "no name": ({"name": None}, r"name is None; give the class one.*'?my_cell"),
     "blocks is a method": (
@@ -85,6 +90,31 @@ ODD = {
     "fixed a list": ({"fixed": ["W"]}, r"fixed is \['W'\]; it should be a tuple of names"),
     "paths text": ({"paths": "gate"}, r"paths is 'gate'; it should be a tuple of names"),
     "gates a tuple": ({"gates": ("W",)}, r"gates is \('W',\); it should map parameters to tuples of names"),
+    "gates unknown": ({"gates": {"V": ("update",)}}, r"unknown parameter in gates 'V'. Known: U, W"),
+    "gates uneven": (
+        {"gates": {"W": ("reset", "update")}},
+        r"gates\['W'\] names 2 gates, which do not divide the rows of shape \(3, 3\)",
+    ),
+    "gates twice": (
+        {"gates": {"W": ("a", "a", "b")}},
+        r"gates\['W'\] is .*; it should be a tuple of different",
+    ),
+    "draws nothing": (
+        {"draw": lambda self, rng: None, **ASKING},
+        r"draw\(\) returns None; it should be a dict",
+    ),
+    "draws objects": (
+        {"draw": lambda self, steps, batch: {"mask": np.full((steps, batch, 3), None)}, **ASKING},
+        r"draw\(\) gives 'mask' of dtype object; draw numbers",
+    ),
+    "draw raises": (
+        {"draw": lambda self, rng: {}["mask"], **ASKING},
+        r"draw\(\) raised KeyError: 'mask' \(.*test_promises.py:\d+\)",
+    ),
+    "draw asks for more": (
+        {"draw": lambda self, rng, episode: {}, **ASKING},
+        r"draw\(\) raised TypeError: .* 'episode'",
+    ),
     "gates text": (
         {"gates": {"W": "update"}},
         r"gates is {'W': 'update'}; it should map parameters to tuples",
@@ -157,6 +187,101 @@ ODD = {
 def test_what_is_wrong_with_a_cell_is_said_by_a_run_and_by_the_kit(case):
     members, message = ODD[case]
     cell = changed(**members)
+    with pytest.raises(PluginError, match=rf"^Odd\(.*{message}"):
+        gradsim.simulate(cell, X)
+    with pytest.raises(AssertionError, match="Odd"):
+        check_cell(cell)
+
+
+@dataclass(frozen=True, eq=False)
+class Around(Wrapper):
+    name = "around"
+    cell: Cell
+
+    def own_params(self, rng):
+        return {"gain": np.ones(3)}
+
+    def mix(self, own, state, inputs, new, xp):
+        return own["gain"] * new
+
+
+@dataclass(frozen=True, eq=False)
+class Made(Derived):
+    name = "made"
+    cell: Cell
+
+    replaces = ("W",)
+
+    def own_params(self, rng):
+        return {"V": rng.standard_normal((3, 3))}
+
+    def derive(self, own, inner, xp):
+        return {"W": own["V"]}
+
+
+WRAPPED = {
+    "own_params a list": (
+        Around,
+        "own_params",
+        lambda self, rng: [1],
+        r"own_params\(\) returns a list; it should",
+    ),
+    "own_params raises": (
+        Around,
+        "own_params",
+        lambda self, rng: 1 / 0,
+        r"own_params\(\) raised ZeroDivision",
+    ),
+    "own_params text": (
+        Around,
+        "own_params",
+        lambda self, rng: {"gain": "x"},
+        r"own_params\(\)\['gain'\] is a str",
+    ),
+    "own_draw nothing": (
+        Around,
+        "own_draw",
+        lambda self, rng: None,
+        r"own_draw\(\) returns None; it should be",
+    ),
+    "own_draw raises": (
+        Around,
+        "own_draw",
+        lambda self, rng: {}["a"],
+        r"own_draw\(\) raised KeyError: 'a' \(",
+    ),
+    "mix nothing": (
+        Around,
+        "mix",
+        lambda self, own, state, inputs, new, xp: None,
+        r"step\(\) returns nothing; it should end",
+    ),
+    "mix misspells": (
+        Around,
+        "mix",
+        lambda self, own, state, inputs, new, xp: own["gian"] * new,
+        r"step\(\) raised KeyError: unknown name 'gian'.* \(.*test_promises.py:\d+\)",
+    ),
+    "derive nothing": (
+        Made,
+        "derive",
+        lambda self, own, inner, xp: None,
+        r"derive\(\) returns None; it should",
+    ),
+    "derive misspells": (
+        Made,
+        "derive",
+        lambda self, own, inner, xp: {"W": own["v"]},
+        r"derive\(\) raised KeyError: unknown name 'v'; did you mean 'V'\?",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_what_is_wrong_with_a_wrapper_is_said_by_a_run_and_by_the_kit(case):
+    base, method, wrong, message = WRAPPED[case]
+    wrong.__name__ = method
+    cell = type("Odd", (base,), {method: wrong})(Good())
     with pytest.raises(PluginError, match=rf"^Odd\(.*{message}"):
         gradsim.simulate(cell, X)
     with pytest.raises(AssertionError, match="Odd"):

@@ -171,7 +171,7 @@ def named_vjp(
     def way(given: Params) -> Any:
         return builtins.dict(function(given, xp))
 
-    pull, made = _pull_and_value("the function", function, way, arguments)
+    pull, made = _pull_and_value("derive()", function, way, arguments)
     return dict(made), lambda cotangents: pull({n: cotangents[n] for n in made})
 
 

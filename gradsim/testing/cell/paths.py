@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradsim.contracts.promises import gates_mistakes
 from gradsim.numerics import autodiff
 from gradsim.testing.cell.bench import CellBench
 from gradsim.testing.kit import Checks
@@ -45,14 +46,5 @@ def path_shares(bench: CellBench) -> None:
 def gates_fit_parameters(bench: CellBench) -> None:
     """Gates are named for parameters that there are, and divide their rows."""
     params = bench.cell.init_params(bench.rng("params"))
-    for name, gates in bench.cell.gates.items():
-        bench.expect(name in params, f"gates names the parameter {name!r}; there are {sorted(params)}")
-        shape = np.shape(params[name])
-        bench.expect(
-            isinstance(gates, tuple) and len(set(gates)) == len(gates) > 0,
-            f"gates[{name!r}] is {gates!r}; it should be a tuple of different names",
-        )
-        bench.expect(
-            len(shape) > 0 and shape[0] % len(gates) == 0,
-            f"gates[{name!r}] names {len(gates)} gates, which do not divide the rows of shape {shape}",
-        )
+    for mistake in gates_mistakes(bench.cell, params):
+        bench.fail(mistake)
