@@ -287,7 +287,7 @@ def expect_float32(
             f"{name} is {low.dtype} for float32 arguments; keep the dtype of the state",
         )
         # What is zero but for rounding is as exact as what it was made of.
-        allowed = 2e-4 * np.abs(high) + 2e-5 * np.abs(high).max(initial=1e-6) + 2e-6 * largest
+        allowed = 2e-4 * np.abs(high) + 2e-5 * np.abs(high).max(initial=1e-4) + 2e-6 * largest
         wrong = np.abs(low - high) - allowed
         bench.expect(
             np.all(wrong <= 0),
