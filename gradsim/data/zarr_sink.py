@@ -121,7 +121,7 @@ class ZarrSink(Sink):
 
 def _codec(dims: tuple[str, ...]) -> BytesBytesCodec:
     """Compressed with a checksum. The digits of whole matrices are noise: for them a checksum alone."""
-    if dims[-1] in _MATRIX_COLUMNS:
+    if dims and dims[-1] in _MATRIX_COLUMNS:
         return zarr.codecs.Crc32cCodec()
     return zarr.codecs.ZstdCodec(level=1, checksum=True)
 

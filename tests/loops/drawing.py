@@ -1,0 +1,258 @@
+"""Random configurations: everything that a run is told, and the plain description of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from loops import acts, cells, plain
+
+from gradsim import Cell, Episode, Pairs, Task
+from gradsim.contracts.task import cross_entropy, squared_error
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, Stack
+
+SEED = 20261121
+
+
+@dataclass(frozen=True, eq=False)
+class Told(Task):
+    """Inputs, targets and weights as they were drawn elsewhere."""
+
+    name = "loops_told"
+
+    kind: str
+    outputs: int | None
+    episode: Episode
+    looks: bool = field(default=True)
+
+    @property
+    def readout(self):
+        return self.looks
+
+    @property
+    def input_size(self):
+        return self.episode.inputs.shape[-1]
+
+    @property
+    def output_size(self):
+        return self.outputs
+
+    def sample(self, rng, batch):
+        return self.episode
+
+    def loss(self, outputs, targets, xp):
+        if self.kind == "quartic":
+            return xp.sum((outputs - targets) ** 4, axis=-1)
+        return {"squared": squared_error, "cross_entropy": cross_entropy}[self.kind](outputs, targets, xp)
+
+
+def squared(said, targets):
+    gap = said - targets
+    return (gap**2).mean(-1), 2 * gap / gap.shape[-1]
+
+
+def quartic(said, targets):
+    gap = said - targets
+    return (gap**4).sum(-1), 4 * gap**3
+
+
+def entropy(said, targets):
+    """-log softmax(y)[target]."""
+    share = np.exp(said - said.max(-1, keepdims=True))
+    share /= share.sum(-1, keepdims=True)
+    chosen = np.eye(said.shape[-1])[targets]
+    return -np.log((share * chosen).sum(-1)), share - chosen
+
+
+LOSSES = {"squared": squared, "quartic": quartic, "cross_entropy": entropy}
+
+
+@dataclass
+class Configuration:
+    """A run, and what of it the plain loops need to be told."""
+
+    number: int
+    cell: Cell
+    plain: plain.Plain
+    acts: list[acts.Act]
+    arguments: dict[str, Any]
+    inputs: np.ndarray
+    first: np.ndarray | None
+    task: Told | None
+    steps: int
+    batch: int
+    dtype: str
+    pairs: Pairs
+    room: float | None
+    threads: int
+    compiled: bool
+    stored: bool
+    cut: bool
+    extreme: bool
+
+    def __str__(self):
+        t = self.task
+        loss = f"{t.kind}{'' if t.looks else ' without readout'}" if t else "last state"
+        how = f"room {self.room}, threads {self.threads}, compiled {self.compiled}, stored {self.stored}"
+        return (
+            f"{self.number}: {self.cell!r}, {self.dtype}, T={self.steps}, batch {self.batch}, {loss}, "
+            f"{[a.made for a in self.acts]}, {self.pairs}, {how}, cut {self.cut}, extreme {self.extreme}"
+        )
+
+
+def _log_uniform(rng, low, high):
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _simple(rng, features, n, gain):
+    """A cell that ships and is no stack, and the same in plain."""
+    kind = rng.choice(["tanh", "relu", "logistic", "linear", "lstm", "gru", "cho", "min_gru", "lru"])
+    if kind in ("tanh", "relu", "logistic"):
+        return Elman(features, n, kind, gain), plain.elman(n, kind)
+    return {
+        "linear": lambda: (Linear(features, n, gain), plain.elman(n, "linear")),
+        "lstm": lambda: (LSTM(features, n, float(rng.normal()), gain), plain.lstm(n)),
+        "gru": lambda: (GRU(features, n, True, gain), plain.gru(n, True)),
+        "cho": lambda: (GRU(features, n, False, gain), plain.gru(n, False)),
+        "min_gru": lambda: (MinGRU(features, n, float(rng.normal())), plain.min_gru(n)),
+        "lru": lambda: (LRU(features, n, 0.3, 0.98), plain.lru(n)),
+    }[kind]()
+
+
+def _cell(rng, features, extreme):
+    """Any cell, and the same in plain."""
+    if extreme:
+        gain = _log_uniform(rng, 1e-12, 1e12)
+        return Linear(features, n := int(rng.integers(1, 5)), gain), plain.elman(n, "linear")
+    n, gain = int(rng.integers(1, 6)), _log_uniform(rng, 0.3, 1.6)
+    kind = rng.choice(["simple"] * 8 + ["stack"] * 2 + ["coupled", "clocked", "noisy", "sru", "normed"])
+    if kind == "simple":
+        return _simple(rng, features, n, gain)
+    if kind == "stack":
+        layers, size = [], features
+        for _ in range(rng.integers(2, 4)):
+            layers.append(_simple(rng, size, int(rng.integers(1, 4)), gain))
+            size = layers[-1][0].output_size
+        return Stack(tuple(c for c, _ in layers)), plain.stack([p for _, p in layers])
+    return {
+        "coupled": lambda: (cells.Coupled(features, n), cells.coupled(n)),
+        "clocked": lambda: (cells.Clocked(features, n), cells.clocked(n)),
+        "noisy": lambda: (cells.Noisy(features), cells.noisy()),
+        "sru": lambda: (cells.SRU(features), cells.sru(features)),
+        "normed": lambda: (cells.Normed(Elman(features, n + 1)), cells.normed(plain.elman(n + 1, "tanh"))),
+    }[kind]()
+
+
+def _acts(rng, cell, smooth, extreme, far):
+    limit = lambda: _log_uniform(rng, 1e-3, 1)
+    k1 = int(rng.integers(1, 9))
+    around = {"gate": lambda: acts.gate(float(rng.normal())), "leak": lambda: acts.leak(rng.uniform(0.1, 1))}
+    backward = {
+        "truncate": lambda: acts.truncate(k1, k1 + int(rng.integers(0, 9))),
+        "annealed": lambda: acts.annealed(int(rng.integers(1, 9))),
+        "by_step": lambda: acts.by_step(rng.uniform(-0.02, 0.02)),
+        "unit_gain": acts.unit_gain,
+        "clip_adjoint": lambda: acts.clip_adjoint(limit()),
+        "turn": acts.turn,
+        "clip_contributions": lambda: acts.clip_contributions(limit()),
+    }
+    last = {
+        "clip_norm": lambda: acts.clip_norm(limit()),
+        "clip_value": lambda: acts.clip_value(limit()),
+        "auto_clip": lambda: acts.auto_clip(rng.uniform(5, 50)),
+        "gradient_noise": acts.gradient_noise,
+        "weight_decay": lambda: acts.weight_decay(limit(), limit()),
+        "norm_stabiliser": lambda: acts.norm_stabiliser(limit()),
+    }
+    if smooth:  # what the plain loops take differences of
+        form = str(rng.choice(["ratio", "squared_ratio"]))
+        last["jacobian_penalty"] = lambda: acts.jacobian_penalty(limit(), form)
+        last["jacobian_regulariser"] = lambda: acts.jacobian_regulariser(limit())
+    if far:  # mitigations of the adjoint take plain numbers, which vanish
+        del backward["clip_adjoint"], backward["turn"]
+    if cell.recurrent_weights:
+        last["orthogonal"] = lambda: acts.orthogonal(rng.uniform(0.5, 1.2))
+    if extreme:
+        around, last = {}, {}
+        backward = {n: backward[n] for n in ("truncate", "annealed", "by_step")}
+    if rng.random() < 0.1 and not extreme:
+        backward = {"rtrl": acts.rtrl}
+    known = {**around, **backward, **last}
+    count = min(len(known), int(rng.choice([0, 1, 1, 2, 2, 3, 4])))
+    chosen = list(rng.choice(list(known), size=count, replace=False))
+    if count and chosen[0] in ("truncate", "clip_norm", "leak") and rng.random() < 0.3:
+        chosen.append(chosen[0])  # two of a kind
+    return [known[name]() for name in chosen]
+
+
+def _pairs(rng, steps):
+    some = lambda: tuple(int(i) for i in rng.integers(-steps - 1, steps + 1, size=rng.integers(1, 6)))
+    lags = tuple(int(i) for i in rng.integers(0, steps + 1, size=rng.integers(1, 5)))
+    ways = [
+        *[{}] * 4,
+        {"max_lag": int(rng.integers(0, steps + 3))},
+        {"lags": lags},
+        {"times": some()},
+        {"sources": some()},
+        {"times": (*some(), steps), "sources": some()},
+        {"lags": (*lags, 0), "sources": some()},
+    ]
+    return Pairs(**ways[rng.integers(len(ways))])
+
+
+def _task(rng, inputs, size, features):
+    """Losses at the last step, at every or at some, of any kind; None for the sum of the last outputs."""
+    if rng.random() < 0.15:
+        return None
+    steps, batch = inputs.shape[:2]
+    weights = {
+        "last": lambda: np.eye(steps)[-1][:, None] * np.ones(batch),
+        "every": lambda: np.ones((steps, batch)),
+        "some": lambda: rng.integers(0, 9, (steps, batch)) / 8 * (rng.random((steps, 1)) < 0.3),
+        "any": lambda: rng.integers(-2, 9, (steps, batch)) / 8 * (rng.random((steps, batch)) < 0.6),
+        "none": lambda: np.zeros((steps, batch)),
+    }[rng.choice(["last", "every", "some", "any", "none"], p=[0.25, 0.3, 0.2, 0.2, 0.05])]()
+    kind, looks = str(rng.choice(list(LOSSES))), rng.random() < 0.8
+    outputs = int(rng.integers(1 + (kind == "cross_entropy"), 4)) if looks else features
+    if kind == "cross_entropy":
+        targets = rng.integers(0, outputs, (steps, batch))
+    else:
+        targets = rng.standard_normal((steps, batch, outputs))
+    return Told(kind, outputs, Episode(inputs, targets, weights), looks)
+
+
+def draw(number):
+    """Configuration `number`: the same in every run of the program."""
+    rng = np.random.default_rng([SEED, number])
+    extreme = bool(rng.random() < 0.08)
+    dtype = "float32" if rng.random() < 0.3 else "float64"
+    features, batch = int(rng.integers(1, 4)), int(rng.integers(1, 5))
+    cell, same = _cell(rng, features, extreme)
+    steps = int(rng.choice([1, 2, 3, *[int(rng.integers(4, 41 if dtype == "float64" else 26))] * 7]))
+    pairs = _pairs(rng, steps)
+    if not extreme and rng.random() < 0.04:  # beyond one segment, as real runs cut it
+        steps, pairs = 261, Pairs(lags=(0, 1, 200), sources=(0, 3, -1))
+    size = _log_uniform(rng, 0.1, 1.5)
+    nothing = steps < 41 and rng.random() < 0.05
+    inputs = size * (not nothing) * rng.standard_normal((steps, batch, features))
+    chosen = _acts(rng, cell, same.smooth, extreme, steps > 40)
+    for act in chosen:
+        if act.cell:
+            same = act.cell(same)
+    first = None
+    if rng.random() < 0.4:
+        first = rng.standard_normal((batch, same.size)[rng.integers(2) :])
+    task = None if extreme else _task(rng, inputs, same.size, cell.output_size)
+    given = {"inputs": inputs} if task is None else {"task": task, "batch": batch}
+    return Configuration(
+        number, cell, same, chosen,
+        given | {"rng": number, "dtype": dtype, "mitigations": [a.made for a in chosen]},
+        inputs, first, task, steps, batch, dtype, pairs,
+        room=[None, 0.0, 1e3, 3e4][rng.integers(4)],
+        threads=int(rng.integers(1, 4)),
+        compiled=bool(rng.random() < 0.5),
+        stored=bool(rng.random() < 0.25),
+        cut=bool(rng.random() < 0.5),
+        extreme=extreme,
+    )  # fmt: skip

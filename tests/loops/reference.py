@@ -1,0 +1,240 @@
+"""A run by plain loops over steps, sources and parameters, with dense Jacobians; nothing of gradsim is used.
+
+States and derivatives are float64. What is multiplied and added up of them is in extended precision, whose
+range is wide enough for any product here; Lyapunov exponents are of exact integer products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from loops.plain import Plain, by_params, by_state
+
+WIDE = np.longdouble
+
+
+@dataclass
+class Given:
+    """What decides a run: as the program was given it, in float64."""
+
+    cell: Plain
+    params: dict[str, np.ndarray]
+    readout: dict[str, np.ndarray]
+    inputs: np.ndarray
+    first: np.ndarray
+    data: dict[str, np.ndarray]
+    loss: Any = None
+    targets: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    acts: Sequence[Any] = ()
+
+
+def norm(x, axes):
+    return np.sqrt((x * x).sum(axis=axes))
+
+
+def log10(x):
+    with np.errstate(divide="ignore"):
+        return np.log10(x)
+
+
+@dataclass
+class Raw:
+    """The dynamics itself: states, losses and their derivatives, step Jacobians."""
+
+    given: Given
+    states: np.ndarray = field(init=False)
+    losses: np.ndarray = field(init=False)
+    jacobians: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        g = self.given
+        self.steps, self.batch = g.inputs.shape[:2]
+        states = [np.broadcast_to(g.first, (self.batch, g.cell.size))]
+        for t in range(self.steps):
+            here = {n: x[t] for n, x in g.data.items()}
+            states.append(g.cell.step(g.params, states[-1], g.inputs[t], here))
+        self.states = np.array(states)
+        self.jacobians = self.jacobians_at(g.params, self.states[:-1])
+        self.immediate = by_params(lambda p: self.step_of(p, self.states[:-1]), g.params)
+        self.by_inputs = by_state(lambda x: g.cell.step(g.params, self.states[:-1], x, g.data), g.inputs)
+        self._read()
+
+    def step_of(self, params, before):
+        return self.given.cell.step(params, before, self.given.inputs, self.given.data)
+
+    def jacobians_at(self, params, before):
+        """(step, batch, m, m)."""
+        return by_state(lambda s: self.step_of(params, s), before)
+
+    def _read(self):
+        """Losses (step, batch), q_t (time, batch, m), and what readout and output add to the gradient."""
+        g = self.given
+        after = self.states[1:]
+        seen = g.cell.seen(g.params, after, g.inputs)
+        self.direct = np.zeros(self.states.shape)
+        self.read = {n: np.zeros((self.steps, *p.shape)) for n, p in {**g.params, **g.readout}.items()}
+        self.read_sizes = {n: x.copy() for n, x in self.read.items()}
+        slopes = np.zeros(seen.shape)  # of what is seen
+        self.losses = np.zeros((self.steps, self.batch))
+        if g.loss is None:
+            self.losses[-1] = seen[-1].sum(-1)
+            slopes[-1] = 1 / self.batch
+        else:
+            said = seen
+            if g.readout:
+                said = seen @ g.readout["readout_W"].T + g.readout["readout_b"]
+            value, slope = g.loss(said, g.targets)
+            self.losses = g.weights * value
+            slopes = slope * g.weights[..., None] / self.batch
+            if g.readout:
+                for found, s, x in ((self.read, slopes, seen), (self.read_sizes, abs(slopes), abs(seen))):
+                    found["readout_W"] += np.einsum("tbo,tbf->tof", s, x)
+                    found["readout_b"] += s.sum(axis=1)
+                slopes = slopes @ g.readout["readout_W"]
+        by_after = by_state(lambda s: g.cell.seen(g.params, s, g.inputs), after)
+        self.direct[1:] = np.einsum("tbf,tbfm->tbm", slopes, by_after)
+        for n, d in by_params(lambda p: g.cell.seen(p, after, g.inputs), g.params).items():
+            self.read[n] += np.einsum("tbf,tbf...->t...", slopes, d)
+            self.read_sizes[n] += np.einsum("tbf,tbf...->t...", abs(slopes), abs(d))
+
+    @property
+    def loss(self):
+        return self.losses.sum() / self.batch
+
+
+@dataclass
+class Flow:
+    """A way back: raw, or as changed by what acts."""
+
+    raw: Raw
+    effective: bool
+
+    def __post_init__(self):
+        r = self.raw
+        self.acts = r.given.acts if self.effective else ()
+        self.jacobians, self.reach = r.jacobians, np.zeros(r.steps, dtype=int)
+        for act in self.acts:
+            if act.jacobians:
+                self.jacobians, self.reach = act.jacobians(r, self.jacobians, self.reach)
+        self.earliest = np.append(0, self.reach)  # by time
+        self.wide = self.jacobians.astype(WIDE)
+
+    # Products.
+
+    def products(self, pairs):
+        """{(t, k): P(t, k) (batch, m, m)}; zero where the loss at t does not reach k."""
+        m, found = self.raw.given.cell.size, {}
+        longest = {}
+        for t, k in pairs:
+            longest[k] = max(t, longest.get(k, k))
+        wanted = set(pairs)
+        for k, end in longest.items():
+            product = np.broadcast_to(np.eye(m, dtype=WIDE), (self.raw.batch, m, m))
+            for t in range(k, end + 1):
+                if t > k:
+                    product = self.wide[t - 1] @ product
+                if (t, k) in wanted:
+                    found[t, k] = product * (k >= self.earliest[t])
+        return found
+
+    @property
+    def shown(self):
+        """Step Jacobians, zero where not even the loss at the same step passes."""
+        passes = self.reach < np.arange(1, self.raw.steps + 1)
+        return self.jacobians * passes[:, None, None, None]
+
+    @property
+    def exponents(self):
+        """(batch, m), decreasing."""
+        if self.reach[-1] > 0:
+            return np.full((self.raw.batch, self.raw.given.cell.size), -np.inf)
+        found = [exact_exponents(self.jacobians[:, b]) for b in range(self.raw.batch)]
+        return -np.sort(-np.array(found), axis=-1)
+
+    # The way back.
+
+    def go(self, penalty_by_state=None):
+        """Adjoints (time, batch, m) and factors (time, batch)."""
+        r = self.raw
+        direct = r.direct.astype(WIDE)
+        if penalty_by_state is not None:
+            direct = direct + penalty_by_state
+        change = [act.adjoint for act in self.acts if act.adjoint]
+        adjoints, factors = np.zeros_like(direct), np.ones(direct.shape[:2], dtype=WIDE)
+        windows: dict[int, np.ndarray] = {}
+        for t in range(r.steps, -1, -1):
+            windows = {reach: w for reach, w in windows.items() if reach <= t}
+            if direct[t].any():
+                windows[self.earliest[t]] = windows.get(self.earliest[t], 0) + direct[t]
+            if change:
+                windows = windows or {self.earliest[t]: 0 * direct[t]}
+                before = sum(windows.values())
+                for act in change:
+                    windows = {reach: act(w) for reach, w in windows.items()}
+                after = sum(windows.values())
+                over, under = norm(after, -1), norm(before, -1)
+                factors[t] = np.divide(over, under, out=np.ones_like(over), where=under > 0)
+            adjoints[t] = sum(windows.values(), 0 * direct[t])
+            if t:
+                windows = {k: np.einsum("bi,bij->bj", w, self.wide[t - 1]) for k, w in windows.items()}
+        return adjoints, factors
+
+
+def contributions(adjoints, immediate, read):
+    """{name: (step, *param)} of adjoints at all times, or of their sizes."""
+    found = {n: x.astype(WIDE) for n, x in read.items()}
+    for n, x in immediate.items():
+        added = np.einsum("tbm,tbmp->tp", adjoints[1:], x.reshape(*x.shape[:3], -1))
+        found[n] = found[n] + added.reshape(found[n].shape)
+    return found
+
+
+def sizes(arrays):
+    """Of all components."""
+    return {n: abs(x) for n, x in arrays.items()}
+
+
+def exact_exponents(jacobians):
+    """ln |R_ii| / T of P(T, 0) = Q R, (m,), with R from determinants of integers that are exact."""
+    steps, m = jacobians.shape[:2]
+    product, power = [[int(i == j) for j in range(m)] for i in range(m)], 0
+    for jacobian in jacobians:
+        parts = [[Fraction(float(x)) for x in row] for row in jacobian]
+        scale = max(f.denominator for row in parts for f in row)
+        whole = [[int(f * scale) for f in row] for row in parts]
+        product = [[sum(whole[i][k] * product[k][j] for k in range(m)) for j in range(m)] for i in range(m)]
+        power += scale.bit_length() - 1
+    gram = [[sum(product[k][i] * product[k][j] for k in range(m)) for j in range(m)] for i in range(m)]
+    found, last = [], 1
+    for minor in _minors(gram):
+        found.append((_log(minor) - _log(last)) / 2 - power * math.log(2) if minor else -math.inf)
+        last = minor or last
+    return np.array(found) / steps
+
+
+def _minors(matrix):
+    """Determinants of the upper left corners of a Gram matrix of integers (Bareiss 1968).
+
+    0 for a column that depends on those before; the next ones go on without it.
+    """
+    rows, last = [row[:] for row in matrix], 1
+    for i in range(len(rows)):
+        pivot = rows[i][i]
+        yield pivot
+        if pivot:
+            for j in range(i + 1, len(rows)):
+                for k in range(i + 1, len(rows)):
+                    rows[j][k] = (rows[j][k] * pivot - rows[j][i] * rows[i][k]) // last
+            last = pivot
+
+
+def _log(n):
+    """Natural logarithm of a positive integer of any size."""
+    shift = max(0, n.bit_length() - 900)
+    return math.log(n >> shift) + shift * math.log(2)
