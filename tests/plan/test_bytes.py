@@ -6,13 +6,15 @@ import tracemalloc
 
 import pytest
 from probes.mitigations import JacobianRegulariser
+from sru import SRU
 
 import gradsim
 import gradsim.run.trial
 from gradsim import Pairs
+from gradsim.plan.bytes import kept
 from gradsim.run.trial import shortened
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
-from gradsim_mitigations import JacobianPenalty
+from gradsim_mitigations import JacobianPenalty, Truncate
 from gradsim_tasks import Adding
 
 BOTH = ["adjoint_norm", "gradient", "effective_adjoint_norm", "effective_gradient"]
@@ -32,6 +34,8 @@ MEMORY = {
     "penalty": (GRU(2, 16), 1_000, 4, BOTH, {"mitigations": [JacobianPenalty()]}),
     "penalty on Jacobians": (LSTM(2, 24), 200, 4, BOTH, {"mitigations": [JacobianRegulariser()]}),
     "lyapunov": (LSTM(2, 24), 300, 8, ["lyapunov"], {}),
+    "loss rows": (MinGRU(2, 64), 5_000, 2, ["loss_adjoint_norm"], {"pairs": Pairs(times=(-1,))}),
+    "output": (SRU(2), 5_000, 64, ["gradient"], {}),
 }
 
 
@@ -48,3 +52,54 @@ def test_a_run_takes_the_memory_that_the_plan_says(name):
     said = simulation.plan.expected_bytes(None)
     assert 0.9 * said < 1.5 * peak + 2**24
     assert peak < 1.1 * said
+
+
+STATE, ITEM = 6, 4
+STEP = 3 * STATE * ITEM
+"""Of LSTM(2, 3), three sequences, in float32: the states of one time; a step Jacobian is STATE of them."""
+NONE = {"states": 0, "losses by state": 0, "adjoints": 0, "step Jacobians": 0, "open chunks": 0}
+
+
+@pytest.mark.parametrize(
+    ("record", "mitigations", "expected"),
+    [
+        (["gradient"], [], {}),
+        (
+            ["loss_adjoint_norm"],
+            [],
+            {"losses by state": 21 * STEP, "step Jacobians": 20 * STATE * STEP},
+        ),
+        (["effective_gradient"], [JacobianPenalty()], {"states": 21 * STEP, "adjoints": 21 * STEP}),
+        (["gradient"], [JacobianPenalty()], {}),
+        (
+            ["effective_gradient"],
+            [JacobianRegulariser()],
+            {"states": 21 * STEP, "step Jacobians": 20 * STATE * STEP},
+        ),
+        (["product_norm"], [], {"step Jacobians": 20 * STATE * STEP}),
+        (
+            ["product_norm", "effective_product_norm"],
+            [Truncate(2, 3)],
+            {"step Jacobians": 2 * 20 * STATE * STEP},
+        ),
+        (
+            ["product_norm", "effective_product_norm"],
+            [JacobianPenalty()],
+            {"step Jacobians": 20 * STATE * STEP},
+        ),
+    ],
+    ids=range(8),
+)
+def test_what_stays_takes_the_bytes_of_its_shape(record, mitigations, expected):
+    """So small a run is one job, which needs all step Jacobians; changed ones lie beside the raw."""
+    plan = prepared(LSTM(2, 3), 20, 3, record, mitigations=mitigations, dtype="float32").plan
+    found = kept(plan)
+    variables = {v.name: v.bytes(plan.problem) for _, v in plan.variables()}
+    # Inputs, and a target and a weight of float64 for each.
+    assert found == {"inputs": 20 * 3 * (2 * ITEM + 16)} | NONE | expected | variables
+
+
+def test_what_goes_to_disk_waits_in_two_chunks_at_most():
+    plan = prepared(LSTM(2, 3), 20, 3, ["adjoint", "state", "gradient"], in_memory=False).plan
+    assert kept(plan)["open chunks"] == 2 * 2 * 21 * 3 * STATE * 8
+    assert not {"adjoint", "state"} & set(kept(plan))
