@@ -210,7 +210,7 @@ def _task(rng, inputs, size, features):
         "last": lambda: np.eye(steps)[-1][:, None] * np.ones(batch),
         "every": lambda: np.ones((steps, batch)),
         "some": lambda: rng.integers(0, 9, (steps, batch)) / 8 * (rng.random((steps, 1)) < 0.3),
-        "any": lambda: rng.integers(-2, 9, (steps, batch)) / 8 * (rng.random((steps, batch)) < 0.6),
+        "any": lambda: rng.integers(0, 9, (steps, batch)) / 8 * (rng.random((steps, batch)) < 0.6),
         "none": lambda: np.zeros((steps, batch)),
     }[rng.choice(["last", "every", "some", "any", "none"], p=[0.25, 0.3, 0.2, 0.2, 0.05])]()
     kind, looks = str(rng.choice(list(LOSSES))), rng.random() < 0.8

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import gradsim
-from gradsim import Mitigation, hookimpl
+from gradsim import Mitigation, Pairs, hookimpl
 from gradsim.engine import segments as cuts
-from gradsim_cells import LSTM, MinGRU
+from gradsim_cells import LSTM, Linear, MinGRU
 from gradsim_mitigations import Truncate
 from gradsim_tasks import FlipFlop
 
@@ -63,3 +63,27 @@ def test_a_segment_made_in_parts_gives_the_same_numbers(monkeypatch, cell, mitig
     for name, values in whole.data_vars.items():
         assert not np.isnan(values).all(), name
         np.testing.assert_allclose(cut[name], values, rtol=1e-10, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("pairs", [Pairs(), Pairs(max_lag=6), Pairs(times=(0, 1, 5, 6))], ids=str)
+def test_truncated_products_of_a_known_matrix(pairs):
+    """TBPTT(2, 3) over 6 steps: P(t, k) is W^(t-k) for k > e - 3, e the even number from t on, else 0."""
+    weight = np.array([[0.5, 1.0], [0.0, 2.0]])
+    ds = gradsim.simulate(
+        Linear(1, 2),
+        np.zeros((6, 1, 1)),
+        params={"W": weight, "U": np.zeros((2, 1))},
+        mitigations=[Truncate(2, 3)],
+        record=["effective_product_norm", "product_norm", "effective_jacobian_product"],
+        pairs=pairs,
+    )
+    by_lag = "lag" in ds.dims
+    for t in range(7) if by_lag or "time" in ds.dims else ds.chosen_time.values:
+        reach = 2 * -(-t // 2) - 2
+        for k in range(t + 1):
+            at = {"source": k, "batch": 0, **({"lag": t - k} if by_lag else {ds.product_norm.dims[0]: t})}
+            power = np.linalg.matrix_power(weight, int(t - k))
+            np.testing.assert_allclose(ds.product_norm.sel(at), np.linalg.norm(power))
+            effective = power * (k >= reach)
+            np.testing.assert_allclose(ds.effective_jacobian_product.sel(at), effective)
+            np.testing.assert_allclose(ds.effective_product_norm.sel(at), np.linalg.norm(effective))
