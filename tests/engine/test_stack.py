@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 import gradsim
-from gradsim import Pairs
+from gradsim import Cell, Pairs
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import Truncate
 
@@ -72,3 +74,46 @@ def test_step_jacobians_that_are_scaled_themselves_have_the_norms_of_their_produ
     for lag in range(5):
         power = np.linalg.matrix_power(weight.astype(float), lag)
         np.testing.assert_allclose(ds.product_norm[0, lag, 0], np.linalg.norm(power), rtol=1e-5)
+
+
+@dataclass(frozen=True, eq=False)
+class Driven(Cell):
+    """s_t = x_t * s_{t-1}: step Jacobians are the inputs."""
+
+    name = "driven"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"s": self.input_size}
+
+    @property
+    def jacobian_groups(self):
+        return self.input_size
+
+    def init_params(self, rng):
+        return {"one": np.ones(1)}
+
+    def step(self, params, state, inputs, xp):
+        return params["one"] * inputs * state
+
+
+def test_a_group_that_has_become_zero_holds_up_no_other():
+    """One unit grows to 2^120 and is then annihilated; of the other one 2^-t is left."""
+    inputs = np.array([[2.0**12, 0.5]] * 10 + [[0.0, 0.5]] + [[1.0, 0.5]] * 4)[:, None]
+    setting = {"pairs": Pairs(sources=(0,)), "record": ["product_norm"], "dtype": "float32"}
+    ds = gradsim.simulate(Driven(), inputs, **setting)
+    expected = np.append(12.0 * np.arange(11), -np.arange(11, 16)) * np.log10(2)
+    expected[0] = np.log10(2) / 2
+    np.testing.assert_allclose(ds.product_norm_log10[:, 0, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+@pytest.mark.parametrize("size", [4, 6])
+def test_walked_products_beyond_the_range_keep_their_norms(size, scale, rng):
+    q, _ = np.linalg.qr(rng.standard_normal((size, size)))
+    params = {"W": scale * q, "U": np.zeros((size, 1))}
+    setting = {"pairs": Pairs(max_lag=25), "record": ["product_norm"], "dtype": "float32"}
+    ds = gradsim.simulate(Linear(1, size), np.zeros((30, 1, 1)), params=params, **setting)
+    expected = np.log10(scale) * np.arange(26) + np.log10(size) / 2
+    np.testing.assert_allclose(ds.product_norm_log10[2, :, 0], expected, rtol=1e-6)

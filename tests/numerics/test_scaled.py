@@ -147,7 +147,26 @@ def test_norms_whose_squares_leave_the_range(size):
     whole = combine(parts, 0)
     assert whole.mantissa == 13
     assert whole.exponent == -4000
-    assert euclidean(mantissa) == pytest.approx(13 * size, rel=1e-15)
+    assert euclidean(mantissa) == pytest.approx(13 * size, rel=1e-15, abs=0)
+
+
+def test_norms_within_the_range():
+    found = norm(Scaled(np.array([[3.0, 4.0, 12.0], [0.0, 0.6, 0.8]]), np.array([[5], [0]])), (-1,))
+    np.testing.assert_allclose(found.mantissa, [13, 1], rtol=1e-15)
+    np.testing.assert_array_equal(found.exponent, [5, 0])
+
+
+@each_dtype
+def test_settling_in_place_is_the_same(dtype):
+    """By default each vector along the last axis has an exponent of its own."""
+    values = np.array([[1.0, 2.0], [2.0**100, 1.0], [2.0**-110, 0.0]], dtype=dtype)
+    scaled = Scaled(values.copy(), np.zeros((3, 1), dtype=np.int32))
+    expected = scaled.settled(-1, keep=None)
+    scaled.settle()
+    np.testing.assert_array_equal(scaled.mantissa, expected.mantissa)
+    np.testing.assert_array_equal(scaled.exponent, expected.exponent)
+    np.testing.assert_array_equal(np.ldexp(scaled.mantissa.astype(float), scaled.exponent), values)
+    assert (scaled.exponent[:, 0] != 0).tolist() == ([False] + [dtype == "float32"] * 2)
 
 
 def test_ratios_of_norms():
