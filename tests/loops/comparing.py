@@ -384,7 +384,7 @@ def _spectrum_off(found, values, dtype, logs):
     largest = np.broadcast_to(values.max(axis=(-1, -2))[..., None], found.shape)
     noise = 64 * floor.max(axis=-2)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        plain = 10**found if logs else found
+        plain = 10**found if logs else np.where(np.isinf(found) & (sure > np.finfo(float).max), sure, found)
         none = (largest == 0) | np.isnan(largest)
         if not np.array_equal(np.where(none, plain, 0), np.where(none, largest, 0), equal_nan=True):
             return np.inf

@@ -169,8 +169,8 @@ def _acts(rng, cell, smooth, extreme, far):
         form = str(rng.choice(["ratio", "squared_ratio"]))
         last["jacobian_penalty"] = lambda: acts.jacobian_penalty(limit(), form)
         last["jacobian_regulariser"] = lambda: acts.jacobian_regulariser(limit())
-    if far:  # mitigations of the adjoint take plain numbers, which vanish
-        del backward["clip_adjoint"], backward["turn"]
+    if far:  # mitigations of the adjoint take plain numbers, which vanish; those of a gradient that has grown
+        del backward["clip_adjoint"], backward["turn"], backward["by_step"]
     if cell.recurrent_weights:
         last["orthogonal"] = lambda: acts.orthogonal(rng.uniform(0.5, 1.2))
     if extreme:
