@@ -14,8 +14,8 @@ Params: TypeAlias = dict[str, Array]
 StepData: TypeAlias = Mapping[str, Array]
 """What varies by step besides state and inputs: named arrays, leading axes (time, batch)."""
 
-PositiveInt = Annotated[int, Interval(gt=0, lt=2**63)]
-NonNegativeInt = Annotated[int, Interval(ge=0, lt=2**63)]
+PositiveInt = Annotated[int, Gt(0)]
+NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Interval(ge=0, le=1)]

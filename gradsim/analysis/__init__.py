@@ -9,6 +9,7 @@ from gradsim.analysis.gain import gain
 from gradsim.analysis.lags import by_lag, gain_by_lag
 from gradsim.analysis.rates import decay_rate, horizon
 from gradsim.analysis.training import over_probes, probe, smoothed, updates_until
+from gradsim.contracts.validation import checking
 
 __all__ = [
     "by_lag",
@@ -23,3 +24,7 @@ __all__ = [
     "smoothed",
     "updates_until",
 ]
+
+for _name in __all__:
+    if callable(globals()[_name]):
+        globals()[_name] = checking(globals()[_name])

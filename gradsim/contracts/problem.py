@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.validation import settle
+from gradsim.contracts.validation import constructed, settle
 from gradsim.errors import InputError
 from gradsim.types import Array, NonNegativeInt
 
 
+@constructed
 @dataclass(frozen=True)
 class Pairs:
     """Which Jacobian products P(t, k) are recorded; all pairs t >= k unless narrowed.

@@ -15,6 +15,7 @@ from gradsim.errors import InputError, shown, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _OWN = "own_"
 """Before the names of values: pydantic takes some names, such as `validate`, for itself."""
@@ -32,6 +33,7 @@ class Types:
 
     def __init__(self, hints: Mapping[str, Any]) -> None:
         self._many = {name for name, hint in hints.items() if holds_many(hint)}
+        self._whole = {name for name, hint in hints.items() if _mentions(hint, int)}
         fields: Any = {f"{_OWN}{name}": (hint, None) for name, hint in hints.items()}
         self._model: type[BaseModel] = create_model("Values", __config__=_STRICT, **fields)
 
@@ -48,7 +50,10 @@ class Types:
             found = vars(self._model.model_validate(plain))
         except ValidationError as error:
             return {}, wrong | _phrases(error, plain)
-        return {name: found[f"{_OWN}{name}"] for name in plain}, wrong
+        values = {name: found[f"{_OWN}{name}"] for name in plain}
+        beyond = {n: values[n] for n in self._whole & values.keys() if _beyond(values[n])}
+        wrong |= {name: f"should be below 2**63 in size (got {shown(v)})" for name, v in beyond.items()}
+        return values, wrong
 
     def values(self, given: Mapping[str, Any], title: str = "") -> dict[str, Any]:
         """Values as the hints have them.
@@ -140,6 +145,31 @@ def _is_required(parameter: inspect.Parameter) -> bool:
     )
 
 
+def arguments(
+    name: str,
+    parameters: Mapping[str, inspect.Parameter],
+    types: Types,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The arguments of a call by name, as their types have them.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        With all that is wrong.
+    """
+    given = bound(name, parameters, args, kwargs)
+    values, wrong = types.checked({n: value for n, value in given.items() if n in parameters})
+    if wrong:
+        what = "; ".join(f"{where} {what}" for where, what in wrong.items())
+        places = _by_position(parameters)[0]
+        if len(args) > 1 and wrong.keys() & set(places):
+            what += f"; the order is {name}({', '.join(places)})"
+        raise InputError(what)
+    return given | values
+
+
 def checking(function: Callable[P, R]) -> Callable[P, R]:
     """Let a public function check its arguments against its annotations before it is called."""
     parameters = inspect.signature(function).parameters
@@ -155,13 +185,28 @@ def checking(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = bound(function.__name__, parameters, args, kwargs)
-        known = {n: value for n, value in given.items() if n in parameters}
-        given |= types().values(known)
+        given = arguments(function.__name__, parameters, types(), args, kwargs)
         first = [given.pop(name) for name in places if name in given] if rest else []
         return function(*first, *given.pop(rest, ()), **given)  # type: ignore[arg-type]
 
     return call
+
+
+def constructed(cls: type[T]) -> type[T]:
+    """Let a public class say by name which of its parameters is missing or unknown."""
+    make: Any = cls.__init__
+    parameters = dict(list(inspect.signature(make).parameters.items())[1:])
+
+    @functools.wraps(make)
+    def init(self: T, *args: Any, **kwargs: Any) -> None:
+        try:
+            make(self, *args, **kwargs)
+        except TypeError:
+            bound(cls.__name__, parameters, args, kwargs)
+            raise
+
+    cls.__init__ = init  # type: ignore[assignment]
+    return cls
 
 
 # Words.
@@ -182,6 +227,10 @@ def _needed(kind: str, msg: str, value: Any) -> str:
             return "should be a table"
         case "tuple_type" | "list_type" | "sequence_str":
             return "should be a list"
+        case "is_instance_of" if msg.endswith("of Sequence"):
+            return "should be a list"
+        case "is_instance_of" if msg.endswith("of PathLike"):
+            return "should be a path"
         case "too_short":
             return "should not be empty"
         case "string_pattern_mismatch":
@@ -213,7 +262,7 @@ def _joined(several: list[dict[str, Any]]) -> str:
 def _place(loc: tuple[int | str, ...], value: Any) -> Iterator[str]:
     """Where a mistake is, without the types that pydantic tried there."""
     for key in loc:
-        within = isinstance(value, Mapping) or (isinstance(value, tuple) and isinstance(key, int))
+        within = isinstance(value, Mapping) or (isinstance(value, list | tuple) and isinstance(key, int))
         if within and (isinstance(key, int) or key in value):
             yield str(key)
             try:
@@ -227,15 +276,26 @@ def holds_many(hint: Any) -> bool:
     return get_origin(hint) is tuple or any(map(holds_many, get_args(hint)))
 
 
+def _mentions(hint: Any, kind: type) -> bool:
+    return hint is kind or any(_mentions(part, kind) for part in get_args(hint))
+
+
 def _plain(value: Any, many: bool) -> Any:
     """Scalars of NumPy as Python's; where `many` are wanted, lists, ranges and arrays as tuples."""
     if isinstance(value, np.generic):
         return value.item()
     if not many:
         return unmasked(value)
-    if hasattr(value, "__array__") and not isinstance(value, type):
+    if hasattr(value, "__array__") and hasattr(value, "dtype") and not isinstance(value, type):
         value = np.ma.asarray(value).tolist()
     return tuple(_plain(v, many) for v in value) if isinstance(value, list | tuple | range) else value
+
+
+def _beyond(value: Any) -> bool:
+    """Whether a whole number, or one of many, is larger than any size of an array can be."""
+    if isinstance(value, tuple):
+        return any(map(_beyond, value))
+    return isinstance(value, int) and value.bit_length() >= 64
 
 
 def unmasked(value: Any) -> Any:

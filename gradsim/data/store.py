@@ -15,8 +15,9 @@ from typing import Any
 
 import xarray as xr
 
+from gradsim.contracts.validation import checking
 from gradsim.data.schema import FORMAT
-from gradsim.errors import ChangedRunError, IncompleteRunError, StoreError
+from gradsim.errors import ChangedRunError, IncompleteRunError, StoreError, shown
 from gradsim.machine.disk import human, nearest_folder
 
 _PARTIAL = "data.partial.zarr"
@@ -168,6 +169,26 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     return [] if old == new else [f"{where}: {old!r} is now {new!r}"]
 
 
+def folder_path(path: str | os.PathLike[str]) -> Path:
+    """A path where a run folder is or can be made, as far as its name goes.
+
+    Raises
+    ------
+    StoreError
+        No file system has such a path, or nobody knows where it begins.
+    """
+    try:
+        place = Path(path).absolute()
+        os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        if error.filename is None:
+            raise StoreError("the working directory is gone; change to another one") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"{shown(str(path))} cannot be a run folder: {reason}; {_ELSEWHERE}") from None
+    return Path(path)
+
+
 def check_folder(path: Path, force: bool) -> None:
     """Refuse a folder that a run cannot be written into; nothing is changed.
 
@@ -224,6 +245,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise StoreError(f"cannot read {file}: {error}") from error
 
 
+@checking
 def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) -> xr.Dataset:
     """Open the dataset of a run folder; values are read when they are used.
 

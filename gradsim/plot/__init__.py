@@ -4,6 +4,7 @@ Each draws on `ax`, or on a new figure that needs no display: `gain_heat_map(ds)
 several panels make a figure. Nothing touches pyplot or the global rcParams.
 """
 
+from gradsim.contracts.validation import checking
 from gradsim.plot.files import save
 from gradsim.plot.film import animate_gain_heat_map
 from gradsim.plot.gradients import gradient_norm_by_param, gradient_norm_curve
@@ -41,3 +42,7 @@ __all__ = [
     "spectral_radius_curve",
     "training_overview",
 ]
+
+for _name in __all__:
+    if callable(globals()[_name]):
+        globals()[_name] = checking(globals()[_name])

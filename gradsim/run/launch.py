@@ -17,7 +17,7 @@ from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
 from gradsim.data.schema import Frame
 from gradsim.data.sink import MemorySink, Sink
-from gradsim.data.store import RunFolder, open_run
+from gradsim.data.store import RunFolder, folder_path, open_run
 from gradsim.errors import InputError
 from gradsim.machine.allocation import keep_freed_memory
 from gradsim.machine.disk import free_disk
@@ -124,7 +124,7 @@ def launch(
     prepared: Prepared, how: LaunchParameters, *, resume: bool = False, allow_changed: bool = False
 ) -> xr.Dataset:
     """Run what is prepared, into memory or into a folder; its dataset."""
-    path = None if how.store is None else Path(how.store)
+    path = None if how.store is None else folder_path(how.store)
     threads = available_threads(how.threads)
     prepared.refuse_beyond(how.memory, free_disk(path) if path else None)
 

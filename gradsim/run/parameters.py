@@ -13,7 +13,7 @@ import pkgutil
 import re
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import (
     TYPE_CHECKING,
@@ -27,13 +27,12 @@ from typing import (
     dataclass_transform,
     get_args,
     get_origin,
+    get_type_hints,
 )
 
 from annotated_types import Ge, Gt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import ArrayLike, DTypeLike
 
     from gradsim.contracts.cell import Cell
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from gradsim.contracts.recorder import Recorder
     from gradsim.contracts.registry import Builder
     from gradsim.contracts.task import Task
+    from gradsim.contracts.validation import Types
     from gradsim.run.seeds import Seed
 
 P = ParamSpec("P")
@@ -143,7 +143,7 @@ def _entry(f: Any) -> Parameter:
     return Parameter(f.name, f.type, f.default, " ".join(doc.split()), key, written, of, f.kw_only)
 
 
-def arguments(cls: type, tables: "Mapping[str, Any]", builder: "Builder") -> dict[str, Any]:
+def arguments(cls: type, tables: Mapping[str, Any], builder: "Builder") -> dict[str, Any]:
     """The arguments that are written in tables; what they hold of plugins the builder makes."""
     return {
         entry.name: builder.value(entry.key, tables[entry.key], entry.hint)
@@ -155,6 +155,19 @@ def arguments(cls: type, tables: "Mapping[str, Any]", builder: "Builder") -> dic
 def chosen(given: Any, cls: type) -> dict[str, Any]:
     """The values that a list shares with a shorter one."""
     return {name: getattr(given, name) for name in listed(cls)}
+
+
+_HEAVY = ("ArrayLike", "DTypeLike", "Seed")
+"""Types in texts that are checked where the values are used."""
+
+
+@functools.cache
+def checks(cls: type) -> "Types":
+    """What the values of a list are checked against."""
+    from gradsim.contracts.validation import Types  # slow to import, and of no use to a help text
+
+    known = dict.fromkeys(_HEAVY, Any) | {e.cls.__name__: e.cls for e in listed(cls).values() if e.of}
+    return Types(get_type_hints(cls, localns=known, include_extras=True))
 
 
 # Functions that take a list.
@@ -175,18 +188,18 @@ def method_verb(
 def _taking(cls: Any, act: Callable[..., Any]) -> Any:
     own = list(inspect.signature(act).parameters.values())[:-1]
 
+    takes = {name: _as_inspect(entry) for name, entry in listed(cls).items()}
+
     @functools.wraps(act)
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            given = cls(*args[len(own) :], **kwargs)
-        except TypeError as error:
-            raise TypeError(str(error).replace(f"{cls.__qualname__}.__init__", act.__name__)) from None
-        return act(*args[: len(own)], given)
+        from gradsim.contracts.validation import arguments
 
-    takes = [_as_inspect(entry) for entry in listed(cls).values()]
+        given = arguments(act.__name__, takes, checks(cls), args[len(own) :], kwargs)
+        return act(*args[: len(own)], cls(**given))
+
     returns = inspect.signature(act).return_annotation
-    call.__signature__ = inspect.Signature([*own, *takes], return_annotation=returns)  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in takes} | {"return": returns}
+    call.__signature__ = inspect.Signature([*own, *takes.values()], return_annotation=returns)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in takes.values()} | {"return": returns}
     call.__doc__ = _documented(act.__doc__ or "", listed(cls).values())
     return call
 

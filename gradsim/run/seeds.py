@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.errors import InputError
+from gradsim.errors import InputError, shown
 
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 
@@ -32,9 +32,13 @@ class Seeds:
                 or (rng is not None and rng < 0)
             ):
                 raise InputError(
-                    f"rng should be a non-negative int, SeedSequence, Generator or None (got {rng!r})"
+                    f"rng should be a non-negative int, SeedSequence, Generator or None (got {shown(rng)})"
                 )
             rng = np.random.SeedSequence(None if rng is None else int(rng))
+        try:
+            str(rng.entropy)
+        except ValueError as error:
+            raise InputError(f"rng: the seed is too long to be written down ({error})") from None
         self.seed = rng
         self._made: dict[tuple[str | int, ...], tuple[np.random.Generator, Any]] = {}
 

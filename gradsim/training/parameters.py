@@ -110,7 +110,12 @@ class TrainParameters(TrainingLaunchParameters, TrainingParameters):
 class LiveLaunchParameters(TrainingLaunchParameters):
     """What `PreparedTraining.run` takes."""
 
-    live: "Live | None" = parameter(default=None, doc="A figure that is drawn anew as the training goes on.")
+    live: "Live | None" = parameter(
+        default=None,
+        key="",
+        of="gradsim.training.live:Live",
+        doc="A figure that is drawn anew as the training goes on.",
+    )
 
 
 @parameters

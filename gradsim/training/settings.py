@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from annotated_types import MinLen
 
@@ -12,7 +12,7 @@ from gradsim.contracts import registry
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import Recorder
-from gradsim.errors import InputError
+from gradsim.contracts.validation import constructed
 from gradsim.types import PositiveInt
 
 
@@ -20,6 +20,7 @@ class Setting(Plugin):
     """What a training does besides training; given as an object, or a table of its parameters."""
 
 
+@constructed
 @dataclass(frozen=True, eq=False)
 class Probe(Setting):
     """Recorders of a simulation, run on the same few sequences before the first and every so many updates.
@@ -41,6 +42,7 @@ class Probe(Setting):
         return {**super().parameters, "recorders": names, "pairs": vars(self.pairs)}
 
 
+@constructed
 @dataclass(frozen=True, eq=False)
 class Validation(Setting):
     """Loss and score on sequences that are not trained on, before the first and every so many updates.
@@ -56,6 +58,7 @@ class Validation(Setting):
     sequences: PositiveInt | None = None
 
 
+@constructed
 @dataclass(frozen=True, eq=False)
 class Stopping(Setting):
     """When a training ends before its last update, judged by its validations.
@@ -79,7 +82,5 @@ def setting(cls: type[S], given: S | Mapping[str, Any] | None) -> S | None:
     """The setting, from an object or a table of its parameters."""
     if given is None or isinstance(given, cls):
         return given
-    if not isinstance(given, Mapping):
-        raise InputError(f"{cls.name} should be a {cls.__name__} or a dict of its parameters (got {given!r})")
-    made: S = registry.with_parameters(cls, given)
+    made: S = registry.with_parameters(cls, cast("Mapping[str, Any]", given))
     return made

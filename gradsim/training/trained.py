@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import xarray as xr
 
+from gradsim.contracts.validation import checking
 from gradsim.errors import InputError
 from gradsim.types import Params
 
 _PREFIX = "trained_"
 
 
+@checking
 def trained_params(ds: xr.Dataset) -> Params:
     """The parameters that a training ended with, cell and readout, by name.
 

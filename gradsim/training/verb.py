@@ -6,14 +6,13 @@ import inspect
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.episodes import refuse_wrong_task
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
-from gradsim.contracts.optimizer import Optimizer, slot_mistakes
+from gradsim.contracts.optimizer import slot_mistakes
 from gradsim.contracts.plugin import described
 from gradsim.contracts.task import FiniteTask, Task
 from gradsim.data import schema
@@ -64,8 +63,6 @@ def prepare_training(given: TrainingParameters) -> PreparedTraining:
 
 def _prepared(given: TrainingParameters) -> PreparedTraining:
     cell, task, optimizer, mitigations = given.cell, given.task, given.optimizer, given.mitigations
-    _of_kind("task", task, Task)
-    _of_kind("optimizer", optimizer, Optimizer)
     refuse_wrong_task(task)
     for mistake in slot_mistakes(optimizer):
         raise PluginError(f"{optimizer!r}: {mistake}")
@@ -76,9 +73,6 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     _check_stopping(task, validation, stopping)
     given = replace(
         given,
-        batch=_counted("batch", given.batch),
-        updates=None if given.updates is None else _counted("updates", given.updates),
-        epochs=None if given.epochs is None else _counted("epochs", given.epochs),
         record=probe,
         validate=validation,
         stop=stopping,
@@ -117,12 +111,6 @@ def _settings(given: TrainingParameters) -> dict[str, Any]:
     return {n: v.parameters if isinstance(v, Setting) else described(v) for n, v in values.items()}
 
 
-def _counted(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name} should be an int, 1 or more (got {value!r})")
-    return int(value)
-
-
 def _update_count(given: TrainingParameters, batches: Batches) -> int:
     if (given.updates is None) == (given.epochs is None):
         raise InputError("give updates or epochs: exactly one of the two")
@@ -154,9 +142,3 @@ def _drawn_later(model: Model) -> list[str]:
         for purpose, base, plugin in asked
         if type(plugin).draw is not base.draw and "rng" in inspect.signature(plugin.draw).parameters
     ]
-
-
-def _of_kind(name: str, given: Any, kind: type) -> None:
-    if not isinstance(given, kind):
-        call = "; call the class" if isinstance(given, type) else ""
-        raise InputError(f"{name} should be a {kind.__name__} object, got {given!r}{call}")

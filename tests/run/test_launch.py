@@ -110,7 +110,7 @@ def test_a_run_is_given_what_it_may_use():
     counting = Counting()
     counting.run(threads=3, memory=1e9)
     assert (counting.running.threads, counting.running.memory) == (3, 1e9)
-    with pytest.raises(InputError, match="threads should be 1 or more"):
+    with pytest.raises(InputError, match="threads should be greater than 0"):
         counting.run(threads=0)
     assert [*inspect.signature(counting.run).parameters] == [
         "threads",

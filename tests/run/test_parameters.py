@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Annotated
 
 import click
+import numpy as np
 import pytest
 from annotated_types import Ge, Gt
 from click.testing import CliRunner
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 import gradsim
 from gradsim.cli.options import experiment_options, launch_options
 from gradsim.contracts import registry
-from gradsim.errors import InputError
+from gradsim.errors import InputError, UnknownNameError
 from gradsim.experiment.keys import mistakes_in
 from gradsim.run.parameters import ComputingParameters, arguments, listed, parameter, parameters, verb
 from gradsim.training.parameters import TrainingParameters, TrainParameters
@@ -47,11 +48,15 @@ def test_a_function_takes_the_entries_of_its_list():
     assert [*signature.parameters] == ["cell", "others", "rng", "runs", "keep", "given"]
     assert signature.parameters["cell"].default is inspect.Parameter.empty
     assert signature.parameters["runs"].annotation == int | None
-    assert sweep(3, runs=4).runs == 4
-    assert sweep(cell=3).keep is True
-    for mistake in ({}, {"cell": 1, "runns": 2}):
-        with pytest.raises(TypeError, match=r"^sweep\(\) (missing 1|got an unexpected keyword)"):
-            sweep(**mistake)
+    cell = Elman(1, 2)
+    assert sweep(cell, runs=np.int64(4)).runs == 4
+    assert sweep(cell=cell).keep is True
+    with pytest.raises(InputError, match=r"^sweep\(\) needs cell$"):
+        sweep()
+    with pytest.raises(UnknownNameError, match=r"^unknown argument of sweep\(\) 'runns'; did you mean 'r"):
+        sweep(cell, runns=2)
+    with pytest.raises(InputError, match=r"^cell should be an .* \(got 3\); runs should .*\(got 0\)$"):
+        sweep(3, runs=0)
 
 
 def test_a_docstring_has_the_section_of_the_list_before_its_own():

@@ -76,7 +76,7 @@ def test_a_task_without_end_has_no_epochs():
 
 BAD = {
     "batch_too_large": (Stream(), {"batch": 8, "updates": 1}, r"at most 7, .* train sequences .*got 8"),
-    "no_batch": (Stream(), {"batch": 0, "updates": 1}, r"batch should be an int, 1 or more \(got 0\)"),
+    "no_batch": (Stream(), {"batch": 0, "updates": 1}, r"batch should be greater than 0 \(got 0\)"),
     "not_consecutive": (
         Labelled(),
         {"batch": 2, "updates": 1, "stateful": True},
@@ -90,9 +90,13 @@ BAD = {
     "epochs_without_end": (Recall(), {"batch": 2, "epochs": 1}, "without end; give updates instead"),
     "neither": (Stream(), {"batch": 2}, "updates or epochs: exactly one"),
     "both": (Stream(), {"batch": 2, "updates": 1, "epochs": 1}, "updates or epochs: exactly one"),
-    "no_updates": (Stream(), {"batch": 2, "updates": 0}, r"updates should be an int, 1 or more \(got 0\)"),
-    "part_of_an_epoch": (Stream(), {"batch": 2, "epochs": 0.5}, r"epochs should be an int.*got 0\.5"),
-    "true": (Stream(), {"batch": 2, "updates": True}, r"updates should be an int.*got True"),
+    "no_updates": (Stream(), {"batch": 2, "updates": 0}, r"updates should be greater than 0 \(got 0\)"),
+    "part_of_an_epoch": (
+        Stream(),
+        {"batch": 2, "epochs": 0.5},
+        r"epochs should be a valid int.*got 0\.5",
+    ),
+    "true": (Stream(), {"batch": 2, "updates": True}, r"updates should be a valid integer.*got True"),
     "probe_too_large": (
         Stream(),
         {"batch": 2, "updates": 1, "record": {"every": 1, "batch": 4}},

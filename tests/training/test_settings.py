@@ -21,7 +21,11 @@ BAD = {
         "stream has no score; use loss_below",
     ),
     "never": (Labelled(), {"validate": {"every": 0}}, r"validate\.every: should be greater than 0 \(got 0\)"),
-    "number": (Labelled(), {"validate": 5}, r"validate should be a Validation or a dict.*got 5"),
+    "number": (
+        Labelled(),
+        {"validate": 5},
+        r"validate should be an instance of Validation or a t.*got 5",
+    ),
     "no_recorder": (Labelled(), {"record": {"every": 1, "recorders": []}}, "recorders: should not be empty"),
     "no_every": (Labelled(), {"record": {"recorders": ["loss"]}}, "record needs every"),
     "patience": (
