@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import xarray as xr
 
 from gradsim.contracts.hooks import RunHooks
@@ -19,6 +21,7 @@ from gradsim.run.arguments import (
     float_dtype,
     prepared_cell,
 )
+from gradsim.run.budget import FEW
 from gradsim.run.given import drawn, read
 from gradsim.run.launch import launch
 from gradsim.run.parameters import (
@@ -55,27 +58,31 @@ def simulate(given: SimulateParameters) -> xr.Dataset:
     StoreError
         The run folder cannot be written or is there already.
     """
-    return launch(_prepared(given, in_memory=given.store is None), given)
+    in_memory = given.store is None
+    if (given.batch or 1) > FEW:
+        given = replace(given, rng=Seeds(given.rng).seed)  # of a Generator, once
+        _prepared(given, in_memory, tried=True).refuse_beyond(given.memory, None)
+    return launch(_prepared(given, in_memory), given)
 
 
 @verb(PreparationParameters)
 def prepare(given: PreparationParameters) -> Simulation:
     """Check all arguments of a run and plan it, without running it; see `simulate`."""
-    return _prepared(given, given.in_memory)
+    return _prepared(given, given.in_memory, given.tried)
 
 
-def _prepared(given: SimulationParameters, in_memory: bool) -> Simulation:
+def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False) -> Simulation:
     task, kind = given.task, float_dtype(given.dtype)
     seeds, hooks = Seeds(given.rng), RunHooks(given.mitigations)
     prepared = prepared_cell(given.cell, hooks)
     arrays = read(params=given.params, inputs=given.inputs, initial_state=given.initial_state)
     params: Params | None = arrays.get("params")
-    x, episode = checked_inputs(
-        prepared, arrays.get("inputs"), task, given.batch, seeds.generator("task"), kind
-    )
-    steps, size = x.shape[:2]
+    rng, most = seeds.generator("task"), FEW if tried else None
+    x, episode = checked_inputs(prepared, arrays.get("inputs"), task, given.batch, rng, kind, most)
+    steps, drawn_batch = x.shape[:2]
+    size = given.batch or drawn_batch
     own, readout = checked_params(prepared, task, params, hooks, seeds, kind)
-    state = checked_state(prepared, arrays.get("initial_state"), size, kind)
+    state = checked_state(prepared, arrays.get("initial_state"), size, kind)[:drawn_batch].copy()
     model = Model(prepared, task, hooks, kind)
     recorders = chosen_recorders(given.record, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
     from gradsim.experiment.kinds import Experiment, Kind
-    from gradsim.run.launch import Prepared
 
 
 def perform(kind: Kind, *, out: Path | None, dry_run: bool, **options: Any) -> None:
@@ -27,7 +26,7 @@ def perform(kind: Kind, *, out: Path | None, dry_run: bool, **options: Any) -> N
     how = {name: value for name, value in options.items() if name not in numbers}
     runs = chosen(kind, **{name: options[name] for name in numbers})
     folders = run_folders(runs, out)
-    prepared = [run.prepare() for run in runs]
+    prepared = [run.prepare(tried=True) for run in runs]
     check_folders(folders, how["force"], how.get("resume", False))
     check_room(folders, prepared, how["memory"])
     if dry_run:
@@ -36,7 +35,7 @@ def perform(kind: Kind, *, out: Path | None, dry_run: bool, **options: Any) -> N
         show_plans(runs, prepared, how["threads"])
         click.echo(f"Would write {', '.join(map(str, folders))}")
         return
-    data = _execute(runs, folders, prepared, **how)
+    data = _execute(runs, folders, **how)
     if not how.get("as_json"):
         from gradsim.cli.summary import summarise
 
@@ -45,18 +44,16 @@ def perform(kind: Kind, *, out: Path | None, dry_run: bool, **options: Any) -> N
         raise click.exceptions.Exit(1)
 
 
-def _execute(
-    runs: list[Experiment], folders: list[Path], prepared: list[Prepared], **how: Any
-) -> dict[str, Dataset]:
+def _execute(runs: list[Experiment], folders: list[Path], **how: Any) -> dict[str, Dataset]:
     """Run one after the other; one that diverges does not keep the others from it."""
     from gradsim.cli.figures import draw_together
     from gradsim.cli.following import follow
     from gradsim.errors import DivergedError
 
     data = {}
-    for run, folder, one in zip(runs, folders, prepared, strict=True):
+    for run, folder in zip(runs, folders, strict=True):
         try:
-            data[run.label] = follow(run.label, one, folder, **how)
+            data[run.label] = follow(run.label, run.prepare(), folder, **how)
         except DivergedError as error:
             click.echo(f"Error: {run.name}: {error}", err=True)
         except KeyboardInterrupt as error:

@@ -36,7 +36,7 @@ def command(**options: Any) -> None:
     from gradsim.experiment.kinds import SIMULATION
 
     runs = chosen(SIMULATION, **options)
-    show_plans(runs, [run.prepare() for run in runs], None)
+    show_plans(runs, [run.prepare(tried=True) for run in runs], None)
 
 
 def show_plans(runs: Sequence[Experiment], prepared: Sequence[Prepared], threads: int | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from gradsim.contracts.plugin import calling
 from gradsim.contracts.promises import ALONE, CHANGED, is_count, kind
 from gradsim.contracts.task import Baseline, Episode, FiniteTask, Task
-from gradsim.errors import GradsimError, NonFiniteError, PluginError, shown
+from gradsim.errors import BudgetError, GradsimError, NonFiniteError, PluginError, shown
 from gradsim.types import Array
 
 _CLOSE = 1e-9
@@ -36,8 +36,14 @@ DRAWS_OTHERS = (
 
 def sampled(task: Task, rng: np.random.Generator, batch: int) -> Episode:
     """An episode of `batch` sequences, drawn; its arrays are read-only."""
-    with calling(task, "sample"):
-        episode = task.sample(rng, batch)
+    try:
+        with calling(task, "sample"):
+            episode = task.sample(rng, batch)
+    except MemoryError as error:
+        raise BudgetError(
+            f"{batch} sequences of {shown(task)} do not fit into memory ({error}); use a smaller batch or "
+            "shorter sequences"
+        ) from None
     return _checked(task, "sample", episode, batch)
 
 

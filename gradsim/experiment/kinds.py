@@ -33,6 +33,8 @@ class Kind:
         The list of its parameters, which its tables hold.
     prepare
         Takes them, and makes what is launched.
+    tried
+        Takes them, and makes what can be planned, without drawing much.
     default
         The file of the built-in experiment.
     completed
@@ -43,6 +45,7 @@ class Kind:
     command: str
     parameters: type
     prepare: Callable[..., Prepared]
+    tried: Callable[..., Prepared]
     default: str
     completed: Callable[[Draft, Mapping[str, Any]], dict[str, Any]]
 
@@ -61,10 +64,10 @@ class Experiment:
     kind: Kind
     arguments: Mapping[str, Any]
 
-    def prepare(self) -> Prepared:
-        """Check it and plan it; an error names this run."""
+    def prepare(self, *, tried: bool = False) -> Prepared:
+        """Check it and plan it, and draw what it needs unless it is `tried` only; an error names this run."""
         with self.named():
-            return self.kind.prepare(**self.arguments)
+            return (self.kind.tried if tried else self.kind.prepare)(**self.arguments)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -105,6 +108,10 @@ def _stored(**arguments: Any) -> Simulation:
     return prepare(**arguments, in_memory=False)
 
 
+def _tried(**arguments: Any) -> Simulation:
+    return prepare(**arguments, in_memory=False, tried=True)
+
+
 def _training(draft: Draft, found: Mapping[str, Any]) -> dict[str, Any]:
     given = [key for key in ONE_OF if key in found]
     if len(given) != 1:
@@ -114,8 +121,16 @@ def _training(draft: Draft, found: Mapping[str, Any]) -> dict[str, Any]:
     return {"batch": min(32, task.sequences["train"])} if small else {}
 
 
-SIMULATION = Kind("simulation", "run", SimulationParameters, _stored, "default.toml", _simulation)
-TRAINING = Kind("training", "train", TrainingParameters, prepare_training, "default_training.toml", _training)
+SIMULATION = Kind("simulation", "run", SimulationParameters, _stored, _tried, "default.toml", _simulation)
+TRAINING = Kind(
+    "training",
+    "train",
+    TrainingParameters,
+    prepare_training,
+    prepare_training,
+    "default_training.toml",
+    _training,
+)
 KINDS = (SIMULATION, TRAINING)
 
 

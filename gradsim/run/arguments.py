@@ -27,6 +27,7 @@ from gradsim.contracts.task import Episode, Task
 from gradsim.engine.loss import READOUT, init_readout
 from gradsim.engine.streams import FROM_JACOBIANS
 from gradsim.errors import BudgetError, InputError, PluginError, shown, unknown
+from gradsim.run.budget import refuse_large
 from gradsim.run.given import INITIAL_STATE, INPUTS, array, finite, named
 from gradsim.run.seeds import Seeds
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
@@ -57,8 +58,9 @@ def checked_inputs(
     batch: int | None,
     rng: np.random.Generator,
     dtype: np.dtype,
+    most: int | None,
 ) -> tuple[Array, Episode | None]:
-    """Inputs (time, batch, input), given or drawn by the task with its episode."""
+    """Inputs (time, batch, input), given or drawn by the task with its episode, `most` sequences at most."""
     if (inputs is None) == (task is None):
         raise InputError(
             "give inputs, shape (time, batch, input), or a task that draws them: exactly one of the two"
@@ -66,8 +68,9 @@ def checked_inputs(
     episode = None
     if task is not None:
         refuse_wrong_task(task)
-        chosen, rngs = task, iter((copy.deepcopy(rng), rng))
-        episode = repeatable(task, lambda: sampled(chosen, next(rngs), batch or 1))
+        refuse_large(task, batch or 1)
+        chosen, rngs, count = task, iter((copy.deepcopy(rng), rng)), min(batch or 1, most or batch or 1)
+        episode = repeatable(task, lambda: sampled(chosen, next(rngs), count))
         inputs = episode.inputs
     elif batch is not None:
         raise InputError("batch is for a task; the inputs you gave have a batch axis of their own")
@@ -145,13 +148,13 @@ def _refuse_other_draws(cell: Cell, own: Params, rng: np.random.Generator) -> No
 
 
 def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dtype) -> Array:
-    """s_0 as (batch, m)."""
+    """s_0 as (batch, m), which may be the same numbers for all."""
     first = array("initial_state", initial_state(cell) if given is None else given, INITIAL_STATE)
     state = finite("initial_state", first, dtype)
     m = cell.state_size
     if state.shape not in ((m,), (batch, m)):
         raise InputError(f"initial_state should have shape ({m},) or ({batch}, {m}), got {state.shape}")
-    return np.broadcast_to(state, (batch, m)).copy()
+    return np.broadcast_to(state, (batch, m))
 
 
 def known_step_data(

@@ -68,10 +68,11 @@ def estimate(simulation: Simulation, threads: int | None = None, memory: float |
         A trial failed as the run would, for example because states are not finite.
     """
     plan, threads = simulation.plan, available_threads(threads)
+    drawn = simulation.setup.inputs.shape[1] / plan.problem.batch
     rates: Mapping[str, float] = defaultdict(lambda: _NOMINAL)
     size = _size(simulation, rates, _FIRST_SECONDS, threads)
     first = trial(shortened(simulation, *size), threads)
-    program = psutil.Process().memory_info().rss - plan.memory()["inputs"]
+    program = psutil.Process().memory_info().rss - round(plan.memory()["inputs"] * drawn)
     for _ in range(_TRIALS):
         last = trial(shortened(simulation, *size), threads)
         rates = defaultdict(lambda: _NOMINAL, last.rates)
@@ -89,7 +90,7 @@ def _size(
     simulation: Simulation, rates: Mapping[str, float], seconds: float, threads: int
 ) -> tuple[int, int]:
     """Steps and batch of a run that takes so long; the batch is cut before the steps get few."""
-    problem = simulation.plan.problem
+    problem, drawn = simulation.plan.problem, simulation.setup.inputs.shape[1]
 
     def time(steps: int, batch: int) -> float:
         plan = shortened(simulation, steps, batch).plan
@@ -101,7 +102,7 @@ def _size(
             low, high = (middle, high) if time(middle, batch) <= seconds else (low, middle - 1)
         return low
 
-    some, batch = min(_STEPS, problem.steps), problem.batch
+    some, batch = min(_STEPS, problem.steps), drawn
     if (least := time(some, batch)) <= seconds:
         return most(some, problem.steps, batch), batch
     batch = min(batch, max(threads, int(batch * seconds / least)))

@@ -301,6 +301,12 @@ class PreparationParameters(SimulationParameters):
     in_memory: bool = parameter(
         default=True, key="", doc="Whether all values will be kept in memory, or go to a run folder."
     )
+    tried: bool = parameter(
+        default=False,
+        key="",
+        doc="""Draw a few sequences of a large batch only. What is prepared can then be planned and tried
+            in short, but not run.""",
+    )
 
 
 @parameters

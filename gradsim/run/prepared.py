@@ -10,6 +10,7 @@ from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
 from gradsim.data import schema
 from gradsim.data.schema import Frame
+from gradsim.errors import InputError
 from gradsim.machine.progress import Advance
 from gradsim.plan.plan import Plan
 from gradsim.run.launch import Prepared, Running
@@ -49,6 +50,8 @@ class Simulation(Prepared):
         self.plan.refuse_beyond(memory, disk)
 
     def execute(self, running: Running, advance: Advance) -> dict[str, Any]:
+        if self.setup.inputs.shape[1] != self.problem.batch:
+            raise InputError("what was prepared with tried=True can only be planned; prepare it without")
         with Recording(self.plan, running.sink, running.threads) as recording:
             run = Run(self.setup, self.plan, recording, running.sink, advance, running.memory)
             run.check()

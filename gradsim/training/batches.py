@@ -7,6 +7,7 @@ import numpy as np
 from gradsim.contracts.episodes import sampled, taken
 from gradsim.contracts.task import Episode, FiniteTask, Task
 from gradsim.errors import InputError
+from gradsim.run.budget import refuse_large
 from gradsim.run.seeds import Seeds
 from gradsim.types import Array
 
@@ -28,6 +29,7 @@ class Batches:
     def __init__(self, task: Task, batch: int, seeds: Seeds, stateful: bool) -> None:
         self.task, self.batch, self.seeds, self.stateful = task, batch, seeds, stateful
         self.count = task.available("train", batch) if isinstance(task, FiniteTask) else None
+        refuse_large(task, batch)
         self._orders: dict[int, Array] = {}
         if stateful and not (isinstance(task, FiniteTask) and task.consecutive):
             raise InputError(

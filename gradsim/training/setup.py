@@ -22,6 +22,7 @@ from gradsim.data import schema
 from gradsim.errors import PluginError
 from gradsim.plan.plan import Plan
 from gradsim.run.arguments import fitting_inputs
+from gradsim.run.budget import refuse_large
 from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model, Setup
 from gradsim.training.batches import Batches
@@ -172,6 +173,7 @@ class TrainingSetup:
         if isinstance(self.task, FiniteTask) and PART in self.task.sequences:
             self.task.available(PART, count)
             return taken(self.task, PART, np.arange(count))
+        refuse_large(self.task, count)
         return sampled(self.task, self.seeds.within("probe").generator("task"), count)
 
     @cached_property

@@ -84,6 +84,7 @@ TAKEN = {
     "store": {"text"},
     "task": set(),
     "threads": COUNT,
+    "tried": SWITCH,
     "updates": COUNT,
     "validate": set(),
     "watch": SWITCH,

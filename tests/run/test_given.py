@@ -181,7 +181,8 @@ class Held(Task):
     data: np.ndarray
 
     def sample(self, rng, batch):
-        return Episode(self.data, self.data[..., 0], np.ones(self.data.shape[:2]))
+        x = self.data[:, :batch]
+        return Episode(x, x[..., 0], np.ones(x.shape[:2]))
 
     def loss(self, outputs, targets, xp):
         return outputs.sum(axis=-1)
