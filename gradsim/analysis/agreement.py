@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Annotated
 
 import numpy as np
 import xarray as xr
+from annotated_types import MinLen
 
 from gradsim.analysis.choose import values_of
 from gradsim.contracts.problem import axis_dim
@@ -13,7 +15,9 @@ from gradsim.errors import InputError, unknown
 from gradsim.types import Array
 
 
-def compare_gradients(ds: xr.Dataset, params: Sequence[str] | None = None) -> xr.Dataset:
+def compare_gradients(
+    ds: xr.Dataset, params: Annotated[Sequence[str], MinLen(1)] | None = None
+) -> xr.Dataset:
     """Cosine and relative error of the effective gradient against the raw one.
 
     Needs the recorders `gradient` and `effective_gradient`.

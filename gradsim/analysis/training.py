@@ -127,7 +127,7 @@ def _along(values: xr.DataArray) -> str:
 def _running_median(values: Array, over: int) -> Array:
     """The window is kept in order: a value enters and one leaves, so that a wide one costs no more."""
     window: list[float] = []
-    found, reach, numbers = np.full(len(values), np.nan), over // 2, values.tolist()
+    found, reach, numbers = np.full(len(values), np.nan), min(over // 2, len(values)), values.tolist()
     for centre in range(-reach, len(values)):
         for i, change in ((centre - reach - 1, _leave), (centre + reach, insort)):
             if 0 <= i < len(numbers) and numbers[i] == numbers[i]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import matplotlib
+from annotated_types import Interval
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from gradsim.errors import StoreError
+from gradsim.errors import StoreError, shown
+
+Dpi = Annotated[int, Interval(gt=0, le=10_000)]
+"""Dots in an inch; figures of more could not be held in memory."""
 
 
 def save(
-    figure: Figure | SubFigure | Axes, path_stem: str | os.PathLike[str], *, dpi: int = 220
+    figure: Figure | SubFigure | Axes, path_stem: str | os.PathLike[str], *, dpi: Dpi = 220
 ) -> tuple[Path, Path]:
     """Write a figure as <path_stem>.png and <path_stem>.svg; the same figure gives the same bytes.
 
@@ -31,6 +36,7 @@ def save(
             stem.parent.mkdir(parents=True, exist_ok=True)
             whole.savefig(png, dpi=dpi, pil_kwargs={"optimize": True})
             whole.savefig(svg, dpi=dpi, metadata={"Date": None})
-        except OSError as error:
-            raise StoreError(f"cannot write the figure {stem}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise StoreError(f"cannot write the figure {shown(str(stem))}: {reason}") from error
     return png, svg

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import xarray as xr
+from annotated_types import Interval
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradsim.analysis.choose import describe_size
-from gradsim.errors import InputError, StoreError
+from gradsim.errors import InputError, StoreError, shown
 from gradsim.plot import style
+from gradsim.plot.files import Dpi
 from gradsim.plot.heat import heat_colorbar, heat_limits
 from gradsim.plot.probes import panel, spread_probes
 
@@ -23,10 +26,10 @@ def animate_gain_heat_map(
     ds: xr.Dataset,
     path: str | os.PathLike[str],
     *,
-    fps: float = 4,
+    fps: Annotated[float, Interval(ge=0.01, le=1000)] = 4,
     variable: str = "gain",
     batch: int = 0,
-    dpi: int = 150,
+    dpi: Dpi = 150,
 ) -> Path:
     """Write the gain of P(t, k) over source and time as a film, one picture a probe, on one colour scale.
 
@@ -51,16 +54,15 @@ def animate_gain_heat_map(
                     panel(ax, probe, limits, variable=variable, batch=batch)
                     _hold_still(figure)
                     writer.grab_frame()
-        except OSError as error:
-            raise StoreError(f"cannot write the film {path}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise StoreError(f"cannot write the film {shown(str(path))}: {reason}") from error
     return path
 
 
 def _writer(path: Path, fps: float) -> PillowWriter | FFMpegWriter:
     if (kind := path.suffix.lower()) not in _WRITERS:
         raise InputError(f"a film should end in .gif or .mp4 (got {path.name!r})")
-    if not fps > 0:
-        raise InputError(f"fps should be above 0 (got {fps})")
     if not _WRITERS[kind].isAvailable():
         raise InputError(f"{path.name} needs the program ffmpeg, which is not installed: use .gif")
     return _WRITERS[kind](fps=fps)  # type: ignore[arg-type]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import xarray as xr
+from annotated_types import MinLen
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -75,7 +76,9 @@ def heat_limits(*datasets: xr.Dataset, variable: str = "gain", batch: int = 0) -
     return min(low for low, _ in each), max(high for _, high in each)
 
 
-def heat_colorbar(axes: Sequence[Axes], limits: tuple[float, float], label: str, **options: Any) -> Colorbar:
+def heat_colorbar(
+    axes: Annotated[Sequence[Axes], MinLen(1)], limits: tuple[float, float], label: str, **options: Any
+) -> Colorbar:
     """The colour scale of heat maps that share these limits, beside them."""
     bar = axes[0].figure.colorbar(ScalarMappable(_norm(limits), diverging()), ax=list(axes), **options)
     bar.set_label(style.typeset(label))
@@ -101,12 +104,18 @@ def limits_of(values: Array) -> tuple[float, float]:
     return (low, high) if high - low >= 1 else (low - 0.5, high + 0.5)
 
 
+def element(values: xr.DataArray, batch: int) -> xr.DataArray:
+    """One batch element, where there are several."""
+    if "batch" not in values.dims:
+        return values
+    if not -values.sizes["batch"] <= batch < values.sizes["batch"]:
+        raise InputError(f"batch should be below {values.sizes['batch']} (got {batch})")
+    return values.isel(batch=batch)
+
+
 def _element(log10: xr.DataArray, batch: int) -> xr.DataArray:
     """One batch element; what is left is the two dims of pairs."""
-    if "batch" in log10.dims:
-        if not -log10.sizes["batch"] <= batch < log10.sizes["batch"]:
-            raise InputError(f"batch should be below {log10.sizes['batch']} (got {batch})")
-        log10 = log10.isel(batch=batch)
+    log10 = element(log10, batch)
     if log10.ndim != 2 or "source" not in log10.dims:
         raise InputError(
             f"{log10.name} has dims {log10.dims}; a heat map needs one value for each pair (t, k)"

@@ -20,6 +20,7 @@ from gradsim.analysis.lags import spread
 from gradsim.errors import InputError
 from gradsim.plot import style
 from gradsim.plot.decades import as_powers
+from gradsim.plot.heat import element
 from gradsim.types import Array
 
 _BAND = (0.1, 0.9)
@@ -166,7 +167,7 @@ def singular_value_fan(
     log10 = log10_of(ds, variable)
     if source not in log10["source"]:
         raise InputError(f"source should be one of {log10['source'].values.tolist()} (got {source})")
-    log10 = (log10.isel(batch=batch) if "batch" in log10.dims else log10).sel(source=source)
+    log10 = element(log10, batch).sel(source=source)
     (along,) = (d for d in log10.dims if d != "mode")
     values = log10.transpose("mode", along).values
     time = log10[along].values + (source if along == "lag" else 0)

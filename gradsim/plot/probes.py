@@ -23,6 +23,7 @@ from gradsim.plot import style
 from gradsim.plot.decades import as_powers
 from gradsim.plot.heat import gain_heat_map, heat_colorbar, heat_limits
 from gradsim.plot.updates import curve, finish
+from gradsim.types import PositiveInt
 
 
 def gain_by_lag_over_updates(ds: xr.Dataset, ax: Axes | None = None, *, variable: str = "gain") -> Axes:
@@ -56,7 +57,7 @@ def _update_bar(ax: Axes, scale: Normalize) -> None:
 
 
 def lyapunov_over_updates(
-    ds: xr.Dataset, ax: Axes | None = None, *, modes: int = 3, variable: str = "lyapunov"
+    ds: xr.Dataset, ax: Axes | None = None, *, modes: PositiveInt = 3, variable: str = "lyapunov"
 ) -> Axes:
     """Draw the leading Lyapunov exponents of every probe: mean and range over batch elements."""
     exponents = values_of(made_probes(ds), variable).transpose("mode", PROBES, ...)

@@ -12,6 +12,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gradsim.types import PositiveFloat
+
 COLUMN, PAGE = 3.5, 7.2
 """Widths in inches of one column and of the whole page of a paper."""
 
@@ -57,7 +59,7 @@ def applied() -> AbstractContextManager[None]:
     return matplotlib.rc_context(_RC)
 
 
-def new_figure(width: float = COLUMN, height: float = 2.6) -> Figure:
+def new_figure(width: PositiveFloat = COLUMN, height: PositiveFloat = 2.6) -> Figure:
     """A figure of this size in inches, without pyplot, so that nothing needs closing or a display."""
     return Figure(figsize=(width, height), layout="constrained")
 

@@ -30,7 +30,7 @@ def test_film_files(training, tmp_path, monkeypatch):
         plot.animate_gain_heat_map(training, tmp_path / "film.mp4")
     with pytest.raises(InputError, match=r"end in .gif or .mp4 \(got 'film.avi'\)"):
         plot.animate_gain_heat_map(training, tmp_path / "film.avi")
-    with pytest.raises(InputError, match=r"fps should be above 0 \(got 0\)"):
+    with pytest.raises(InputError, match=r"fps should be greater than or equal to 0.01 \(got 0\)"):
         plot.animate_gain_heat_map(training, tmp_path / "film.gif", fps=0)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot write the film"):
