@@ -6,9 +6,9 @@ a_{t-1} = a_t J_t + q_{t-1}, with q_t = dL_t/ds_t the direct derivative of the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -53,11 +53,12 @@ class Backward:
     """The adjoints on their way from the last time back.
 
     Losses that reach differently far travel in windows of their own. `change` is applied to the
-    adjoint of each window at each time.
+    adjoint of each window at each time. As long as it leaves them alone they are carried as without it,
+    to the last bit; from there on step by step.
     """
 
     def __init__(self, batch: int, size: int, dtype: np.dtype, change: Change | None = None) -> None:
-        self.change = change
+        self._changes = None if change is None else _Changes(change)
         self._none = Scaled(np.zeros((batch, size), dtype=dtype), np.zeros((batch, 1), dtype=np.int32))
         self._windows: dict[int, Scaled] = {}
 
@@ -73,21 +74,25 @@ class Backward:
             Shape (step,): the earliest state that the loss at each step reaches; None is all the way.
         """
         steps, whole = trajectory.steps, reach is None or not reach.any()
-        if self.change is not None:
-            # A mitigation sees every adjoint, in plain numbers, before it is carried on.
+        if self._acts:
             yield self._step_by_step(trajectory, direct, reach)
         elif not whole or self._windows.keys() - {0}:
             everywhere = np.zeros(len(steps), dtype=np.int64)
             yield from self._by_reach(trajectory, direct, everywhere if reach is None else reach)
         elif (carried := self._in_one_go(trajectory, direct)) is not None:
             yield carried
-        elif len(steps) <= _SHORT:
+        elif self._acts or len(steps) <= _SHORT:
             yield self._step_by_step(trajectory, direct, None)
         else:
             # It left the range somewhere. Halves find out where, and most steps still go in one go.
             half = len(steps) // 2
             for rows in (slice(half, len(steps)), slice(0, half)):
                 yield from self.through(trajectory[steps[rows]], after(direct, rows))
+
+    @property
+    def _acts(self) -> bool:
+        """Whether mitigations have changed an adjoint, and so what comes before it."""
+        return self._changes is not None and self._changes.acts
 
     def _by_reach(self, trajectory: Trajectory, direct: Array, reach: Array) -> Iterator[Carried]:
         """Cut where the reach changes or ends; in one go where only one window is on its way."""
@@ -103,7 +108,7 @@ class Backward:
             here, window = steps[rows], int(reach[first])
             part, there = trajectory[here], after(direct, rows)
             alone = window <= here[0] and {r for r in self._windows if r <= here[-1]} <= {window}
-            carried = self._in_one_go(part, there, window) if alone else None
+            carried = self._in_one_go(part, there, window) if alone and not self._acts else None
             yield carried or self._step_by_step(part, there, reach[rows])
 
     def start(self, trajectory: Trajectory, direct: Array) -> tuple[Scaled, Array]:
@@ -111,9 +116,12 @@ class Backward:
         return self._arrive(trajectory, 0, direct, 0)
 
     def _in_one_go(self, trajectory: Trajectory, direct: Array, window: int = 0) -> Carried | None:
-        """The fast way of one window, for what moves little enough; None if it does not."""
-        # One exponent for all: that of the largest that comes in, here or later on the way.
+        """The fast way of one window, for what moves little enough and is left alone; None if it is not."""
         last = _plus(self._windows.get(window), direct[-1])
+        changes, times = self._changes, trajectory.steps
+        if changes is not None and not changes.leaves_alone(trajectory, times[-1], last):
+            return None
+        # One exponent for all: that of the largest that comes in, here or later on the way.
         alive = np.asarray(last.mantissa.any(axis=-1, keepdims=True))
         sizes = [int(last.exponent[alive].max())] if alive.any() else []
         sizes += [int(np.frexp(_largest(direct[1:-1], None))[1])] if direct[1:-1].any() else []
@@ -125,9 +133,13 @@ class Backward:
             pulled = trajectory.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
         if not self._in_range(pulled.adjoints, direct, alive):
             return None
-        exponents = np.full((len(trajectory.steps), len(incoming), 1), exponent, dtype=np.int32)
-        self._windows = {window: Scaled(pulled.adjoints[0], exponents[0]).settled()}
+        exponents = np.full((len(times), len(incoming), 1), exponent, dtype=np.int32)
         adjoint = Scaled(pulled.adjoints[1:], exponents)
+        if changes is not None:
+            for row in range(len(times) - 2, -1, -1):
+                if not changes.leaves_alone(trajectory, times[row], adjoint[row]):
+                    return None
+        self._windows = {window: Scaled(pulled.adjoints[0], exponents[0]).settled()}
         return Carried(trajectory, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
 
     @staticmethod
@@ -175,11 +187,11 @@ class Backward:
         if reach <= time and direct.any():
             windows[reach] = _plus(windows.get(reach), direct)
         factor = np.ones(len(direct))
-        if self.change is not None:
-            windows = windows or {reach: self._none}  # a mitigation may make something of nothing
+        if self._changes is not None:
             before = self._sum(windows.values())
-            change = partial(self.change, trajectory, time)
-            windows = {r: _changed(change, time, w) for r, w in windows.items()}
+            # A mitigation may make something of nothing.
+            made = self._changes.made(trajectory, time, windows or {reach: self._none})
+            windows = {r: w for r, w in made.items() if w is not self._none}
             factor = ratio(self._sum(windows.values()), before)
         self._windows = windows
         return self._sum(windows.values()), factor
@@ -210,11 +222,54 @@ def _largest(x: Array, axis: int | None) -> Array:
     return np.asarray(np.maximum(x.max(axis=axis), -x.min(axis=axis)))
 
 
-def _changed(change: Callable[[Array], Array], t: int, window: Scaled) -> Scaled:
-    value = np.ldexp(window.mantissa, window.exponent)
+class _Changes:
+    """What mitigations make of the adjoint. They are asked once at each time, from the last one back."""
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self._left_alone = math.inf
+        """The earliest time at which they have changed nothing."""
+        self._first: tuple[int, Array] | None = None
+        """The latest one at which they did, and what they made."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether they have changed something."""
+        return self._first is not None
+
+    def leaves_alone(self, trajectory: Trajectory, time: int, adjoint: Scaled) -> bool:
+        """Whether they change nothing at this time, where there is but one window."""
+        if time < self._left_alone:
+            made = self._made(trajectory, time, given := _plain(time, adjoint))
+            if not np.array_equal(made, given):
+                self._first = time, made
+                return False
+            self._left_alone = time
+        return True
+
+    def made(self, trajectory: Trajectory, time: int, windows: dict[int, Scaled]) -> dict[int, Scaled]:
+        """What they make of each window at this time: the same object where they change nothing."""
+        if time >= self._left_alone:
+            return windows
+        found = {}
+        for reach, window in windows.items():
+            made = self._made(trajectory, time, given := _plain(time, window))
+            same = np.array_equal(made, given)
+            found[reach] = window if same else Scaled(made, np.zeros_like(window.exponent)).settled()
+        return found
+
+    def _made(self, trajectory: Trajectory, time: int, adjoint: Array) -> Array:
+        if self._first is not None and time == self._first[0]:
+            return self._first[1]
+        return self.change(trajectory, time, adjoint)
+
+
+def _plain(time: int, adjoint: Scaled) -> Array:
+    """The plain numbers, which mitigations see."""
+    value = adjoint.value
     if not np.isfinite(value).all():
         raise NonFiniteError(
-            f"the adjoint left the range of {value.dtype} at time {t}, before the mitigations of the "
+            f"the adjoint left the range of {value.dtype} at time {time}, before the mitigations of the "
             "adjoint; clip harder, truncate, or use dtype='float64'"
         )
-    return Scaled(change(value), np.zeros_like(window.exponent)).settled()
+    return value

@@ -148,10 +148,12 @@ def combine(parts: Scaled, axis: int) -> Scaled:
 
 
 def ratio(a: Scaled, b: Scaled) -> Array:
-    """The norms of settled vectors over those of others, float64; 1 where the other is zero."""
+    """The norms of settled vectors over those of others, float64; 1 where both are zero."""
     over, under = (np.sqrt(np.vecdot(m, m)) for m in (x.mantissa.astype(np.float64) for x in (a, b)))
-    sizes = np.ldexp(over, (a.exponent - b.exponent)[..., 0])
-    return np.asarray(np.divide(sizes, under, out=np.ones_like(sizes), where=under > 0))
+    with np.errstate(over="ignore"):
+        sizes = np.ldexp(over, (a.exponent - b.exponent)[..., 0])
+    of_nothing = np.where(sizes > 0, np.inf, 1.0)
+    return np.asarray(np.divide(sizes, under, out=of_nothing, where=under > 0))
 
 
 def euclidean(*arrays: Array) -> float:

@@ -114,7 +114,9 @@ class Mitigated(Flow):
 
     def jacobians(self, trajectory: Trajectory) -> Jacobians:
         """The raw ones, as the mitigations that change them do."""
-        given = self.raw.jacobians(trajectory)
+        return self._jacobians(trajectory, self.raw.jacobians(trajectory))
+
+    def _jacobians(self, trajectory: Trajectory, given: Jacobians) -> Jacobians:
         if not self.hooks.uses("gradsim_jacobians"):
             return given
         changed: Jacobians = self._hook(
@@ -132,7 +134,7 @@ class Mitigated(Flow):
         return Jacobians(trajectory.steps, made, changed.reach)
 
     def backward(self, back: Backward, trajectory: Trajectory, direct: Array) -> Iterator[Carried]:
-        """Through the steps by changed Jacobians, a few at a time; or as it is if that will do."""
+        """Through the steps by changed Jacobians, a few at a time; as it is where none has been changed."""
         if not self.hooks.uses("gradsim_jacobians"):
             yield from back.through(trajectory, direct)
             return
@@ -143,11 +145,24 @@ class Mitigated(Flow):
             if whole.own:
                 yield from back.through(trajectory, direct, whole.reach)
                 return
+        reach, stop = np.zeros(len(trajectory.steps), dtype=np.int64), trajectory.steps.stop
+
+        def through(here: Trajectory) -> Iterator[Carried]:
+            rows = slice(here.first - trajectory.first, here.steps.stop - trajectory.first)
+            return back.through(here, after(direct, rows), reach[rows])
+
         for steps in reversed(ranges):
-            here = trajectory[steps]
-            made = self.jacobians(here)
-            rows = slice(steps.start - trajectory.first, steps.stop - trajectory.first)
-            yield from back.through(ThroughJacobians.of(here, made.blocks), after(direct, rows), made.reach)
+            given = self.raw.jacobians(here := trajectory[steps])
+            made = self._jacobians(here, given)
+            reach[steps.start - trajectory.first : steps.stop - trajectory.first] = made.reach
+            if made.same_as(given):
+                continue  # they go the cell's own way, together with the steps before
+            if later := range(steps.stop, stop):
+                yield from through(trajectory[later])
+            yield from through(ThroughJacobians.of(here, made.blocks))
+            stop = steps.start
+        if first := range(trajectory.first, stop):
+            yield from through(trajectory[first])
 
     def _adjoint(self, trajectory: Trajectory, time: int, adjoint: Array) -> Array:
         adjoint.flags.writeable = False
@@ -155,14 +170,20 @@ class Mitigated(Flow):
         return np.asarray(changed, dtype=adjoint.dtype)
 
     def contributions(self, trajectory: Trajectory, parts: dict[str, Scaled]) -> dict[str, Scaled]:
-        """Those of the cell and of the readout, as the mitigations change them; zeros for what is fixed."""
+        """Those of the cell and of the readout, as the mitigations change them; zeros for what is fixed.
+
+        The same object if nothing is changed.
+        """
         fixed = {n: _nothing(part) for n, part in parts.items() if self._is_fixed(n)}
         if not self.hooks.uses("gradsim_contributions"):
             return parts | fixed
         values = {n: _plain("a contribution to", n, part) for n, part in parts.items() if n not in fixed}
         given = dict(_locked(values))
         found = self._hook("gradsim_contributions", trajectory=trajectory, contributions=given)
-        return parts | fixed | {n: Scaled(x, _no_exponent(x)) for n, x in self._own(found).items()}
+        changed = {n: x for n, x in self._own(found).items() if not np.array_equal(x, values[n])}
+        if not changed and not fixed:
+            return parts
+        return parts | fixed | {n: Scaled(x, _no_exponent(x)) for n, x in changed.items()}
 
     def find_penalty(self, adjoint: Array | None, jacobians: Jacobians | None) -> None:
         """Ask for the terms that are added to the loss."""
@@ -223,14 +244,15 @@ class Mitigated(Flow):
         before, size = euclidean(*values.values()), euclidean(*found.values())
         unchanged = 1.0 if before == size else np.inf
         factor = size / before if before else unchanged
-        return Gradient(parts | fixed | {n: Scaled(x, _ALONE) for n, x in found.items()}, factor, before)
+        changed = {n: Scaled(x, _ALONE) for n, x in found.items() if not np.array_equal(x, values[n])}
+        return Gradient(parts | fixed | free | changed, factor, before)
 
     def _penalised(self, name: str, part: Scaled) -> Scaled:
         """What is added to the loss has a gradient, too."""
         if name not in self.penalty.gradient:
             return part
         added = np.asarray(self.penalty.gradient[name], dtype=part.mantissa.dtype)
-        return add(part, Scaled(added, _ALONE), axis=None)
+        return add(part, Scaled(added, _ALONE), axis=None) if added.any() else part
 
     def _is_fixed(self, name: str) -> bool:
         """Whether training leaves this parameter alone."""

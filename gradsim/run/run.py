@@ -284,12 +284,12 @@ class _Walk:
     def _contributions(self, carried: Carried) -> Contributions | None:
         """What these steps add to the gradient, by step if somebody asks for that."""
         losses, here = self.run.losses, carried.trajectory
-        by_step = None
+        given = by_step = None
         if self._wants_contributions or (self.wants_gradient and self._sums_contributions):
             given = combined(carried.contributions(), losses.contributions(here.steps, here.after))
             by_step = self.flow.contributions(here, given)
         if self.wants_gradient:
-            if by_step is not None and self._sums_contributions:
+            if by_step is not None and self._sums_contributions and by_step is not given:
                 self.total.add({n: _summed(part) for n, part in by_step.items()})
             else:
                 self.total.add(carried.gradient())
@@ -304,5 +304,6 @@ class _Walk:
 
 
 def _summed(part: Scaled) -> Scaled:
-    """Over steps, of contributions without exponents."""
-    return Scaled(part.mantissa.sum(axis=0), np.zeros((), dtype=np.int32))
+    """Over steps, with one exponent."""
+    there = part.common(None)
+    return Scaled(there.mantissa.sum(axis=0), there.exponent)

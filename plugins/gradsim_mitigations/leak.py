@@ -56,4 +56,4 @@ class Leak(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_cell(self):
         cell = yield
-        return Leaky(cell, self.rate)
+        return cell if self.rate == 1 else Leaky(cell, self.rate)

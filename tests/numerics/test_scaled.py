@@ -170,9 +170,10 @@ def test_settling_in_place_is_the_same(dtype):
 
 
 def test_ratios_of_norms():
-    a = Scaled(np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0], [2.0, 0.0]]), np.array([[3000], [0], [0], [0]]))
-    b = Scaled(np.array([[0.0, 5.0], [0.0, 0.0], [0.0, 1.0], [0.0, 8.0]]), np.array([[2997], [0], [0], [0]]))
-    np.testing.assert_array_equal(ratio(a, b), [8, 1, 0, 0.25])
+    a = [[3.0, 4.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2.0, 0.0]]
+    b = [[0.0, 5.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0], [0.0, 8.0]]
+    scaled = (Scaled(np.array(m), np.array([[e], [0], [0], [0], [0]])) for m, e in ((a, 3000), (b, 2997)))
+    np.testing.assert_array_equal(ratio(*scaled), [8, np.inf, 1, 0, 0.25])
 
 
 def test_squares_that_lost_digits_are_told():
