@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
 import gradsim
-from gradsim import Mitigation, Penalty, hookimpl
+from gradsim import Mitigation, Pairs, Penalty, hookimpl
 from gradsim.contracts.trajectory import step_rows
-from gradsim_cells import Elman
+from gradsim_cells import Elman, MinGRU
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,3 +84,50 @@ def test_penalties_add_up():
     assert list(total.gradient["b"]) == [1]
     assert list(total.state_gradient) == [1, 1, 1]
     assert (b + b).state_gradient is None
+
+
+@dataclass(frozen=True, eq=False)
+class ByMeanNorm(Mitigation):
+    """Step Jacobians over the mean norm of the products that it requires."""
+
+    name = "by_mean_norm"
+    requires = ("product_norm", "adjoint_norm")
+    pairs: Pairs = field(default_factory=Pairs)
+
+    @property
+    def required_pairs(self):
+        return self.pairs
+
+    @hookimpl(wrapper=True)
+    def gradsim_jacobians(self, measured):
+        jacobians = yield
+        size = np.nanmean(measured[self]["product_norm"]) + measured[self]["adjoint_norm"].mean()
+        return jacobians.changed(lambda blocks: blocks / size)
+
+
+RECORDED = [
+    ({}, False, 1),
+    ({"pairs": Pairs(max_lag=2)}, False, 2),
+    ({"pairs": Pairs(sources=(0,), times=(3, -1))}, True, 1),
+    ({"pairs": Pairs(lags=(1, 5))}, False, 3),
+    ({"pairs": Pairs(max_lag=0)}, True, 2),
+]
+"""Pairs, whether in the least memory that will do, threads."""
+
+
+@pytest.mark.parametrize("required", [Pairs(), Pairs(max_lag=1), Pairs(sources=(2,))], ids=str)
+@pytest.mark.parametrize("cell", [Elman(2, 4), MinGRU(2, 5)], ids=lambda c: c.name)
+def test_what_is_recorded_does_not_change_what_is_required(cell, required, rng):
+    """Whatever pairs are recorded, in any memory, on any number of threads."""
+    inputs = rng.standard_normal((20, 3, 2))
+    found = []
+    for chosen, least, threads in RECORDED:
+        setting = chosen | {
+            "record": ["product_norm", "effective_gradient"],
+            "mitigations": [ByMeanNorm(required)],
+        }
+        memory = gradsim.prepare(cell, inputs, **setting).plan.memory_bytes if least else None
+        ds = gradsim.simulate(cell, inputs, **setting, memory=memory, threads=threads)
+        found.append({n: v.values.tobytes() for n, v in ds.items() if n.startswith("effective_gradient")})
+    assert len(found[0]) == len(cell.init_params(rng))
+    assert all(one == found[0] for one in found)

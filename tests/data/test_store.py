@@ -15,10 +15,11 @@ import xarray as xr
 
 import gradsim
 from gradsim import Pairs
+from gradsim.contracts import registry
 from gradsim.data import store
 from gradsim.errors import BudgetError, IncompleteRunError, NonFiniteError, StoreError
 from gradsim_cells import GRU, LRU, Elman
-from gradsim_mitigations import Truncate
+from gradsim_mitigations import ClipNorm, Truncate
 
 RECORD = [
     "state",
@@ -41,6 +42,17 @@ PAIRS = {
     "band": Pairs(max_lag=20),
     "chosen": Pairs(times=(-1, 50), sources=(0, 7, 30)),
 }
+
+
+@pytest.mark.parametrize("name", registry.recorders())
+def test_each_recorder_alone_on_disk_is_the_same_as_in_memory(name, tmp_path):
+    setting = {"record": [name], "mitigations": [Truncate(3, 4), ClipNorm(0.1)], "dtype": "float32"}
+    x = np.random.default_rng(0).standard_normal((9, 2, 2))
+    in_memory = gradsim.simulate(GRU(2, 3), x, **setting)
+    stored = gradsim.simulate(GRU(2, 3), x, store=tmp_path / "run", **setting)
+    xr.testing.assert_identical(stored.load(), in_memory)
+    xr.testing.assert_identical(gradsim.open_run(tmp_path / "run").load(), in_memory)
+    assert any(v.startswith(name) for v in in_memory)
 
 
 @pytest.mark.parametrize("cell", [GRU(2, 3), LRU(2, 3)], ids=lambda c: c.name)
