@@ -10,7 +10,7 @@ from typing import Any
 
 import pluggy
 
-from gradsim.contracts import hookspecs
+from gradsim.contracts import hookspecs, registry
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.contracts.moment import Moment
@@ -18,7 +18,7 @@ from gradsim.contracts.plugin import calling
 from gradsim.contracts.promises import initial_params
 from gradsim.contracts.returned import refuse_other_array, refuse_wrong
 from gradsim.contracts.trajectory import Trajectory
-from gradsim.errors import GradsimError, PluginError, shown, unknown
+from gradsim.errors import GradsimError, PluginError, UnknownNameError, shown, unknown
 from gradsim.types import Array
 
 hookimpl = pluggy.HookimplMarker("gradsim")
@@ -185,6 +185,7 @@ class _Guarded:
 
     def __init__(self, mitigation: Mitigation) -> None:
         self.mitigation = mitigation
+        _refuse_unmeasurable(mitigation)
         for name, implementation in _hooks_of(mitigation):
             setattr(self, name, _guarded(mitigation, name, implementation))
         if len(vars(self)) == 1:  # none but the mitigation itself
@@ -192,6 +193,23 @@ class _Guarded:
                 f"{mitigation!r} implements no hook of a run, and would change nothing"
                 f"{_meant(vars(type(mitigation)))}; the hooks are {', '.join(RUN_HOOKS)}"
             )
+
+
+def _refuse_unmeasurable(mitigation: Mitigation) -> None:
+    """Raise unless what a mitigation requires are raw results that there are."""
+    required = mitigation.requires
+    if not (isinstance(required, tuple) and all(isinstance(name, str) for name in required)):
+        raise PluginError(
+            f"{mitigation!r}: requires is {shown(required)}; it should be a tuple of names of recorders, "
+            'such as ("product_norm",)'
+        )
+    for name in required:
+        try:
+            recorder = registry.recorder(name)
+        except UnknownNameError as error:
+            raise PluginError(f"{mitigation!r}: requires an {error}") from None
+        if True in recorder.flows:
+            raise PluginError(f"{mitigation!r}: requires {name}, which is no result of the raw run")
 
 
 def _hooks_of(mitigation: Mitigation) -> Iterator[tuple[str, Callable[..., Any]]]:

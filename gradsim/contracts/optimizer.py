@@ -13,6 +13,7 @@ import numpy as np
 
 from gradsim.contracts.plugin import Plugin, calling
 from gradsim.errors import PluginError, shown
+from gradsim.numerics.locked import locked
 from gradsim.types import Array, PositiveFloat
 
 
@@ -89,7 +90,7 @@ class Optimizer(Plugin, ABC):
         given = dict(slots)
         try:
             with calling(self, "change", slots):
-                change = self.change(_locked(params), _locked(gradient), given, rate, update)
+                change = self.change(locked(params), locked(gradient), given, rate, update)
         except PluginError as error:
             if isinstance(error.__cause__, FloatingPointError):  # numbers, no mistake in the plugin
                 raise error.__cause__ from None
@@ -105,12 +106,6 @@ class Optimizer(Plugin, ABC):
                     "lost; change the slots in place, and name them in `slots`"
                 )
         return change
-
-
-def _locked(vector: Array) -> Array:
-    view = vector.view()
-    view.flags.writeable = False
-    return view
 
 
 def is_factor(value: object) -> bool:

@@ -133,6 +133,9 @@ def _named(function: Callable[..., Any], offered: dict[str, Any]) -> dict[str, A
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return offered
+    for name, p in parameters.items():
+        if name not in offered and p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
+            raise TypeError(str(unknown("argument", name, offered)))
     return {name: value for name, value in offered.items() if name in parameters}
 
 
@@ -165,7 +168,8 @@ def drawn(
                 f"{shown(plugin)}: {method}() returns {shown(found)}; it should be a dict of arrays"
             )
         for name, value in found.items():
-            if (held := np.asarray(value).dtype).kind not in "biuf":
+            held = np.asarray(value).dtype
+            if not isinstance(name, str) or held.kind not in "biuf":
                 raise PluginError(f"{shown(plugin)}: {method}() gives {name!r} of dtype {held}; draw numbers")
     return found
 

@@ -12,6 +12,7 @@ from autograd.extend import defvjp, primitive
 
 from gradsim.contracts.plugin import Plugin
 from gradsim.errors import InputError, PluginError, unknown
+from gradsim.numerics.locked import all_locked, locked
 from gradsim.types import Array, StepData
 
 
@@ -39,8 +40,8 @@ class Episode:
     @property
     def locked(self) -> Episode:
         """The same, to be read only."""
-        data = {name: _locked(value) for name, value in self.step_data.items()}
-        return Episode(_locked(self.inputs), _locked(self.targets), _locked(self.weights), data)
+        inputs, targets, weights = (locked(x) for x in (self.inputs, self.targets, self.weights))
+        return Episode(inputs, targets, weights, all_locked(self.step_data))
 
     @property
     def offered(self) -> dict[str, Array]:
@@ -51,12 +52,6 @@ class Episode:
     def otherwise(self) -> Episode:
         """The same, with other answers of the same range and type."""
         return replace(self, targets=mirrored(self.targets))
-
-
-def _locked(value: Any) -> Array:
-    view = np.asarray(value).view()
-    view.flags.writeable = False
-    return view
 
 
 def mirrored(targets: Array) -> Array:

@@ -11,11 +11,13 @@ import psutil
 from gradsim.contracts import registry
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.plugin import calling
+from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import with_own_dims
 from gradsim.engine.revolve import Schedule
 from gradsim.engine.segments import segment_length, segments
 from gradsim.engine.streams import BACKWARD
-from gradsim.errors import BudgetError
+from gradsim.errors import BudgetError, InputError, PluginError, shown
 from gradsim.machine.disk import human
 from gradsim.plan import bytes as sizes
 from gradsim.plan import flops as costs
@@ -52,8 +54,17 @@ class Plan(Needs):
 
     def _measuring(self, mitigation: Mitigation) -> Plan:
         recorders = [registry.recorder(name) for name in mitigation.requires]
-        problem = replace(self.problem, pairs=mitigation.required_pairs, own_dims={})
-        return Plan(with_own_dims(problem, recorders), recorders, RunHooks(()), True)
+        with calling(mitigation, "required_pairs"):
+            pairs = mitigation.required_pairs
+        if not isinstance(pairs, Pairs):
+            raise PluginError(
+                f"{mitigation!r}: required_pairs is {shown(pairs)}; it should be a gradsim.Pairs"
+            )
+        problem = replace(self.problem, pairs=pairs, own_dims={})
+        try:
+            return Plan(with_own_dims(problem, recorders), recorders, RunHooks(()), True)
+        except InputError as error:
+            raise PluginError(f"{mitigation!r}: required_pairs: {error}") from error
 
     @property
     def data_bytes(self) -> int:

@@ -23,6 +23,7 @@ from gradsim.engine.backward import Backward, Change, ThroughJacobians, after
 from gradsim.engine.carried import Carried
 from gradsim.engine.segments import jacobian_steps
 from gradsim.errors import GradsimError, NonFiniteError, PluginError, unknown
+from gradsim.numerics.locked import all_locked, locked
 from gradsim.numerics.scaled import Scaled, add, euclidean
 from gradsim.run.setup import Setup
 from gradsim.types import Array, Params
@@ -125,13 +126,7 @@ class Mitigated(Flow):
         if changed.own:  # only the reach has changed: nothing need be made
             return changed
         dtype = self.problem.dtype
-
-        def made() -> Array:
-            blocks = np.asarray(changed.blocks, dtype).view()
-            blocks.flags.writeable = False
-            return blocks
-
-        return Jacobians(trajectory.steps, made, changed.reach)
+        return Jacobians(trajectory.steps, lambda: locked(np.asarray(changed.blocks, dtype)), changed.reach)
 
     def backward(self, back: Backward, trajectory: Trajectory, direct: Array) -> Iterator[Carried]:
         """Through the steps by changed Jacobians, a few at a time; as it is where none has been changed."""
@@ -165,8 +160,7 @@ class Mitigated(Flow):
             yield from through(trajectory[first])
 
     def _adjoint(self, trajectory: Trajectory, time: int, adjoint: Array) -> Array:
-        adjoint.flags.writeable = False
-        changed = self._hook("gradsim_adjoint", trajectory=trajectory, time=time, adjoint=adjoint)
+        changed = self._hook("gradsim_adjoint", trajectory=trajectory, time=time, adjoint=locked(adjoint))
         return np.asarray(changed, dtype=adjoint.dtype)
 
     def contributions(self, trajectory: Trajectory, parts: dict[str, Scaled]) -> dict[str, Scaled]:
@@ -178,7 +172,7 @@ class Mitigated(Flow):
         if not self.hooks.uses("gradsim_contributions"):
             return parts | fixed
         values = {n: _plain("a contribution to", n, part) for n, part in parts.items() if n not in fixed}
-        given = dict(_locked(values))
+        given = all_locked(values)
         found = self._hook("gradsim_contributions", trajectory=trajectory, contributions=given)
         changed = {n: x for n, x in self._own(found).items() if not np.array_equal(x, values[n])}
         if not changed and not fixed:
@@ -194,7 +188,7 @@ class Mitigated(Flow):
             trajectory=self.whole,
             params=dict(self.setup.all_params),
             episode=self.setup.episode,
-            adjoint=adjoint,
+            adjoint=None if adjoint is None else locked(adjoint),
             jacobians=jacobians,
             measured=self.measured,
         )
@@ -235,7 +229,7 @@ class Mitigated(Flow):
         values = {n: _plain("the gradient of", n, part) for n, part in free.items()}
         changed = self._hook(
             "gradsim_gradient",
-            gradient=dict(_locked(values)),
+            gradient=all_locked(values),
             params=dict(self.setup.all_params),
             episode=self.setup.episode,
             trajectory=self.whole,
@@ -260,8 +254,7 @@ class Mitigated(Flow):
 
     def by_rule(self, direct: Array) -> Params:
         """The gradient of the parameters of the cell that a rule makes."""
-        direct.flags.writeable = False
-        found: Params = self._hook("gradsim_rule", trajectory=self.whole, direct=direct)
+        found: Params = self._hook("gradsim_rule", trajectory=self.whole, direct=locked(direct))
         try:
             refuse_other_arrays(self.setup.params, found)
         except GradsimError as error:
@@ -286,12 +279,6 @@ def _plain(what: str, name: str, part: Scaled) -> Array:
 
 def _nothing(part: Scaled) -> Scaled:
     return Scaled(np.zeros_like(part.mantissa), part.exponent)
-
-
-def _locked(values: Params) -> Params:
-    for array in values.values():
-        array.flags.writeable = False
-    return values
 
 
 def _no_exponent(value: Array) -> Array:

@@ -28,6 +28,7 @@ from gradsim.engine.probe import probe
 from gradsim.engine.segments import segments
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.machine.progress import Advance, unseen
+from gradsim.numerics.locked import all_locked, locked
 from gradsim.numerics.scaled import Scaled
 from gradsim.plan.plan import Plan
 from gradsim.run.flow import Flow, Mitigated, Raw
@@ -187,7 +188,7 @@ class Run:
 
     def _effective(self, raw: Raw, wants_raw: bool) -> None:
         s, plan = self.setup, self.plan
-        whole = s.start if self._states is None else s.start.with_states(self._states)
+        whole = s.start if self._states is None else s.start.with_states(locked(self._states))
         measured = self._measured()
         flow = Mitigated(self.problem, raw, s, whole, measured)
         adjoint = None
@@ -229,7 +230,7 @@ class Run:
         found = {}
         for mitigation, plan in self.plan.measuring.items():
             sink = recorded(self.setup, plan, self.recording.workers.threads, self.memory, self.tape)
-            found[mitigation] = {name: sink.read(name) for name in sink.variables}
+            found[mitigation] = all_locked({name: sink.read(name) for name in sink.variables})
         return found
 
 

@@ -15,6 +15,7 @@ from gradsim.contracts.plugin import drawn
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import PluginError
+from gradsim.numerics.locked import all_locked, locked
 from gradsim.run.arguments import as_dtype, known_step_data, wanted_step_data
 from gradsim.run.seeds import Seeds
 from gradsim.types import Array, Params, StepData
@@ -75,6 +76,7 @@ class Model:
             In a pass that validates something is random, or changes the step data, that has not asked for
             the moment.
         """
+        inputs = locked(inputs)
         shapes = {n: p.shape for n, p in {**params, **readout}.items()}
         draws = {}
         for i, mitigation in enumerate(self.hooks.mitigations):
@@ -82,7 +84,7 @@ class Model:
                 continue  # nothing else of it is asked
             rng = seeds.generator("mitigation", i)
             found = drawn(mitigation.draw, rng, inputs, moment, shapes=shapes)
-            draws[mitigation] = as_dtype(found, self.dtype)
+            draws[mitigation] = all_locked(as_dtype(found, self.dtype))
         data: StepData = {}
         if self.cell.step_data:
             known = known_step_data(self.cell, episode, seeds.generator("cell"), inputs, moment)
@@ -96,7 +98,7 @@ class Model:
                 known = self.hooks(
                     "gradsim_step_data",
                     cell=self.cell,
-                    step_data=known,
+                    step_data=all_locked(known),
                     inputs=inputs,
                     episode=episode,
                     draws=draws,

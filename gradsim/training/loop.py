@@ -17,6 +17,7 @@ from gradsim.data.store import CHECKPOINT, open_run
 from gradsim.errors import DivergedError, NonFiniteError
 from gradsim.machine.progress import Advance
 from gradsim.machine.workers import Workers
+from gradsim.numerics.locked import all_locked
 from gradsim.numerics.scaled import euclidean
 from gradsim.run.launch import Running
 from gradsim.run.run import recorded
@@ -161,10 +162,9 @@ class Training:
         if not setup.hooks.uses("gradsim_update"):
             return vector
         flat, fixed = self.setup.flat, setup.cell.fixed
-        vector.flags.writeable = False
         after = flat.views(vector)
         given, before, gradient = (
-            {n: x for n, x in whole.items() if n not in fixed}
+            all_locked({n: x for n, x in whole.items() if n not in fixed})
             for whole in (after, setup.all_params, gradient)
         )
         changed = setup.hooks(

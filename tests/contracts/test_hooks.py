@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -10,14 +13,18 @@ from helpers import broken, refused, returning
 from probes import mitigations
 
 import gradsim
-from gradsim import hookimpl
+from gradsim import Cell, Episode, Wrapper, hookimpl
 from gradsim.contracts import hooks as run_hooks
-from gradsim.contracts import registry
+from gradsim.contracts import hookspecs, registry
 from gradsim.contracts.hooks import RUN_HOOKS, RunHooks
 from gradsim.contracts.moment import Moment
-from gradsim.errors import PluginError
+from gradsim.contracts.trajectory import Trajectory
+from gradsim.errors import GradsimError, PluginError
+from gradsim.training.verb import train
 from gradsim_cells import Elman
 from gradsim_mitigations import ClipNorm, Gate, Leak, OrthogonalInit
+from gradsim_optimizers import SGD
+from gradsim_tasks import Adding
 
 
 @pytest.mark.parametrize("name", RUN_HOOKS)
@@ -200,3 +207,191 @@ def test_the_same_object_twice_is_refused():
     with refused(PluginError, "same object"):
         gradsim.simulate(Elman(2, 4), X, mitigations=[clip, clip])
     gradsim.simulate(Elman(2, 4), X, mitigations=[ClipNorm(), ClipNorm()])
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (
+            {"requires": "product_norm"},
+            "requires is 'product_norm'; it should be a tuple of names of recorders",
+        ),
+        ({"requires": ["product_norm"]}, "requires is ['product_norm']; it should be a tuple of names"),
+        ({"requires": (3,)}, "requires is (3,); it should be a tuple of names of recorders"),
+        ({"requires": ("product_nom",)}, "unknown recorder 'product_nom'; did you mean 'product_norm'?"),
+        (
+            {"requires": ("effective_product_norm",)},
+            "requires effective_product_norm, which is no result",
+        ),
+        ({"required_pairs": gradsim.Pairs(times=(99,))}, "required_pairs: pairs: times should lie in 0..6"),
+        ({"required_pairs": 3}, "required_pairs is 3; it should be a gradsim.Pairs"),
+        ({"required_pairs": property(lambda self: {}["x"])}, "required_pairs raised KeyError: 'x' ("),
+    ],
+)
+def test_what_cannot_be_measured_for_a_mitigation_is_refused(members, message):
+    mitigation = broken("gradsim_jacobians", PLAIN, **{"requires": ("product_norm",), **members})
+    with refused(PluginError, "Broken()", message):
+        gradsim.simulate(Elman(2, 4), X, mitigations=[mitigation], record=["effective_gradient"])
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda self, rng: {}["x"], "raised KeyError: 'x' ("),
+        (lambda self, rngs: {}, "raised TypeError: unknown argument 'rngs'; did you mean 'rng'?"),
+        (lambda self, rng: [1], "returns [1]; it should be a dict of arrays"),
+        (lambda self, rng: {"a": [[1], [1, 2]]}, "raised ValueError: "),
+        (lambda self, rng: {"a": "text"}, "gives 'a' of dtype <U4; draw numbers"),
+        (lambda self, rng: {3: 1.0}, "gives 3 of dtype float64; draw numbers"),
+    ],
+)
+def test_a_wrong_draw_is_named(draw, message):
+    draw.__name__ = "draw"
+    mitigation = broken("gradsim_gradient", PLAIN, draw=draw)
+    with refused(PluginError, "Broken(): draw() ", message):
+        gradsim.simulate(Elman(2, 4), X, mitigations=[mitigation], record=["effective_gradient"])
+
+
+def arrays(value):
+    """All arrays in what a hook is given."""
+    match value:
+        case np.ndarray():
+            yield value
+        case Mapping():
+            for inner in value.values():
+                yield from arrays(inner)
+        case gradsim.Jacobians():
+            yield value.blocks
+        case Trajectory() | Episode():
+            for field in fields(value):
+                yield from arrays(getattr(value, field.name))
+
+
+def watching(hook, seen):
+    """A mitigation that asks for everything that a hook is given, and changes nothing."""
+    names = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    lines = [
+        f"def watch(self, {', '.join(names)}):",
+        "    result = yield",
+        f"    look({', '.join(f'{n}={n}' for n in names)})",
+        "    return result",
+    ]
+
+    def look(draws, **given):
+        for name, value in {**given, "draws": draws}.items():
+            found = [x for x in arrays(value) if x.size]
+            seen[name] = seen.get(name, 0) + len(found)
+            assert not any(x.flags.writeable for x in found), name
+            for array in found:
+                with pytest.raises(ValueError, match="read-only"):
+                    array[...] = 0
+
+    scope = {"look": look}
+    exec("\n".join(lines), scope)
+    members = {"requires": ("product_norm",), "draw": lambda self, rng, steps: {"noise": rng.random(steps)}}
+    return broken(hook, hookimpl(wrapper=True)(scope["watch"]), **members)
+
+
+@dataclass(frozen=True, eq=False)
+class Driven(Wrapper):
+    """Adds a bit of what the task gives and of what it draws."""
+
+    name = "driven"
+    cell: Cell
+
+    def own_draw(self, rng, steps, batch, moment):
+        return {"noise": np.zeros((steps, batch, 1)) if moment.validating else rng.random((steps, batch, 1))}
+
+    def mix(self, own, state, inputs, new, xp, *, noise, step_index):
+        return new + 0.01 * noise
+
+
+HOLD_ARRAYS = {
+    "gradsim_step_data": {"step_data", "inputs", "episode", "draws"},
+    "gradsim_jacobians": {"trajectory", "jacobians", "measured", "draws"},
+    "gradsim_adjoint": {"trajectory", "adjoint", "draws"},
+    "gradsim_contributions": {"trajectory", "contributions", "draws"},
+    "gradsim_penalty": {"trajectory", "params", "episode", "adjoint", "jacobians", "measured", "draws"},
+    "gradsim_gradient": {"gradient", "params", "episode", "trajectory", "draws"},
+    "gradsim_update": {"params", "before", "gradient", "draws"},
+}
+
+
+@pytest.mark.parametrize("hook", HOLD_ARRAYS)
+@pytest.mark.parametrize("steps", [20, 300])
+def test_no_array_that_a_hook_is_given_can_be_written_to(hook, steps):
+    seen, cell = {}, Driven(Elman(2, 4))
+    mitigation = watching(hook, seen)
+    record = ["effective_gradient", "effective_contribution"]
+    if hook != "gradsim_update":
+        gradsim.simulate(cell, task=Adding(length=steps), batch=3, mitigations=[mitigation], record=record)
+        assert {name for name, count in seen.items() if count} == HOLD_ARRAYS[hook]
+        seen.clear()
+    train(cell, Adding(length=steps), optimizer=SGD(0.1), updates=2, batch=3, mitigations=[mitigation])
+    assert {name for name, count in seen.items() if count} == HOLD_ARRAYS[hook]
+
+
+def test_the_arrays_of_a_rule_cannot_be_written_to():
+    @hookimpl(wrapper=True)
+    def rule(self, trajectory, direct):
+        yield
+        assert not any(x.flags.writeable for x in [*arrays(trajectory), direct] if x.size)
+        return trajectory.params
+
+    gradsim.simulate(
+        Elman(2, 4), X, mitigations=[broken("gradsim_rule", rule)], record=["effective_gradient"]
+    )
+
+
+def trained(hook, change):
+    mitigation = broken(hook, returning(change))
+    return train(
+        Driven(Elman(2, 4)),
+        Adding(length=20),
+        optimizer=SGD(0.1),
+        updates=1,
+        batch=2,
+        mitigations=[mitigation],
+    )
+
+
+@pytest.mark.parametrize(
+    ("hook", "change", "message"),
+    [
+        ("gradsim_update", lambda p: p["w"], "raised KeyError: unknown name 'w'; did you mean 'W'?"),
+        ("gradsim_update", lambda p: {"W": p["W"]}, "returned nothing for 'U'"),
+        ("gradsim_update", lambda p: {**p, "w": p["W"]}, "unknown parameter 'w'; did you mean 'W'?"),
+        (
+            "gradsim_update",
+            lambda p: {**p, "W": p["W"][0]},
+            "returned 'W' of shape (4,), where (4, 4) is needed",
+        ),
+        ("gradsim_update", lambda p: {**p, "W": p["W"].tolist()}, "returned a list for 'W'"),
+        ("gradsim_update", lambda p: {**p, "W": np.nan * p["W"]}, "returned NaN or infinity for 'W'"),
+        ("gradsim_update", lambda p: None, "returned None; end it with `return`"),
+        ("gradsim_step_data", lambda d: {}, "returned nothing for 'step_index'; keep what yield gave"),
+        ("gradsim_step_data", lambda d: [1], "should return a dict of arrays, not a list"),
+        (
+            "gradsim_step_data",
+            lambda d: {**d, "noise": np.ones(3)},
+            "returned 'noise' of shape (3,), whose leading",
+        ),
+    ],
+)
+def test_a_hook_of_a_training_that_goes_wrong_is_named(hook, change, message):
+    with refused(GradsimError, "Broken(): " + hook, message):
+        trained(hook, change)
+
+
+@pytest.mark.parametrize("value", ["text", {"a": 1}, [[1], [1, 2]], object(), None])
+def test_what_is_no_array_cannot_be_remembered(value):
+    @hookimpl(wrapper=True)
+    def remembers(self, moment):
+        moment.remember(self, seen=value)
+        return (yield)
+
+    mitigation = broken("gradsim_gradient", remembers)
+    with refused(PluginError, "Broken()"):
+        train(
+            Elman(2, 4), Adding(length=20), optimizer=SGD(0.1), updates=1, batch=2, mitigations=[mitigation]
+        )

@@ -55,6 +55,56 @@ def test_clip_value_cuts_each_component():
     np.testing.assert_array_equal(flat(ds), np.clip(flat(ds, "gradient"), -0.01, 0.01))
 
 
+LIMITS = [0.3, 1.0, 2.5, 40.0]
+NOTHING = {"trajectory": None, "draws": {}, "moment": Moment()}
+
+
+def clipped(mitigation, hook, value):
+    """What a mitigation makes of one argument of a hook, called alone."""
+    others = {"params": {}, "episode": None} if hook == "gradsim_gradient" else {"time": 3}
+    return RunHooks([mitigation])(hook, **{hook.removeprefix("gradsim_"): value}, **others, **NOTHING)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_clip_norm_at_any_limit(limit):
+    """g min(1, limit / 5) for a gradient of norm 5, in any number of parameters."""
+    gradient = {"W": np.array([[3.0, 0.0]]), "b": np.array([0.0, -4.0])}
+    found = clipped(ClipNorm(limit), "gradsim_gradient", gradient)
+    for name, value in gradient.items():
+        np.testing.assert_allclose(found[name], min(1, limit / 5) * value, rtol=1e-14)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_clip_value_at_any_limit(limit):
+    gradient = {"W": np.array([[3.0, -0.2, limit]]), "b": np.array(-41.0)}
+    found = clipped(ClipValue(limit), "gradsim_gradient", gradient)
+    np.testing.assert_array_equal(found["W"], [[min(3.0, limit), max(-0.2, -limit), limit]])
+    assert found["b"] == max(-41.0, -limit)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_clip_adjoint_at_any_limit(limit):
+    """Each element of the batch by its own norm: 5, 0.1 and 0."""
+    adjoint = np.array([[3.0, 4.0], [0.06, -0.08], [0.0, 0.0]])
+    found = clipped(ClipAdjoint(limit), "gradsim_adjoint", adjoint)
+    factors = np.array([min(1, limit / 5), min(1, limit / 0.1), 1])[:, None]
+    np.testing.assert_allclose(found, factors * adjoint, rtol=1e-14)
+
+
+@pytest.mark.parametrize("rate", [1.0 + 1e-12, 1.5, 2, 0.0, -0.1, np.nan, np.inf])
+def test_a_leak_outside_its_range_is_refused(rate):
+    with pytest.raises(InputError, match=r"Leak: rate should be .* \(got "):
+        Leak(rate)
+
+
+def test_a_leak_of_1_changes_nothing(inputs):
+    setting = {"record": ["state", "gradient", "step_jacobian"], "rng": 3}
+    plain = gradsim.simulate(Elman(2, 4), inputs, **setting)
+    leaking = gradsim.simulate(Elman(2, 4), inputs, mitigations=[Leak(1.0)], **setting)
+    for name in plain.data_vars:
+        np.testing.assert_allclose(leaking[name], plain[name], rtol=1e-13, atol=1e-16)
+
+
 def test_weight_decay_value_and_gradient():
     rng = np.random.default_rng(0)
     readout = {"readout_W": rng.standard_normal((1, 3)), "readout_b": np.ones(1)}
