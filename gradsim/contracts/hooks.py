@@ -14,7 +14,7 @@ from gradsim.contracts import hookspecs, registry
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import calling
+from gradsim.contracts.plugin import calling, refuse_by_value
 from gradsim.contracts.promises import initial_params
 from gradsim.contracts.returned import refuse_other_array, refuse_wrong
 from gradsim.contracts.trajectory import Trajectory
@@ -116,6 +116,7 @@ class RunHooks:
         if not isinstance(mitigation, Mitigation):
             what = "the class; call it" if isinstance(mitigation, type) else f"a {type(mitigation).__name__}"
             raise PluginError(f"mitigations[{i}] should be a Mitigation object, got {mitigation!r}: {what}")
+        refuse_by_value(mitigation)
         if any(mitigation is earlier for earlier in self.mitigations[:i]):
             raise PluginError(
                 f"mitigations[{i}] is the same object as an earlier one; make a second {mitigation!r}"

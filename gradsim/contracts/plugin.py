@@ -42,7 +42,15 @@ class Plugin:
         raise PluginError(f"{type(self).__name__} is no dataclass; decorate the class with {decorator}")
 
     def __post_init__(self) -> None:
-        settle(self, type(self).__name__)
+        cls, name = type(self), getattr(type(self), "name", None)
+        if not (isinstance(name, str) and name):
+            raise PluginError(
+                f'{cls.__name__} has the name {name!r}; give the class one, such as name = "mine"'
+            )
+        try:
+            settle(self, cls.__name__)
+        except (NameError, TypeError) as error:
+            raise PluginError(f"{cls.__name__}: an annotation of its fields is no type: {error}") from error
 
     @property
     def inside(self) -> list[Plugin]:
@@ -57,6 +65,15 @@ class Plugin:
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values, for provenance; `registry.build` takes them."""
         return {f.name: described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+def refuse_by_value(plugin: Plugin) -> None:
+    """Raise unless it is compared as the object that it is: results are kept for each by itself."""
+    if type(plugin).__eq__ is not object.__eq__:
+        raise PluginError(
+            f"{type(plugin).__name__} compares by value; decorate the class with "
+            "@dataclass(frozen=True, eq=False)"
+        )
 
 
 class calling:

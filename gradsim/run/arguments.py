@@ -13,7 +13,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.episodes import refuse_wrong_task, repeatable, sampled
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import drawn
+from gradsim.contracts.plugin import drawn, refuse_by_value
 from gradsim.contracts.promises import (
     DRAWS_OTHERS,
     gates_mistakes,
@@ -205,6 +205,7 @@ def chosen_recorders(record: Sequence[str | Recorder], hooks: RunHooks) -> list[
     chosen = [registry.recorder(r) if isinstance(r, str) else r for r in record]
     by_name: dict[str, Recorder] = {}
     for r in chosen:
+        refuse_by_value(r)
         before = by_name.setdefault(r.full_name, r)
         if type(r) is not type(before) or r.parameters != before.parameters:
             raise InputError(f"record holds {before!r} and {r!r}, of one name; record one of them")

@@ -25,7 +25,7 @@ from gradsim.types import Array
 CHECKS = Checks()
 
 
-@CHECKS()
+@CHECKS("frozen_dataclass")
 def wraps_only(bench: MitigationBench) -> None:
     """There is a hook, and every implementation is marked, known, and a wrapper."""
     RunHooks([bench.mitigation])
