@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import xarray as xr
 
 from gradsim.contracts.validation import checking
 from gradsim.data.schema import FORMAT
-from gradsim.errors import ChangedRunError, IncompleteRunError, StoreError, shown
+from gradsim.errors import ChangedRunError, GradsimError, IncompleteRunError, StoreError, shown
 from gradsim.machine.disk import human, nearest_folder
 
 _PARTIAL = "data.partial.zarr"
@@ -31,6 +31,9 @@ _MADE_WITH = ("code.", "derivatives.", "plugins.", "versions.")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "choose another with store= or --out"
+_DAMAGED = "if it is damaged, begin again with force=True (--force)"
+_RECORD = {"format": int, "status": str, "progress": int | float, "files": int, "configuration": dict}
+"""What run.json holds in any case."""
 
 
 class RunFolder:
@@ -43,6 +46,7 @@ class RunFolder:
             "status": "running",
             "created": _now(),
             "progress": 0.0,
+            "files": 0,
             **_configured(configuration),
         }
 
@@ -98,7 +102,8 @@ class RunFolder:
         configuration = self.record["configuration"]
         self.record = {**record, **_configured(configuration), "status": "running"}
         if changes:
-            self.record.setdefault("changes", []).append({"resumed": _now(), "changed": changes})
+            before, now = record.get("changes"), {"resumed": _now(), "changed": changes}
+            self.record["changes"] = [*(before if isinstance(before, list) else []), now]
         if not self.partial.exists() and (self.path / _DATA).exists():  # it ended while it was completed
             os.replace(self.path / _DATA, self.partial)
         for torn in self.partial.rglob("*.partial"):  # chunks that were being written
@@ -127,7 +132,7 @@ class RunFolder:
             self._end("failed", error=f"{type(error).__name__}: {error}")
             raise
         os.replace(self.partial, self.path / _DATA)
-        self.update(status="complete", progress=1.0)
+        self.update(status="complete", progress=1.0, files=_files_in(self.path / _DATA))
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def _end(self, status: str, **changes: Any) -> None:
@@ -140,6 +145,7 @@ class RunFolder:
             yield
         except OSError as error:
             if error.errno not in _FULL:
+                self._refuse_unwritable(error)
                 raise
             files = (f for f in self.path.rglob("*") if f.is_file())
             written = human(sum(f.stat().st_size for f in files))
@@ -147,6 +153,11 @@ class RunFolder:
                 f"the disk is full: {self.path} holds {written} of a run that is not complete; free some "
                 f"space and run it again with force=True (--force), or {_ELSEWHERE}"
             ) from error
+
+    def _refuse_unwritable(self, error: OSError) -> None:
+        """Say so where something in the folder is in the way."""
+        if str(error.filename or "").startswith(str(self.path)):
+            raise StoreError(f"cannot write {error.filename}: {error.strerror}; {_DAMAGED}") from error
 
 
 def _configured(configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,11 +249,26 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The contents of run.json."""
     file = Path(path) / "run.json"
     try:
-        return json.loads(file.read_text())  # type: ignore[no-any-return]
-    except FileNotFoundError:
+        with reading(file, FileNotFoundError, NotADirectoryError):
+            record = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"{path} is not a run folder: it has no run.json") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {file}: {error}") from error
+    for key, kind in _RECORD.items():
+        found = record.get(key) if isinstance(record, dict) else None
+        if not isinstance(found, kind):
+            raise StoreError(f"cannot read {file}: its {key} is {shown(found)}; {_DAMAGED}")
+    return cast(dict[str, Any], record)
+
+
+@contextmanager
+def reading(file: str | os.PathLike[str], *passing: type[OSError]) -> Iterator[None]:
+    """Whatever is raised as a file of a run is read, but for what should pass, is a StoreError."""
+    try:
+        yield
+    except Exception as error:  # what libraries raise of torn files is of many kinds
+        if isinstance(error, (GradsimError, MemoryError, *passing)):
+            raise
+        raise StoreError(f"cannot read {file}: {type(error).__name__}: {error}; {_DAMAGED}") from error
 
 
 @checking
@@ -275,11 +301,21 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
             f"{_completed_by(path)}, or pass allow_incomplete=True"
         )
     folder = Path(path) / (_DATA if complete else _PARTIAL)
-    dataset = xr.open_zarr(folder, chunks=None, consolidated=complete)
-    # NumPy casts its variable-length strings to fixed-length ones only by way of objects.
+    if complete and (lost := record["files"] - _files_in(folder)) > 0:
+        raise StoreError(f"cannot read {folder}: {lost} of its {record['files']} files are gone; {_DAMAGED}")
+    with reading(folder):
+        return _labelled(xr.open_zarr(folder, chunks=None, consolidated=complete))
+
+
+def _files_in(folder: Path) -> int:
+    """The number of files; zarr takes a chunk without one for NaN, as it is where nothing was recorded."""
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def _labelled(dataset: xr.Dataset) -> xr.Dataset:
+    """NumPy casts its variable-length strings to fixed-length ones only by way of objects."""
     texts = {n: c.astype(object).astype(str) for n, c in dataset.coords.items() if c.dtype.kind in "TO"}
-    labelled: xr.Dataset = dataset.assign_coords(texts)
-    return labelled
+    return dataset.assign_coords(texts)
 
 
 def _now() -> str:

@@ -15,6 +15,7 @@ from gradsim.contracts.recorder import Variable
 from gradsim.data import schema
 from gradsim.data.schema import Frame
 from gradsim.data.sink import Bounds, Sink
+from gradsim.data.store import reading
 from gradsim.errors import StoreError
 from gradsim.machine.quiet import without_warnings
 from gradsim.types import Array
@@ -41,10 +42,12 @@ class ZarrSink(Sink):
         chunks: Mapping[str, Mapping[str, int]],
     ) -> None:
         super().__init__(frame, variables)
+        self.path = path
         self._beside = " ".join(n for n, (dim, _, _) in self.coordinates().items() if n != dim)
         if path.exists():
-            self.group = zarr.open_group(path, mode="r+")
-            self.arrays = {name: array for name, array in self.group.arrays() if name in self.variables}
+            with reading(path):
+                self.group = zarr.open_group(path, mode="r+")
+                self.arrays = {name: array for name, array in self.group.arrays() if name in self.variables}
         else:
             self.group = zarr.create_group(path, zarr_format=3)
             self.arrays = {}
@@ -95,10 +98,12 @@ class ZarrSink(Sink):
 
     def close(self, name: str, bounds: Bounds, array: Array) -> None:
         index = tuple(bounds.get(d, slice(None)) for d in self.variables[name].dims)
-        self.arrays[name][index] = array
+        with reading(self.path, OSError):  # of a chunk that is written in parts
+            self.arrays[name][index] = array
 
     def read(self, name: str) -> Array:
-        return np.asarray(self.arrays[name][...])
+        with reading(self.path):
+            return np.asarray(self.arrays[name][...])
 
     def shorten(self, lengths: Mapping[str, int]) -> None:
         dims = {n: v.dims for n, v in self.variables.items()}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gradsim.data.store import CHECKPOINT
-from gradsim.errors import StoreError
+from gradsim.data.store import CHECKPOINT, reading
 from gradsim.types import Array
 
 
@@ -67,14 +65,14 @@ def load(folder: Path) -> State | None:
         It cannot be read.
     """
     try:
-        with (folder / CHECKPOINT).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with (
+            reading(folder / CHECKPOINT, FileNotFoundError),
+            (folder / CHECKPOINT).open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             return _state(dict(arrays))
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"cannot read {folder / CHECKPOINT}: {error}; begin again with force=True (--force)"
-        ) from error
 
 
 def _state(flat: dict[str, Array]) -> State:

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from gradsim.contracts import registry
-from gradsim.data.store import CHECKPOINT, read_record
+from gradsim.data.store import CHECKPOINT, read_record, reading
 from gradsim.errors import InputError, StoreError, UnknownNameError
 from gradsim.run.parameters import arguments, chosen, verb
 from gradsim.training.parameters import (
@@ -48,24 +48,24 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
     settings = configuration.get("training")
     if settings is None:
         raise StoreError(f"{path} holds a simulation, not a training; there is nothing to go on with")
-    seed = configuration["seed"]
     try:
-        written = {**configuration, **settings}
-        again = registry.whole(lambda builder: arguments(TrainingParameters, written, builder))
-        if seed is not None:
-            entropy = ast.literal_eval(seed["entropy"])
-            again["rng"] = np.random.SeedSequence(entropy, spawn_key=seed["spawn_key"])
+        with reading(Path(path) / "run.json"):
+            written = {**configuration, **settings}
+            again = registry.whole(lambda builder: arguments(TrainingParameters, written, builder))
+            drawn = {name: configuration[name] for name in ("seed", "drawn", "given")}
+            if seed := drawn["seed"]:
+                entropy = ast.literal_eval(seed["entropy"])
+                again["rng"] = np.random.SeedSequence(entropy, spawn_key=seed["spawn_key"])
         prepared = prepare_training(**again)
     except (UnknownNameError, InputError) as error:
         raise type(error)(
             f"{path} cannot be built again from its run.json: {error}. If it was made by a script, run the "
             "script again with resume=True"
         ) from error
-    given = configuration["given"]
-    if given and record["status"] != "complete" and not (Path(path) / CHECKPOINT).exists():
+    if drawn["given"] and record["status"] != "complete" and not (Path(path) / CHECKPOINT).exists():
         raise StoreError(
             f"{path} has no checkpoint yet, nor the parameters that its training was to start from; run the "
             "script that made it again with resume=True"
         )
-    prepared.setup.provenance.update({name: configuration[name] for name in ("seed", "drawn", "given")})
+    prepared.setup.provenance.update(drawn)
     return prepared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,4 +203,45 @@ def test_a_run_of_a_newer_format_is_refused(tmp_path):
     file = tmp_path / "run" / "run.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
     with pytest.raises(StoreError, match="format 99 by a newer gradsim"):
+        gradsim.open_run(tmp_path / "run")
+
+
+def without(record, key):
+    return {name: value for name, value in record.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda record: 3, "its format is None"),
+        (lambda record: without(record, "status"), "its status is None"),
+        (lambda record: {**record, "progress": "half"}, "its progress is 'half'"),
+        (lambda record: {**record, "configuration": [1]}, r"its configuration is \[1\]"),
+    ],
+)
+def test_a_record_that_is_not_one_is_refused_by_what_is_wrong_with_it(tmp_path, changed, message):
+    gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store=tmp_path / "run")
+    file = tmp_path / "run/run.json"
+    file.write_text(json.dumps(changed(json.loads(file.read_text()))))
+    with pytest.raises(StoreError, match=rf"cannot read .*run\.json: {message}; if it is damaged"):
+        gradsim.open_run(tmp_path / "run")
+
+
+def test_a_chunk_that_is_gone_is_not_taken_for_nan(tmp_path):
+    gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store=tmp_path / "run")
+    chunk = next(file for file in (tmp_path / "run/data.zarr/product_norm/c").rglob("*") if file.is_file())
+    chunk.unlink()
+    with pytest.raises(StoreError, match=r"cannot read .*data\.zarr: 1 of its \d+ files are gone"):
+        gradsim.open_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["torn", "gone"])
+def test_data_that_cannot_be_opened_are_named(tmp_path, damage):
+    gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store=tmp_path / "run")
+    if damage == "torn":
+        file = tmp_path / "run/data.zarr/zarr.json"
+        file.write_text(file.read_text()[:100])
+    else:
+        shutil.rmtree(tmp_path / "run/data.zarr")
+    with pytest.raises(StoreError, match=r"cannot read .*data\.zarr: .*; if it is damaged, begin again with"):
         gradsim.open_run(tmp_path / "run")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from byhand import identical, start
@@ -99,6 +101,17 @@ def test_a_schedule_of_a_script_that_has_changed_is_noticed(tmp_path, monkeypatc
     monkeypatch.setattr(code, "_source", lambda cls: "new")
     with pytest.raises(ChangedRunError, match=r"code\.small\.Half: '\w+' is now 'new'"):
         gone_on(tmp_path / "run", optimizer=optimizer)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 3}, {"training": [1]}, {"seed": {"entropy": "x("}}])
+def test_a_damaged_configuration_is_named(tmp_path, changes):
+    interrupted(tmp_path / "run", Elman(2, 3), Adding(length=20), at=2, validate=None)
+    file = tmp_path / "run/run.json"
+    record = json.loads(file.read_text())
+    record["configuration"] |= changes
+    file.write_text(json.dumps(record))
+    with pytest.raises(StoreError, match=r"cannot read .*run\.json: .*; if it is damaged, begin again"):
+        resume(tmp_path / "run")
 
 
 def test_a_simulation_is_no_training(tmp_path):
