@@ -46,6 +46,8 @@ class Types:
                 plain[name] = _plain(value, name in self._many)
             except ValueError as error:
                 wrong[name] = str(error)
+            except RecursionError:
+                wrong[name] = f"should not hold itself (got {shown(value)})"
         try:
             found = vars(self._model.model_validate(plain))
         except ValidationError as error:

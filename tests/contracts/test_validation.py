@@ -120,3 +120,10 @@ def test_arguments_that_nobody_knows_or_has_room_for():
         bound("find", taken, (1,), {"nmae": 2})
     with pytest.raises(InputError, match=r"find\(\) takes place by position, and 2 .* by name: name"):
         bound("find", taken, (1, 2), {})
+
+
+def test_a_list_that_holds_itself_is_refused():
+    endless = []
+    endless.append(endless)
+    with pytest.raises(InputError, match=r"names should not hold itself \(got \[\[...\]\]\)"):
+        types_of(Sizes).values({"names": endless})

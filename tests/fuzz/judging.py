@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, settings
 
 from gradsim.cli import main
 
-SECONDS = 60
-"""Of one case; nearly all take some milliseconds."""
+SECONDS = 120
+"""Of one case; nearly all take some milliseconds, but the first ones compile kernels."""
 
 CODES = (0, 1, 2, 3, 130)
 

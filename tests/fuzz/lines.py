@@ -44,7 +44,7 @@ def given(text):
 TEXTS = st.one_of(
     st.sampled_from(ODD).map(lambda value: value if isinstance(value, str) else inline(value)).map(given),
     st.sampled_from(FOUND),
-    st.text(st.characters(exclude_characters="\0"), max_size=8),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8),
 )
 CHANGES = st.builds(
     lambda path, key, equals, text: f"{path}{key}{equals}{text}",

@@ -59,7 +59,7 @@ def read(folder):
     return opened
 
 
-@short_and_long(12, 300)
+@short_and_long(8, 100)
 @pytest.mark.parametrize("name", ["begun", "complete"])
 def test_another_record(folders, cases, name):
     record = json.loads((folders / name / "run.json").read_text())
@@ -84,7 +84,7 @@ def assert_right_or_an_error(opened, whole):
     xr.testing.assert_equal(values, gradsim.open_run(whole).load())
 
 
-@short_and_long(12, 300)
+@short_and_long(8, 100)
 @pytest.mark.parametrize("name", ["begun", "complete"])
 def test_torn_and_missing_files(folders, cases, name):
     files = sorted(file.relative_to(folders / name) for file in (folders / name).rglob("*") if file.is_file())
