@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import os
 import traceback
+from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +17,35 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.validation import settle
+from gradsim.contracts.validation import bound, settle
 from gradsim.errors import GradsimError, PluginError, TracingError, cure, shown, unknown
 from gradsim.types import Array
 
 _CORE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
-class Plugin:
+class PluginType(ABCMeta):
+    """Makes the objects of plugin classes, and says in words what is missing or unknown."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make an object, as any class does."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except TypeError:
+            if lacking := sorted(cls.__abstractmethods__):
+                raise PluginError(f"{cls.__name__} lacks {', '.join(lacking)}; define them") from None
+            bound(cls.__name__, cls.__signature__.parameters, args, kwargs)
+            raise
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """That of its parameters, for help and editors."""
+        make: Any = cls
+        signature = inspect.signature(make.__init__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+class Plugin(metaclass=PluginType):
     """A frozen dataclass (``eq=False``) whose fields are its parameters.
 
     Every field is validated against its annotation when the object is made, and all mistakes are
@@ -31,8 +53,10 @@ class Plugin:
 
     Raises
     ------
-    InputError
-        One or more parameters have the wrong type or are out of range.
+    InputError, UnknownNameError
+        One or more parameters are missing, unknown, of the wrong type or out of range.
+    PluginError
+        The class is no dataclass, or lacks a method of its contract.
     """
 
     name: ClassVar[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from gradsim.contracts import registry
 from gradsim.contracts.plugin import call_with, calling
 from gradsim.errors import InputError, PluginError, UnknownNameError
 from gradsim_cells import LSTM, Elman
+from gradsim_tasks import Npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,3 +138,28 @@ def test_what_is_said_well_enough_passes_as_it_is(error):
     with pytest.raises(type(error)) as caught, calling(Nest(), "sample"):
         raise error
     assert caught.value is error
+
+
+def test_a_parameter_that_nobody_knows_offers_the_nearest_one():
+    with pytest.raises(UnknownNameError, match=r"LSTM.*'hiden_size'; did you mean 'hidden_size'"):
+        LSTM(input_size=2, hiden_size=3)
+
+
+def test_a_parameter_that_is_missing_is_named():
+    with pytest.raises(InputError, match=r"Npz\(\) needs path"):
+        Npz()
+
+
+def test_help_shows_the_parameters_of_a_class():
+    assert list(inspect.signature(Elman).parameters)[:2] == ["input_size", "hidden_size"]
+
+
+def test_a_class_without_a_method_of_its_contract_names_it():
+    @dataclass(frozen=True, eq=False)
+    class Stepless(Cell):
+        name = "stepless"
+        input_size: int = 1
+        blocks = init_params = None
+
+    with pytest.raises(PluginError, match="Stepless lacks step"):
+        Stepless()
