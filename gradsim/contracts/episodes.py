@@ -95,10 +95,13 @@ def size_mistakes(task: Task) -> Iterator[str]:
     for name in ("input_size", "output_size"):
         value = _told(task, name)
         free = name == "output_size" and not task.readout
-        if not (is_count(value) or (free and value is None)):
+        least = int(name == "output_size")  # a network may run without inputs
+        nothing = (free and value is None) or (not least and type(value) is int and value == 0)
+        if not (is_count(value) or nothing):
             if callable(value):
                 yield f"{name} is a method; put @property above it"
-            yield f"{name} is {shown(value)}; it should be an int, 1 or more{', or None' if free else ''}"
+            none = ", or None" if free else ""
+            yield f"{name} is {shown(value)}; it should be an int, {least} or more{none}"
 
 
 def metric_mistakes(task: Task) -> Iterator[str]:
