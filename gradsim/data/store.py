@@ -304,7 +304,8 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
     if complete and (lost := record["files"] - _files_in(folder)) > 0:
         raise StoreError(f"cannot read {folder}: {lost} of its {record['files']} files are gone; {_DAMAGED}")
     with reading(folder):
-        return _labelled(xr.open_zarr(folder, chunks=None, consolidated=complete))
+        # xarray takes a leading ~ for the home folder, and nobody else does.
+        return _labelled(xr.open_zarr(folder.absolute(), chunks=None, consolidated=complete))
 
 
 def _files_in(folder: Path) -> int:

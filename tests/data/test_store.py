@@ -245,3 +245,10 @@ def test_data_that_cannot_be_opened_are_named(tmp_path, damage):
         shutil.rmtree(tmp_path / "run/data.zarr")
     with pytest.raises(StoreError, match=r"cannot read .*data\.zarr: .*; if it is damaged, begin again with"):
         gradsim.open_run(tmp_path / "run")
+
+
+def test_a_folder_may_be_named_like_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ds = gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store="~")
+    assert ds.sizes["time"] == 6
+    assert (tmp_path / "~/run.json").exists()
