@@ -230,4 +230,6 @@ def kind(value: Any) -> str:
     """What a value is, in a message."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     return "None" if value is None else f"a {type(value).__name__}"

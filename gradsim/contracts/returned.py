@@ -96,10 +96,10 @@ def _step_data(given: Mapping[str, Array], result: Any) -> None:
 def _jacobians(given: Jacobians, result: Any) -> None:
     _refuse_other_kind(Jacobians, "Jacobians, by `changed` or `reaching` on what yield gave", result)
     reach = result.reach
-    if reach.shape != given.reach.shape or reach.dtype.kind not in "iu":
+    if reach.shape != given.reach.shape or reach.dtype.kind not in "iu" or (reach < 0).any():
         raise PluginError(
-            f"returned a reach of shape {reach.shape}, {reach.dtype}, where {given.reach.shape} ints are "
-            "needed"
+            f"returned a reach of shape {reach.shape}, {reach.dtype}, where {given.reach.shape} ints, 0 or "
+            "more, are needed"
         )
 
 

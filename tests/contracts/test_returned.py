@@ -113,14 +113,19 @@ def test_nan_is_laid_at_the_door_of_the_mitigation_that_makes_it(hook):
         (
             "gradsim_jacobians",
             lambda j: gradsim.Jacobians(j.steps, j.blocks, np.zeros(2, dtype=int)),
-            "a reach of shape (2,), int64, where (6,) ints are needed",
+            "a reach of shape (2,), int64, where (6,) ints, 0 or more, are needed",
         ),
         (
             "gradsim_jacobians",
             lambda j: gradsim.Jacobians(j.steps, j.blocks, np.zeros(6)),
-            "a reach of shape (6,), float64, where (6,) ints are needed",
+            "a reach of shape (6,), float64, where (6,) ints, 0 or more, are needed",
         ),
-        ("gradsim_cell", lambda cell: type(cell), "should return a Cell, not a ABCMeta"),
+        (
+            "gradsim_jacobians",
+            lambda j: gradsim.Jacobians(j.steps, j.blocks, np.full(6, -1)),
+            "a reach of shape (6,), int64, where (6,) ints, 0 or more, are needed",
+        ),
+        ("gradsim_cell", lambda cell: type(cell), "should return a Cell, not the class Elman"),
         ("gradsim_penalty", lambda p: 3.0, "should return a Penalty, not a float"),
         (
             "gradsim_penalty",
