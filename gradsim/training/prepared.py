@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import xarray as xr
 
 from gradsim.contracts.problem import Problem
@@ -67,12 +68,24 @@ class PreparedTraining(Prepared):
         self._backpropagation(1, memory)  # which refuses what its updates need
         if self.setup.probe_plan:
             self.setup.probe_plan.refuse_beyond(memory, None)
+        self._refuse_many_updates(memory)
         sizes = self.sizes()
         top, total = max(sizes, key=lambda name: sizes[name]), sum(sizes.values())
         if disk is not None and total > disk:
             raise BudgetError(
                 f"this training writes {human(total)} (before compression) and {human(disk)} of disk is "
                 f"free: {top} alone takes {human(sizes[top])}; record more seldom, or narrower pairs"
+            )
+
+    def _refuse_many_updates(self, memory: float | None) -> None:
+        """Refuse more of them than can be numbered, before they are."""
+        updates = self.setup.updates
+        needed = 8 * sum(self.setup.lengths(updates).values())
+        available = psutil.virtual_memory().available if memory is None else memory
+        if needed > available:
+            raise BudgetError(
+                f"updates={updates} take {human(needed)} of memory for their numbers alone and "
+                f"{human(available)} is available; make fewer updates"
             )
 
     def execute(self, running: Running, advance: Advance) -> dict[str, Any]:

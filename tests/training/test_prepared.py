@@ -189,3 +189,8 @@ def test_progress_goes_on_where_the_training_stopped(tmp_path):
     running = Running(prepared.memory_sink(), 1, None, None, begun, LiveLaunchParameters())
     prepared.execute(running, lambda stage, done: told.append((stage.split(" ")[0], done)))
     assert told == [("resuming", 5), *[("loss", 1.0)] * 3]
+
+
+def test_more_updates_than_can_be_numbered_are_refused():
+    with pytest.raises(BudgetError, match=r"updates=1099511627776 take 8\.8 TB of memory for their numbers"):
+        train(Elman(2, 3), Labelled(), **SETTING | {"updates": 2**40, "validate": None})
