@@ -66,9 +66,6 @@ def initial_state(cell: Cell) -> Array:
 
 def layout_mistakes(cell: Cell) -> Iterator[str]:
     """What is wrong with what a cell says about itself, before anything is drawn."""
-    if not isinstance(getattr(cell, "name", None), str):
-        given = getattr(cell, "name", None)
-        yield f'name is {given!r}; give the class one, lower case, such as name = "my_cell"'
     for method in _ARGUMENTS:
         yield from _signature_mistakes(method, getattr(type(cell), method))
     blocks = _told(cell, "blocks")

@@ -274,8 +274,8 @@ def _place(loc: tuple[int | str, ...], value: Any) -> Iterator[str]:
 
 
 def holds_many(hint: Any) -> bool:
-    """Whether an annotation is that of a tuple, or has one in it."""
-    return get_origin(hint) is tuple or any(map(holds_many, get_args(hint)))
+    """Whether an annotation is that of a tuple or a sequence, or has one in it."""
+    return get_origin(hint) in (tuple, Sequence) or any(map(holds_many, get_args(hint)))
 
 
 def _mentions(hint: Any, kind: type) -> bool:

@@ -230,7 +230,7 @@ def _relative(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> floa
 def _careful(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> tuple[Array, Array]:
     """The same errors, and the doubt in them, by the differences at each position that doubt least.
 
-    Three widths after one another should agree, to more than rounding explains, and no kink lie at the place
+    Three widths after one another should agree, as far as rounding lets them, and no kink lie at the place
     itself. An error is what is left of it after the doubt.
     """
     slopes, bends = ([seen(f(width)) for width in _WIDTHS] for f in (slope, slope.bend))
@@ -239,9 +239,10 @@ def _careful(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> tuple
     for i, width in enumerate(_WIDTHS[2:]):
         wide, middle, narrow = slopes[i : i + 3]
         kink = (_RATIO * bends[i + 2] - bends[i + 1]) / (_RATIO - 1)
-        apart = np.maximum(_length(wide - middle), _length(middle - narrow))
-        scale = _length(middle) + _length(ours) + 1e-6
-        doubt = (apart + _length(kink) + rounding / width) / scale
+        apart = np.maximum(_length(wide - middle), _length(middle - narrow)) + _length(kink)
+        noise, scale = rounding / width, _length(middle) + _length(ours) + 1e-6
+        # Of what swings within these widths, differences say nothing, however large the derivative is.
+        doubt = np.where(apart < _KINK * _length(middle) + _MARGIN * noise, (apart + noise) / scale, np.inf)
         here = np.maximum(_length(ours - middle) / scale - _MARGIN * doubt, 0)
         better = doubt < least
         error, least = np.where(better, here, error), np.where(better, doubt, least)

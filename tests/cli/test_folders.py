@@ -6,11 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import numpy as np
 import pytest
 
+import gradsim
 from gradsim.cli.folders import check_folders, check_room, run_folders
 from gradsim.errors import BudgetError, StoreError
 from gradsim.machine import disk
+from gradsim_cells import Elman
 
 RUNS = [SimpleNamespace(name="mine", label="a"), SimpleNamespace(name="mine-b", label="b")]
 
@@ -33,8 +36,7 @@ def test_the_current_folder_has_a_name(tmp_path, monkeypatch):
 
 
 def test_folders_are_kept_unless_they_are_gone_on_with(tmp_path):
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "run.json").write_text('{"format": 1, "status": "complete"}')
+    gradsim.simulate(Elman(1, 1), np.zeros((1, 1, 1)), record=["state"], store=tmp_path / "there")
     both = [tmp_path / "new", tmp_path / "there"]
     check_folders(both[:1], force=False, resume=False)
     check_folders(both, force=False, resume=True)

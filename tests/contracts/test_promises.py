@@ -59,7 +59,6 @@ def kept(self, rng):
 
 ASKING = {"step": lambda self, params, state, inputs, xp, *, mask: mask * state}
 ODD = {
-    "no name": ({"name": None}, r"name is None; give the class one.*'?my_cell"),
     "blocks is a method": (
         {"blocks": lambda self: {"h": 3}},
         r"blocks is a method; put @property above it: it should map names to sizes",

@@ -15,7 +15,7 @@ import gradsim
 from gradsim import Cell, Wrapper
 from gradsim.errors import DerivativeError, PluginError
 from gradsim.numerics import autodiff
-from gradsim_cells import GRU, LSTM, Elman, Linear
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear
 from gradsim_mitigations import Gate
 
 
@@ -368,3 +368,10 @@ class WrongGroups(OneBlock):
 def test_units_mixed_between_groups_are_named(inputs):
     with pytest.raises(DerivativeError, match="jacobian_groups are 3, and a step that mixes units"):
         gradsim.simulate(WrongGroups(), inputs)
+
+
+def test_what_swings_faster_than_differences_can_see_is_not_blamed():
+    cell = LRU(2, 4, r_max=0.9)  # no other test has tried it
+    params = cell.init_params(np.random.default_rng(0)) | {"theta": np.full(4, 120.0)}
+    ds = gradsim.simulate(cell, np.ones((5, 2, 2)), params=params, record=["gradient"])
+    assert "params_vjp['theta']" in ds.attrs["derivatives_not_checked"]

@@ -71,6 +71,7 @@ def test_agrees_with_pytorch(kind):
     ds = gradsim.simulate(
         cell,
         task=Inner(torch["inputs"], torch["targets"]),
+        batch=torch["inputs"].shape[1],
         params={**params, **identity_readout(4)},
         initial_state=torch["states"][0],
         record=["state", "adjoint", "gradient", "jacobian_product"],
