@@ -184,7 +184,8 @@ def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
     cell = taken.cell
     plain = Trajectory(cell, taken.params, taken.states, taken.inputs, taken.step_data)
     incoming, direct = rng.standard_normal((2, *taken.after.shape)).astype(taken.states.dtype)
-    with calling(cell, "unroll", taken.params):
+    # Where the adjoints leave the range, nothing can be said.
+    with np.errstate(all="ignore"), calling(cell, "unroll", taken.params):
         ours, theirs = (t.pull(incoming[-1], direct) for t in (taken, plain))
         pairs = {
             "the states of unroll()": (taken.after, plain.call(cell.step, np)),

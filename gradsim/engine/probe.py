@@ -1,4 +1,4 @@
-"""Does a cell keep its contract? A few calls of `step` and `output` tell, before a run takes its steps."""
+"""Does a cell keep its contract? A few calls of `step` and `output` tell, and the first steps of a run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ _REACH = np.array([[0.5], [-2.0]])
 
 _CLOSE = {"float64": 1e-6, "float32": 1e-3}
 """What rounding may make of a batch element among others."""
+
+_AT_ONCE = 2**16
+"""Floats of the states that are taken again in one call."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,56 @@ def probe(start: Trajectory) -> None:
             new = _probed(cell, "step", here)
         if cell.own_output:
             _probed(cell, "output", Place(here.params, new, here.inputs, {}))
+
+
+def retake(taken: Trajectory) -> None:
+    """See that `step` makes of each state of a run the next one, taken again many steps at a time.
+
+    It finds what a few calls do not: a counter, what is kept by the identity of an array, an `unroll` that
+    goes astray on its way, units that meet others of the batch only where they are large.
+
+    Raises
+    ------
+    PluginError
+        The states are made of something else than the arguments of `step`.
+    """
+    length = max(1, _AT_ONCE // taken.states[0].size)
+    for first in range(0, len(taken.steps), length):
+        _retake(taken[taken.steps[first : first + length]])
+
+
+def _retake(taken: Trajectory) -> None:
+    cell, step = taken.cell, taken.cell.step
+    here = Place(taken.params, taken.before, taken.inputs, taken.step_data)
+    with np.errstate(all="ignore"), calling(cell, "step", known=taken.params):
+        off = _off(here.call(step, np), taken.after, here)
+        if (off <= 1).all():
+            return
+        t, b = (int(i) for i in np.argwhere(~(off <= 1))[0])
+        where = f"step {taken.first + t}, batch {b}"
+        if cell.analytic("unroll"):
+            raise PluginError(
+                f"{cell!r}: the states of unroll() are not those of single steps, first at {where}; mend "
+                f"{type(cell).__name__}.unroll, or delete it to go step by step"
+            )
+        if not _off(here[t].call(step, np), taken.after[t], here[t])[b] <= 1:
+            raise PluginError(f"{cell!r}: step() {UNEQUAL} (seen at {where})")
+        # In float64 rounding explains nothing that is worth a word.
+        wide = here.copy()
+        found, apart = wide.call(step, np)[t], wide[t].call(step, np)
+        if not _off(found, apart, wide[t])[b] <= 1:
+            raise PluginError(
+                f"{cell!r}: step() {ALONE.format(np.abs(found - apart)[b].max())} (seen at {where})"
+            )
+
+
+def _off(one: Array, other: Array, place: Place) -> Array:
+    """How far two results for places (..., batch) lie apart, in units of what rounding explains."""
+    size = np.ones(place.state.shape[:-1])
+    for x in (place.state, place.inputs, other):
+        size = np.maximum(size, np.abs(x).max(axis=-1, initial=0.0))
+    apart = np.abs(np.asarray(one) - other).max(axis=-1)
+    return np.asarray(apart / (_CLOSE[place.state.dtype.name] * size))
 
 
 def _near(start: Array) -> Array:

@@ -24,7 +24,7 @@ from gradsim.engine.backward import Backward
 from gradsim.engine.carried import Carried, GradientSum, combined, joined
 from gradsim.engine.forward import Tape, take
 from gradsim.engine.loss import Loss
-from gradsim.engine.probe import probe
+from gradsim.engine.probe import probe, retake
 from gradsim.engine.segments import segments
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.machine.progress import Advance, unseen
@@ -38,6 +38,7 @@ from gradsim.run.setup import Setup
 from gradsim.types import Array
 
 _CHECKED_POSITIONS = 4
+_PULLED_STEPS = 32
 
 
 class Run:
@@ -68,6 +69,7 @@ class Run:
         self.losses = Loss(s.cell, s.params, s.readout, s.inputs, s.task, s.episode)
         self.penalty = 0.0
         self.unchecked: list[str] = []
+        self._retakes = False
         self._gradients: list[Gradient] = []
         self.last_state = s.initial_state
         vectors = p.steps + 1, p.batch, p.cell.state_size
@@ -118,6 +120,11 @@ class Run:
         """Take all segments, and record what is of the forward pass."""
         for taken in self.tape.forward():
             steps = taken.steps
+            if self._retakes:
+                retake(taken)
+                self._retakes = False
+                if not self.unchecked:
+                    derivatives.trust(self.setup.cell)
             forward = Forward(taken)
             self.recording.along_time(forward)
             self.recording.along_time(LossTerms(taken, self.losses.terms(steps, taken.after)))
@@ -145,6 +152,7 @@ class Run:
         s, p = self.setup, self.problem
         known = derivatives.is_trusted(s.cell)
         methods = [m for m in derivatives.METHODS if not (known and s.cell.analytic(m))]
+        self._retakes = bool(methods)
         if not methods or not s.cell.exact:
             return
         # Far out a saturated step would agree with any derivative; near the start it moves.
@@ -154,11 +162,8 @@ class Run:
         t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))
         b = rng.integers(p.batch, size=_CHECKED_POSITIONS)
         self.unchecked = derivatives.check(derivatives.picked(taken, t, b), rng, methods)
-        if not known:
-            if s.cell.analytic("unroll"):
-                derivatives.check_unroll(taken[taken.steps[:_CHECKED_POSITIONS]], rng)
-            if not self.unchecked:
-                derivatives.trust(s.cell)
+        if not known and s.cell.analytic("unroll"):
+            derivatives.check_unroll(taken[taken.steps[:_PULLED_STEPS]], rng)
 
     # Backward.
 

@@ -279,3 +279,81 @@ def test_rounding_is_no_mistake(kind, size, dtype):
     params = {n: (30 * p).astype(dtype) for n, p in cell.init_params(rng).items()}
     inputs = (1000 * rng.standard_normal((4, 2, 2))).astype(dtype)
     probe(Trajectory(cell, params, np.zeros((1, 2, cell.state_size), dtype), inputs, {}))
+
+
+class Counts(Good):
+    """Another step at each 25th call."""
+
+    calls = 0
+
+    def step(self, params, state, inputs, xp):
+        type(self).calls += 1
+        return super().step(params, state, inputs, xp) * (1 if self.calls % 25 else 0.5)
+
+
+class KeepsByIdentity(Good):
+    """Takes an array that lies where an earlier one was for the same."""
+
+    kept = {}  # noqa: RUF012
+
+    def step(self, params, state, inputs, xp):
+        new = super().step(params, state, inputs, xp)
+        return self.kept.setdefault(id(state), new) if np.shape(state) == (3, 4) else new
+
+
+class MixesLate(Good):
+    """Looks at others of the batch only where inputs are large."""
+
+    def step(self, params, state, inputs, xp):
+        new = super().step(params, state, inputs, xp)
+        return xp.where(xp.max(xp.abs(inputs)) > 3, 0.5 * new, new)
+
+
+class UnrollsAstray(Good):
+    """Forgets the state before the 41st step."""
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        taken = super().unroll(params, state, inputs, step_data, parallel)
+        begun = super().unroll(params, 0 * state, inputs[40:], {}, parallel)
+        return Trajectory(self, params, np.concatenate((taken.states[:40], begun.states)), inputs, step_data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Counts, r"step\(\) gives two results .* \(seen at step \d+, batch \d\)"),
+        (KeepsByIdentity, r"step\(\) gives two results .* \(seen at step \d+, batch \d\)"),
+        (MixesLate, r"step\(\) of one batch element alone differs .* \(seen at step \d+, batch 0\)"),
+        (
+            UnrollsAstray,
+            r"states of unroll\(\) are not those of single steps, first at step 40, batch 0; mend Un",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_no_probe_meets_is_seen_in_the_steps_of_the_run(kind, message, dtype):
+    inputs = np.random.default_rng(0).standard_normal((50, 3, 2))
+    inputs[[0, -1]] = 0.0
+    inputs[10, 1] = 4.0
+    for _ in range(2):  # and is not trusted after it has been refused
+        kind.calls, kind.kept = 0, {}
+        with pytest.raises(PluginError, match=rf"{kind.__name__}\(input_size=2\): .*{message}"):
+            gradsim.simulate(kind(), inputs, dtype=dtype)
+
+
+def test_an_own_way_back_is_looked_at_beyond_its_first_steps():
+    class Back(Trajectory):
+        def pull(self, incoming, direct):
+            pulled = super().pull(incoming, direct)
+            pulled.adjoints[:-8] *= 1.001
+            return pulled
+
+    class PullsAstray(Good):
+        def unroll(self, params, state, inputs, step_data, parallel):
+            taken = super().unroll(params, state, inputs, step_data, parallel)
+            return Back(self, params, taken.states, inputs, step_data)
+
+    with pytest.raises(
+        PluginError, match=r"the adjoints of unroll\(\).pull\(\) differ by .*e-0\d from those"
+    ):
+        gradsim.simulate(PullsAstray(), np.ones((12, 2, 2)))
