@@ -16,6 +16,7 @@ import numpy as np
 from gradsim.contracts.plugin import calling
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.engine.carried import Carried
+from gradsim.engine.derivatives import singular
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.scaled import KEEP, ROOM, Scaled, add, ratio
 from gradsim.types import Array
@@ -174,10 +175,7 @@ class Backward:
             for i in range(len(steps) - 1, -1, -1):
                 total, factor[i] = self._arrive(trajectory, steps[i], direct[i + 1], int(reach[i]))
                 adjoint[i], exponent[i] = total.mantissa, total.exponent
-                self._windows = {
-                    r: Scaled(trajectory.pull_one(i, w.mantissa), w.exponent).settled()
-                    for r, w in self._windows.items()
-                }
+                self._windows = {r: _pulled(trajectory, i, w) for r, w in self._windows.items()}
         return Carried(trajectory, Scaled(adjoint, exponent), factor)
 
     def _arrive(self, trajectory: Trajectory, time: int, direct: Array, reach: int) -> tuple[Scaled, Array]:
@@ -208,6 +206,27 @@ def after(direct: Array, rows: slice) -> Array:
     here = direct[rows.start : rows.stop + 1]
     # The state before the first of these steps is the last of the steps before, and counted there.
     return here if not rows.start else np.concatenate((np.zeros_like(here[:1]), here[1:]))
+
+
+def _pulled(trajectory: Trajectory, row: int, window: Scaled) -> Scaled:
+    """An adjoint (batch, m) of the state after a step, at the state before it.
+
+    Raises
+    ------
+    NonFiniteError
+        The derivative of the step is NaN or infinite there.
+    """
+    pulled = trajectory.pull_one(row, window.mantissa)
+    if not np.isfinite(pulled).all():
+        window = window.settled(keep=0)  # perhaps it is only too large
+        pulled = trajectory.pull_one(row, window.mantissa)
+        if not (finite := np.isfinite(pulled).all(axis=-1)).all():
+            cell, where = trajectory.cell, f"step {trajectory.steps[row]}, batch {int(np.argmin(finite))}"
+            raise NonFiniteError(
+                f"{cell!r}: the derivative of the step with respect to the state is NaN or infinite at "
+                f"{where}{singular(cell, 'state_vjp')}"
+            )
+    return Scaled(pulled, window.exponent).settled()
 
 
 def _plus(window: Scaled | None, direct: Array) -> Scaled:

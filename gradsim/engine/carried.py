@@ -12,6 +12,7 @@ import numpy as np
 from gradsim.contracts.plugin import calling
 from gradsim.contracts.recorder import Adjoints, Contributions
 from gradsim.contracts.trajectory import Pulled, Trajectory
+from gradsim.engine.derivatives import singular
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.scaled import Axes, Scaled, add
 from gradsim.types import Array, Params
@@ -80,6 +81,7 @@ class Carried:
             raise NonFiniteError(
                 f"{self.trajectory.cell!r}: its derivative with respect to the parameters is NaN or infinite "
                 f"in steps {steps[0]} to {steps[-1]}, where adjoints are finite"
+                f"{singular(self.trajectory.cell, 'params_vjp')}"
             )
         return parts, cotangent.exponent
 

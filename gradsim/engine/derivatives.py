@@ -254,14 +254,31 @@ def _length(x: Array) -> Array:
     return np.asarray(np.linalg.norm(x, axis=-1))
 
 
+def singular(cell: Cell, method: str) -> str:
+    """What to do where a derivative is NaN or infinite at a finite state, as the end of a sentence."""
+    free = (
+        ""
+        if cell.analytic(method)
+        else "; or a part of step() has no derivative there, such as xp.sqrt at 0 "
+        "or an xp.exp that is infinite (a sigmoid that never is: 0.5 + 0.5 * xp.tanh(0.5 * z))"
+    )
+    return f"; use smaller weights or inputs, or dtype='float64'{free}"
+
+
 def _advice(cell: Cell, method: str) -> str:
     name = method.split("[")[0]
     if cell.analytic(name):
         return f"mend {type(cell).__name__}.{name}, or delete it to get the free derivative"
     if cures := autodiff.advice(cell.step):
         return f"autograd cannot see all of step(){cures}"
-    suspects = ", ".join(sorted({use.call for use in autodiff.uses(cell.step)})) or "no xp function found"
-    cause = f"autograd's derivative of one of these is not that of step(): {suspects}"
+    written = [m for n in ("step", "mix") if (m := getattr(cell, n, None)) is not None]
+    names = {name for m in written for name in getattr(m, "__code__", _advice.__code__).co_names}
+    if cut := sorted({"detach", "surrogate"} & names):
+        return f"its step is cut by {cut[0]}(); if that is on purpose, say exact = False in the class"
+    suspects = ", ".join(sorted({use.call for m in written for use in autodiff.uses(m)}))
+    cause = "autograd's derivative of what it computes is not that of step()"
+    if suspects:
+        cause = f"autograd's derivative of one of these is not that of step(): {suspects}"
     if (g := cell.jacobian_groups) > 1:
         return f"its jacobian_groups are {g}, and a step that mixes units between groups has 1; or {cause}"
     return cause

@@ -21,6 +21,7 @@ from gradsim.contracts.returned import refuse_other_arrays
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.engine.backward import Backward, Change, ThroughJacobians, after
 from gradsim.engine.carried import Carried
+from gradsim.engine.derivatives import singular
 from gradsim.engine.segments import jacobian_steps
 from gradsim.errors import GradsimError, NonFiniteError, PluginError, unknown
 from gradsim.numerics.locked import all_locked, locked
@@ -91,7 +92,9 @@ def _step_jacobian(trajectory: Trajectory) -> Array:
     if not np.isfinite(blocks).all():
         t, b = (int(i) for i in np.argwhere(~np.isfinite(blocks))[0][:2])
         where = f"step {trajectory.first + t}, batch {b}"
-        raise NonFiniteError(f"{cell!r}: the step Jacobian is not finite, first at {where}")
+        raise NonFiniteError(
+            f"{cell!r}: the step Jacobian is not finite, first at {where}{singular(cell, 'step_jacobian')}"
+        )
     blocks.flags.writeable = False
     return blocks
 

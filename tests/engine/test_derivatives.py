@@ -12,10 +12,10 @@ import pytest
 from autograd.extend import defvjp, primitive
 
 import gradsim
-from gradsim import Cell, Wrapper
-from gradsim.errors import DerivativeError, PluginError
+from gradsim import Cell, Episode, Task, Wrapper
+from gradsim.errors import DerivativeError, NonFiniteError, PluginError
 from gradsim.numerics import autodiff
-from gradsim_cells import GRU, LRU, LSTM, Elman, Linear
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import Gate
 
 
@@ -159,7 +159,7 @@ def test_numpy_behind_the_back_of_the_trace_is_named(inputs):
 
 
 def test_a_wrong_derivative_of_an_operation_is_refused(inputs):
-    with pytest.raises(DerivativeError, match="autograd's derivative of one of these"):
+    with pytest.raises(DerivativeError, match="autograd's derivative of what it computes is not that of"):
         gradsim.simulate(WrongPrimitive(), inputs)
 
 
@@ -375,3 +375,92 @@ def test_what_swings_faster_than_differences_can_see_is_not_blamed():
     params = cell.init_params(np.random.default_rng(0)) | {"theta": np.full(4, 120.0)}
     ds = gradsim.simulate(cell, np.ones((5, 2, 2)), params=params, record=["gradient"])
     assert np.isfinite(ds.gradient_theta).all()
+
+
+class Cut(OneBlock):
+    def step(self, params, state, inputs, xp):
+        return super().step(params, state, inputs, xp) + 0.1 * gradsim.detach(state)
+
+
+@dataclass(frozen=True, eq=False)
+class Centred(Wrapper):
+    """Mixes units, and does not say so."""
+
+    name = "centred"
+
+    cell: Cell
+
+    def mix(self, own, state, inputs, new, xp):
+        return new - 0.1 * xp.mean(state, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (Cut(), r"its step is cut by detach\(\); if that is on purpose, say exact = False in the class$"),
+        (
+            Centred(MinGRU(2, 3)),
+            r"its jacobian_groups are 3, .*; or .* is not that of step\(\): xp.mean, xp.tanh$",
+        ),
+    ],
+)
+def test_a_derivative_that_is_cut_and_units_that_a_wrapper_mixes_are_named(cell, message, inputs):
+    with pytest.raises(DerivativeError, match=message):
+        gradsim.simulate(cell, inputs)
+
+
+class Overflows(OneBlock):
+    """A sigmoid whose derivative by autograd is 0 * infinity far out."""
+
+    def step(self, params, state, inputs, xp):
+        return 1 / (1 + xp.exp(-(state @ params["W"].T + inputs @ params["U"].T)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            "adjoint_norm",
+            r"derivative of the step with respect to the state is NaN or infinite at step \d+, batch",
+        ),
+        (
+            "gradient",
+            r"derivative of the step with respect to the state is NaN or infinite at step \d+, batch",
+        ),
+        ("product_norm", r"the step Jacobian is not finite, first at step 1, batch 0"),
+    ],
+)
+def test_a_derivative_that_is_not_finite_is_no_result(record, message, dtype):
+    inputs = np.zeros((12, 2, 2))
+    inputs[:, 0] = 1e4
+    params = {"W": np.eye(3), "U": -np.ones((3, 2))}
+    with pytest.raises(NonFiniteError, match=rf"Overflows\(.*{message}.*a sigmoid that never is"):
+        gradsim.simulate(Overflows(), inputs, params=params, record=[record], dtype=dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Far(Task):
+    """A loss at the last step alone, whose slope is 2**22 for each unit."""
+
+    name = "far"
+    readout = False
+    input_size = 1
+    output_size = None
+
+    def sample(self, rng, batch):
+        weights = np.array([0.0, 0.0, 1.0])[:, None] * np.ones((3, batch))
+        return Episode(np.zeros((3, batch, 1)), np.full((3, batch, 2), -(2.0**22)), weights)
+
+    def loss(self, outputs, targets, xp):
+        return gradsim.squared_error(outputs, targets, xp)
+
+
+@pytest.mark.filterwarnings("ignore::gradsim.errors.OutOfRangeWarning")  # the sizes are in the log10 twin
+@pytest.mark.parametrize(("dtype", "power"), [("float32", 120), ("float64", 1010)])
+def test_a_large_adjoint_and_a_large_derivative_are_multiplied_all_the_same(dtype, power):
+    cell = Linear(1, 2)
+    params = {"W": 2.0**power * np.eye(2), "U": np.zeros((2, 1))}
+    found = gradsim.simulate(cell, task=Far(), params=params, record=["adjoint_norm"], dtype=dtype)
+    sizes = found.adjoint_norm_log10.isel(batch=0).values
+    np.testing.assert_allclose(sizes, math.log10(2) * (22.5 + power * np.array([3, 2, 1, 0])), rtol=1e-6)

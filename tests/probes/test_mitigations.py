@@ -329,6 +329,13 @@ def test_a_penalty_of_a_function_of_parameters_alone():
     np.testing.assert_array_equal(penalty.gradient["b"], 0)
     with pytest.raises(PluginError, match=r"one number, not an array of shape \(2,\)"):
         Penalty.of(lambda p, xp: p["b"], params)
+    with pytest.raises(
+        PluginError, match=r"makes 55 of nothing that it is given, .*; let it read its own arg"
+    ):
+        Penalty.of(lambda p, xp: xp.sum(params["W"] ** 2), params)
+    with pytest.raises(PluginError, match=r"cannot be traced .*; leave out float\(\) and int\(\)"):
+        Penalty.of(lambda p, xp: float(xp.sum(p["W"] ** 2)), params)
+    assert not Penalty.of(lambda p, xp: 0.0, params).gradient["W"].any()
 
 
 @dataclass(frozen=True, eq=False)

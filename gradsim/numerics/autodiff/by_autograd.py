@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from autograd import builtins, tracer
 from autograd.core import VJPNode, backward_pass, vspace
 
-from gradsim.errors import PluginError, TracingError, cure
+from gradsim.errors import TracingError, cure
 from gradsim.numerics.autodiff.advice import advice
 from gradsim.numerics.autodiff.autograd_namespace import xp
 from gradsim.types import Array, Params, StepData
@@ -150,7 +151,12 @@ def value_and_gradient(function: Callable[..., Any], arguments: tuple[Any, ...])
     """A number that a function makes of some arguments and `xp`, and its derivatives for all of them."""
     pull, value = _pull_and_value("the function", function, lambda given: function(*given, xp), arguments)
     if np.shape(value) != ():
-        raise PluginError(f"the function should return one number, not an array of shape {np.shape(value)}")
+        raise TracingError(f"the function should return one number, not an array of shape {np.shape(value)}")
+    if isinstance(pull, _Constant) and value != 0:
+        raise TracingError(
+            f"the function makes {float(value):.4g} of nothing that it is given, so that its derivative "
+            "would be zero; let it read its own arguments"
+        )
     return value, pull(np.ones_like(value))
 
 
@@ -216,4 +222,14 @@ def _traced(function: Callable[[Any], Any], argument: Any) -> tuple[Callable[[An
         value = function(tracer.new_box(argument, level, VJPNode.new_root()))
     if tracer.isbox(value) and value._trace == level:
         return partial(backward_pass, end_node=value._node), value._value
-    return lambda cotangent: vspace(argument).zeros(), value
+    return _Constant(argument), value
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """The way back through what does not depend on its argument."""
+
+    argument: Any
+
+    def __call__(self, cotangent: Any) -> Any:
+        return vspace(self.argument).zeros()

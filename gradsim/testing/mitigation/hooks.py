@@ -190,12 +190,11 @@ def _beside(hook: str, result: Any, arguments: Mapping[str, Any]) -> Iterator[tu
             if result.state_gradient is not None:
                 yield "state_gradient", result.state_gradient, arguments["trajectory"].states
         case Mapping() if hook != "gradsim_step_data":
-            given = {
-                "gradsim_contributions": arguments.get("contributions"),
-                "gradsim_gradient": arguments.get("gradient"),
-                "gradsim_rule": arguments["trajectory"].params,
-                "gradsim_update": arguments["params"],
-            }[hook]
+            if hook == "gradsim_rule":
+                given = arguments["trajectory"].params
+            else:
+                of = {"gradsim_contributions": "contributions", "gradsim_gradient": "gradient"}
+                given = arguments[of.get(hook, "params")]
             refuse_other_arrays(given, result)
             yield from _by_name("that of", result, given)
         case np.ndarray():
