@@ -9,7 +9,7 @@ import xarray as xr
 import gradsim
 from gradsim import Pairs, analysis
 from gradsim.errors import InputError, UnknownNameError
-from gradsim_cells import LRU, LSTM, Linear
+from gradsim_cells import LRU, LSTM, Elman, Linear
 from gradsim_mitigations import Truncate
 from gradsim_optimizers import SGD
 from gradsim_tasks import Adding
@@ -67,6 +67,11 @@ def test_zero_and_not_computed_differ(lstm):
         assert np.isneginf(found["effective_gain_log10"].sel(time=6, source=0)).all()
         for name in found:
             assert found[name].sel(time=1, source=2).isnull().all()
+
+
+def test_is_in_float64_whatever_the_run_was_in():
+    ds = gradsim.simulate(Elman(1, 3), np.ones((4, 1, 1)), record=["jacobian_product"], dtype="float32")
+    assert set(analysis.gain(ds, block_in="h").dtypes.values()) == {np.dtype("float64")}
 
 
 def test_of_the_blocks_of_an_elementwise_cell():

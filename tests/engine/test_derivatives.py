@@ -158,9 +158,10 @@ def test_numpy_behind_the_back_of_the_trace_is_named(inputs):
         gradsim.simulate(ReadsValues(), inputs)
 
 
-def test_a_wrong_derivative_of_an_operation_is_refused(inputs):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_wrong_derivative_of_an_operation_is_refused(inputs, dtype):
     with pytest.raises(DerivativeError, match="autograd's derivative of what it computes is not that of"):
-        gradsim.simulate(WrongPrimitive(), inputs)
+        gradsim.simulate(WrongPrimitive(), inputs, dtype=dtype)
 
 
 def brings(**methods):

@@ -37,6 +37,12 @@ def test_a_job_writes_whole_chunks_of_products():
     assert (sources % cut["source"], batch % cut["batch"]) == (0, 0)
 
 
+@pytest.mark.parametrize("max_lag", [0, 7])
+def test_products_of_all_lags_of_a_source_lie_in_one_chunk(max_lag):
+    plan = plan_of(Elman(1, 40), pairs=Pairs(max_lag=max_lag))
+    assert plan.chunks()["jacobian_product"]["lag"] == max_lag + 1
+
+
 def test_only_what_goes_to_disk_waits_for_full_chunks():
     assert open_bytes(plan_of(Elman(1, 4))) == 0
     assert open_bytes(plan_of(Elman(1, 4), in_memory=False)) > 0

@@ -45,6 +45,29 @@ def test_windows_are_those_of_step_jacobians(cell, truncation):
         np.testing.assert_allclose(quick[name], slow[name], rtol=1e-9, atol=1e-13, err_msg=name)
 
 
+def test_losses_may_reach_no_state_at_all():
+    @dataclass(frozen=True, eq=False)
+    class Late(Mitigation):
+        """Losses before the last step are left out."""
+
+        name = "late"
+
+        @hookimpl(wrapper=True)
+        def gradsim_jacobians(self):
+            jacobians = yield
+            steps = np.array(jacobians.steps)
+            return jacobians.reaching(np.where(steps < 30, steps + 1, 0))
+
+    setting = dict(task=FlipFlop(length=30), batch=2, rng=3)
+    found = gradsim.simulate(
+        LSTM(3, 4), mitigations=[Late()], record=["effective_adjoint", "loss_adjoint_norm"], **setting
+    )
+    # What is left is the adjoint of the last loss: norms of its rows are there without any mitigation.
+    norms = np.linalg.norm(found.effective_adjoint.sel(time=slice(0, 29)), axis=-1)
+    rows = found.loss_adjoint_norm.sel(time=30, source=slice(0, 29))
+    np.testing.assert_allclose(norms, rows, rtol=1e-10)
+
+
 class NotMade(GradsimError):
     """A step Jacobian was made."""
 

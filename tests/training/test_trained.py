@@ -71,3 +71,10 @@ def test_a_dataset_without_them_is_refused(tmp_path):
     partial = gradsim.open_run(tmp_path / "a", allow_incomplete=True)
     with pytest.raises(gradsim.errors.InputError, match=r"the training is not complete; resume it"):
         gradsim.trained_params(partial)
+
+
+def test_a_single_number_that_has_not_been_written_is_enough():
+    ds = gradsim.train(CELL, Sums(), optimizer=SGD(), updates=1, batch=3)
+    ds["trained_W"][0, 0] = np.nan
+    with pytest.raises(gradsim.errors.InputError, match="trained_W has not been written"):
+        gradsim.trained_params(ds)
