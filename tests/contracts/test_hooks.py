@@ -209,6 +209,19 @@ def test_the_same_object_twice_is_refused():
     gradsim.simulate(Elman(2, 4), X, mitigations=[ClipNorm(), ClipNorm()])
 
 
+def test_a_mitigation_that_compares_by_value_is_refused():
+    """Two of them would share what is drawn for each, measured and remembered."""
+
+    @dataclass(frozen=True)
+    class ByValue(ClipNorm):
+        name = "by_value"
+
+    with refused(
+        PluginError, "ByValue compares by value; decorate the class with @dataclass(frozen=True, eq"
+    ):
+        gradsim.simulate(Elman(2, 4), X, mitigations=[ByValue()])
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [

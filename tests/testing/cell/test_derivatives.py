@@ -58,6 +58,14 @@ class CoarseFloat32(Tanh):
         return j if j.dtype == np.float64 else j * np.float32(WRONG)
 
 
+class SmallFloat32(CoarseFloat32):
+    """Too low wherever it is wrong."""
+
+    def step_jacobian(self, params, state, inputs):
+        j = Tanh.step_jacobian(self, params, state, inputs)
+        return j if j.dtype == np.float64 else np.where(j > 0, j / np.float32(WRONG), j)
+
+
 class WrongPrimitive(Tanh):
     """Wrong where it is traced; the derivatives that it brings along are right."""
 
@@ -104,6 +112,7 @@ PROOFS = [
     ("parameter_vjp", ForgetsBias()),
     ("contributions_by_step", SpreadsContributions()),
     ("float32_derivatives", CoarseFloat32()),
+    ("float32_derivatives", SmallFloat32()),
     ("free_derivatives", WrongPrimitive()),
 ]
 
