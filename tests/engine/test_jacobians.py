@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import gradsim
 from gradsim.engine.jacobians import Drift, ScaledJacobians
+from gradsim_cells import LRU
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -61,3 +63,13 @@ def test_what_is_taken_out_of_a_part_is_what_is_taken_out_of_the_whole(size, rng
     np.testing.assert_array_equal(part.exponent, whole.exponent[30:60, 1:3])
     np.testing.assert_array_equal(part.blocks, whole.blocks[30:60, 1:3])
     assert (ScaledJacobians(raw[30:60, 1:3], 31, 1).exponent != part.exponent).any()
+
+
+@pytest.mark.parametrize("log_rate", [4.2, -30.0])
+def test_rotations_whose_squares_leave_single_precision(log_rate):
+    """|lambda| is exp(-exp(nu)): squares of the first are 1e-58. The gain over a lag is its power."""
+    cell = LRU(1, 2)
+    params = cell.init_params(np.random.default_rng(0)) | {"nu": np.full(2, log_rate)}
+    ds = gradsim.simulate(cell, np.ones((40, 1, 1)), params=params, record=["product_norm"], dtype="float32")
+    expected = np.log10(np.sqrt(4)) - 40 * np.exp(log_rate) / np.log(10)
+    np.testing.assert_allclose(ds.product_norm_log10.sel(time=40, source=0), expected, rtol=1e-5, atol=1e-5)

@@ -37,6 +37,11 @@ def test_a_job_writes_whole_chunks_of_products():
     assert (sources % cut["source"], batch % cut["batch"]) == (0, 0)
 
 
+def test_products_are_cut_in_time_as_they_are_written():
+    plan = plan_of(Elman(1, 40))
+    assert plan.chunks()["jacobian_product"]["time"] == layout.time_chunk(plan.problem) < 401
+
+
 @pytest.mark.parametrize("max_lag", [0, 7])
 def test_products_of_all_lags_of_a_source_lie_in_one_chunk(max_lag):
     plan = plan_of(Elman(1, 40), pairs=Pairs(max_lag=max_lag))

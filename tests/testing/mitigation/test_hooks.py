@@ -167,6 +167,16 @@ class Normalises(Scale):
         return adjoint / np.linalg.norm(adjoint, axis=-1, keepdims=True)
 
 
+@dataclass(frozen=True, eq=False)
+class NormalisesJacobians(Mitigation):
+    name = "proof_normalises_jacobians"
+
+    @hookimpl(wrapper=True)
+    def gradsim_jacobians(self):
+        jacobians = yield
+        return jacobians.changed(lambda blocks: blocks / np.linalg.norm(blocks, axis=(-1, -2), keepdims=True))
+
+
 class Swallows(Scale):
     @hookimpl(wrapper=True)
     def gradsim_adjoint(self, adjoint):
@@ -194,6 +204,7 @@ PROOFS = [
     ("is_pure", InPlace()),
     ("is_pure", Alternates()),
     ("zero_adjoint", Normalises()),
+    ("zero_adjoint", NormalisesJacobians()),
     ("errors_pass_through", Swallows()),
 ]
 
