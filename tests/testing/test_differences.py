@@ -45,3 +45,11 @@ def test_the_worst_error_and_its_place(wrong):
     assert size > 500
     counts[1, 0] = False
     assert worst(ours, theirs, counts, 1.0, 1e-6, 0.0)[0] == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_allowed_grows_with_the_size_of_an_element(sign):
+    theirs = sign * np.array([100.0, 1.0])
+    size, place = worst(theirs + 1e-4, theirs, np.ones(2, dtype=bool), 1.0, 1e-3, 0.0)
+    assert place == (1,)
+    np.testing.assert_allclose(size, 0.1, rtol=1e-4)
