@@ -215,6 +215,17 @@ def drawn(
     return found
 
 
+def refuse_other_draws(draw: Callable[..., Any], inputs: Array, moment: Moment, **more: Any) -> None:
+    """Raise unless a `draw` makes the same again from the same rng."""
+    rngs = (np.random.default_rng(0) for _ in range(2))
+    one, again = ({n: np.array(x) for n, x in drawn(draw, r, inputs, moment, **more).items()} for r in rngs)
+    if one.keys() != again.keys() or not all(np.array_equal(x, again[n]) for n, x in one.items()):
+        raise PluginError(
+            f"{shown(getattr(draw, '__self__', draw))}: {draw.__name__}() draws other numbers from the same "
+            "rng; take all randomness from the rng that it is given"
+        )
+
+
 def described(value: Any) -> Any:
     """A value as JSON has it; plugins as tables."""
     match value:

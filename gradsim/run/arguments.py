@@ -107,8 +107,8 @@ def checked_params(
     """The parameters of the cell and of the readout, given or drawn."""
     try:
         own: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
-        if given is None and not hooks.uses("gradsim_params"):
-            _refuse_other_draws(cell, own, seeds.generator("params"))
+        if given is None:
+            _refuse_other_draws(cell, own, hooks, seeds)
     except MemoryError as error:
         raise BudgetError(
             f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
@@ -139,12 +139,19 @@ def checked_params(
     return {n: chosen[n] for n in own}, {n: chosen[n] for n in readout}
 
 
-def _refuse_other_draws(cell: Cell, own: Params, rng: np.random.Generator) -> None:
+def _refuse_other_draws(cell: Cell, own: Params, hooks: RunHooks, seeds: Seeds) -> None:
     """Refuse parameters that are decided by something else than the rng."""
     first = {n: np.array(p) for n, p in own.items()}  # which the cell may keep and change
-    again = initial_params(cell, rng)
-    if first.keys() != again.keys() or not all(np.array_equal(p, again[n]) for n, p in first.items()):
-        raise PluginError(f"{cell!r}: {DRAWS_OTHERS}")
+    again: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
+    if _differ(first, again):
+        one = {n: np.array(p) for n, p in initial_params(cell, seeds.generator("params")).items()}
+        if _differ(one, initial_params(cell, seeds.generator("params"))):
+            raise PluginError(f"{cell!r}: {DRAWS_OTHERS}")
+        raise PluginError(f"{hooks.who('gradsim_params')} {DRAWS_OTHERS.partition(' ')[2]}")
+
+
+def _differ(one: Params, other: Params) -> bool:
+    return one.keys() != other.keys() or not all(np.array_equal(p, other[n]) for n, p in one.items())
 
 
 def checked_state(cell: Cell, given: ArrayLike | None, batch: int, dtype: np.dtype) -> Array:

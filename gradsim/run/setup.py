@@ -11,12 +11,13 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Draws
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import drawn
+from gradsim.contracts.plugin import drawn, refuse_other_draws
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import PluginError
 from gradsim.numerics.locked import all_locked, locked
 from gradsim.run.arguments import as_dtype, known_step_data, wanted_step_data
+from gradsim.run.budget import FEW
 from gradsim.run.seeds import Seeds
 from gradsim.types import Array, Params, StepData
 
@@ -84,10 +85,14 @@ class Model:
                 continue  # nothing else of it is asked
             rng = seeds.generator("mitigation", i)
             found = drawn(mitigation.draw, rng, inputs, moment, shapes=shapes)
+            if found and _is_first(moment):
+                refuse_other_draws(mitigation.draw, inputs[:, :FEW], moment, shapes=shapes)
             draws[mitigation] = all_locked(as_dtype(found, self.dtype))
         data: StepData = {}
         if self.cell.step_data:
             known = known_step_data(self.cell, episode, seeds.generator("cell"), inputs, moment)
+            if _is_first(moment):
+                refuse_other_draws(self.cell.draw, inputs[:, :FEW], moment)
             if self.hooks.uses("gradsim_step_data"):
                 if moment.validating and (unasked := self.hooks.unasked("gradsim_step_data", "moment")):
                     raise PluginError(
@@ -119,3 +124,8 @@ class Model:
             moment,
             seeds,
         )
+
+
+def _is_first(moment: Moment) -> bool:
+    """Whether this is a simulation, or the first pass of a training that may draw."""
+    return moment.update <= 1 and not moment.validating

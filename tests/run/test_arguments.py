@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 import gradsim
-from gradsim import Pairs
+from gradsim import Mitigation, Pairs, hookimpl
 from gradsim.errors import BudgetError, InputError, NonFiniteError, PluginError, UnknownNameError
 from gradsim_cells import Elman
 from gradsim_mitigations import ClipNorm
+from gradsim_optimizers import SGD
 from gradsim_tasks import Adding
 
 X = np.random.default_rng(0).standard_normal((6, 3, 2))
@@ -111,3 +114,57 @@ def test_what_a_cell_names_and_does_not_have_is_told(what):
     cell = type("Misnamed", (Elman,), {what: ("w",)})(2, 3)
     with pytest.raises((UnknownNameError, PluginError), match=r"unknown (parameter|block) in.* 'w'"):
         gradsim.simulate(cell, X, record=["gradient"])
+
+
+class Masked(Elman):
+    """Draws a mask from the generator of all."""
+
+    name = "masked"
+
+    def draw(self, rng, steps, batch):
+        return {"mask": np.random.random((steps, batch, self.hidden_size))}  # noqa: NPY002
+
+    def step(self, params, state, inputs, xp, *, mask):
+        return mask * super().step(params, state, inputs, xp)
+
+
+@dataclass(frozen=True, eq=False)
+class Shakes(Mitigation):
+    """Adds noise to the gradient, or to the first parameters, from the generator of all."""
+
+    name = "shakes"
+    at_first: bool = False
+
+    def draw(self, rng, shapes):
+        return {} if self.at_first else {n: np.random.random(s) for n, s in shapes.items()}  # noqa: NPY002
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self, draws):
+        gradient = yield
+        return {n: g + draws[self].get(n, 0) for n, g in gradient.items()}
+
+    @hookimpl(wrapper=True)
+    def gradsim_params(self):
+        params = yield
+        return {n: p + self.at_first * np.random.random(p.shape) for n, p in params.items()}  # noqa: NPY002
+
+
+OTHER_DRAWS = [
+    (Masked(2, 3), [], r"^Masked\(.*: draw\(\) draws other numbers from the same rng; take all randomness"),
+    (Elman(2, 3), [Shakes()], r"^Shakes\(at_first=False\): draw\(\) draws other numbers from the same rng"),
+    (
+        Elman(2, 3),
+        [Shakes(True)],
+        r"^Shakes\(at_first=True\): gradsim_params draws other numbers from the same",
+    ),
+]
+
+
+@pytest.mark.parametrize(("cell", "mitigations", "message"), OTHER_DRAWS)
+def test_what_is_drawn_from_elsewhere_than_the_rng_is_refused(cell, mitigations, message):
+    with pytest.raises(PluginError, match=message):
+        gradsim.simulate(cell, X, mitigations=mitigations)
+    with pytest.raises(PluginError, match=message):
+        gradsim.train(
+            cell, Adding(length=20), optimizer=SGD(learning_rate=0.1), updates=1, mitigations=mitigations
+        )
