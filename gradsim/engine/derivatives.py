@@ -12,7 +12,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import calling
 from gradsim.contracts.promises import kind
 from gradsim.contracts.trajectory import Trajectory
-from gradsim.errors import DerivativeError
+from gradsim.errors import DerivativeError, TracingError
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import Array, Params
@@ -202,17 +202,43 @@ def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
                 )
 
 
-_trusted: WeakKeyDictionary[type[Cell], set[str]] = WeakKeyDictionary()
+def check_second(at: Trajectory, rng: np.random.Generator) -> None:
+    """See that the `bilinear_vjp` of a cell is that of `step` by autograd, at `picked` positions.
+
+    Raises
+    ------
+    DerivativeError
+        It is another one. Of a step that autograd cannot see nothing is said.
+    """
+    cell = at.cell
+    left, right = rng.standard_normal((2, 1, *at.before.shape))
+    try:
+        free = autodiff.bilinear_vjp(cell.step, at.params, at.before, at.inputs, left, right, at.step_data)
+    except TracingError:
+        return
+    with np.errstate(all="ignore"), calling(cell, "bilinear_vjp", at.params):
+        params, states = at.call(cell.bilinear_vjp, left, right)
+        pairs = {f"[0][{n!r}]": (params[n], p) for n, p in free[0].items()} | {"[1]": (states, free[1])}
+        for what, (a, b) in pairs.items():
+            apart = np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) + 1e-6)
+            if np.shape(a) != np.shape(b) or apart > TOLERANCE:
+                raise DerivativeError(
+                    f"{cell!r}: bilinear_vjp(){what} differs by {apart:.1e} from the derivative of left @ J "
+                    f"@ right by autograd; {_advice(cell, 'bilinear_vjp')}"
+                )
 
 
-def trust(cell: Cell) -> None:
-    """Note that the derivatives that the cell brings along have been checked in this process."""
-    _trusted.setdefault(type(cell), set()).add(repr(cell))
+_trusted: WeakKeyDictionary[type[Cell], set[tuple[int, str]]] = WeakKeyDictionary()
 
 
-def is_trusted(cell: Cell) -> bool:
+def trust(cell: Cell, order: int = 1) -> None:
+    """Note that the derivatives of an order that the cell brings along have been checked in this process."""
+    _trusted.setdefault(type(cell), set()).add((order, repr(cell)))
+
+
+def is_trusted(cell: Cell, order: int = 1) -> bool:
     """Whether somebody has noted that of this cell or of another one that looks the same."""
-    return repr(cell) in _trusted.get(type(cell), ())
+    return (order, repr(cell)) in _trusted.get(type(cell), ())
 
 
 def _relative(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> float:

@@ -153,7 +153,10 @@ class Run:
         known = derivatives.is_trusted(s.cell)
         methods = [m for m in derivatives.METHODS if not (known and s.cell.analytic(m))]
         self._retakes = bool(methods)
-        if not methods or not s.cell.exact:
+        # Only penalties on Jacobians ask for second ones.
+        second = s.hooks.uses("gradsim_penalty") and s.cell.analytic("bilinear_vjp")
+        second = second and not derivatives.is_trusted(s.cell, order=2)
+        if not (methods or second) or not s.cell.exact:
             return
         # Far out a saturated step would agree with any derivative; near the start it moves.
         near = range(1, segments(p)[0].stop)
@@ -161,7 +164,11 @@ class Run:
         rng = s.seeds.generator("check")
         t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))
         b = rng.integers(p.batch, size=_CHECKED_POSITIONS)
-        self.unchecked = derivatives.check(derivatives.picked(taken, t, b), rng, methods)
+        at = derivatives.picked(taken, t, b)
+        self.unchecked = derivatives.check(at, rng, methods)
+        if second:
+            derivatives.check_second(at, rng)
+            derivatives.trust(s.cell, order=2)
         if not known and s.cell.analytic("unroll"):
             derivatives.check_unroll(taken[taken.steps[:_PULLED_STEPS]], rng)
 

@@ -16,7 +16,7 @@ from gradsim import Cell, Episode, Task, Wrapper
 from gradsim.errors import DerivativeError, NonFiniteError, PluginError
 from gradsim.numerics import autodiff
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
-from gradsim_mitigations import Gate
+from gradsim_mitigations import Gate, JacobianPenalty
 
 
 @primitive
@@ -465,3 +465,25 @@ def test_a_large_adjoint_and_a_large_derivative_are_multiplied_all_the_same(dtyp
     found = gradsim.simulate(cell, task=Far(), params=params, record=["adjoint_norm"], dtype=dtype)
     sizes = found.adjoint_norm_log10.isel(batch=0).values
     np.testing.assert_allclose(sizes, math.log10(2) * (22.5 + power * np.array([3, 2, 1, 0])), rtol=1e-6)
+
+
+class WrongTwice(Elman):
+    """Its second derivatives are wrong by one per cent."""
+
+    def bilinear_vjp(self, params, state, inputs, left, right):
+        own, states = super().bilinear_vjp(params, state, inputs, left, right)
+        return {n: 1.01 * p for n, p in own.items()}, states
+
+
+def test_second_derivatives_are_checked_where_a_penalty_asks_for_them(inputs):
+    gradsim.simulate(WrongTwice(2, 3), inputs)
+    for _ in range(2):
+        with pytest.raises(
+            DerivativeError, match=r"^WrongTwice\(.*: bilinear_vjp\(\)\[0\]\['\w'\] differs by .*; mend"
+        ):
+            gradsim.simulate(
+                WrongTwice(2, 3), inputs, mitigations=[JacobianPenalty()], record=["effective_gradient"]
+            )
+    for activation in ("tanh", "relu", "logistic"):
+        cell = Elman(2, 3, activation=activation)
+        gradsim.simulate(cell, inputs, mitigations=[JacobianPenalty()], record=["effective_gradient"])
