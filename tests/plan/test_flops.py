@@ -44,6 +44,15 @@ def test_products_grow_with_pairs_and_the_cube_of_the_state():
     assert products(128, 6) / products(64, 6) == pytest.approx(128 * 127 / (64 * 63), rel=0.05)
 
 
+def test_a_row_of_a_loss_costs_a_vector_times_a_matrix_for_each_pair():
+    """2 m^2 operations, besides those of the recorder: 1/m of a product."""
+    plan = plan_of(["jacobian_product", "loss_adjoint_norm"])
+    own = {r.full_name: r.flops(plan.problem) for r in plan.recorders}
+    counted = flops(plan)
+    rows = counted["loss rows"] - own["loss_adjoint_norm"]
+    assert rows == pytest.approx((counted["products"] - own["jacobian_product"]) / 6)
+
+
 def test_an_effective_twin_is_multiplied_too():
     record = ["jacobian_product", "effective_jacobian_product"]
     both = flops(plan_of(record, mitigations=[Truncate(3, 5)]))

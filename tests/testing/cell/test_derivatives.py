@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from examples import Diagonal, Tanh, WrongJacobian
-from proofs import WRONG, proven, wrong_tanh
+from proofs import WRONG, failures, proven, wrong_tanh
 
 from gradsim.testing.cell.derivatives import CHECKS
 
@@ -118,3 +118,16 @@ PROOFS = [
 
 
 test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS, CHECKS)
+
+
+class Stairs(Tanh):
+    """Jumps so often that differences say nothing; without derivatives of its own."""
+
+    def step(self, params, state, inputs, xp):
+        fine = 1e7 * super().step(params, state, inputs, xp)
+        return xp.floor(fine) / 1e7
+
+
+def test_what_jumps_nearly_everywhere_is_said_to_be_unchecked():
+    found = failures(Stairs())
+    assert any("has a kink or a jump at" in message for message in found.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from examples import Tanh
 from proofs import WRONG, proven
 
@@ -38,6 +39,14 @@ class WrongShare(Tagged):
         return {**found, "drive": WRONG * found["drive"]}
 
 
+class LowShare(Tagged):
+    """Too low wherever it is wrong."""
+
+    def path_jacobians(self, *arguments):
+        found = super().path_jacobians(*arguments)
+        return {**found, "drive": found["drive"] - (WRONG - 1) * np.abs(found["drive"])}
+
+
 class UnknownGate(Tanh):
     @property
     def gates(self):
@@ -54,6 +63,7 @@ PROOFS = [
     ("paths_are_tags", UnknownPath()),
     ("paths_are_tags", UntoldPath()),
     ("path_shares", WrongShare()),
+    ("path_shares", LowShare()),
     ("gates_fit_parameters", UnknownGate()),
     ("gates_fit_parameters", UnevenGates()),
 ]
