@@ -219,7 +219,8 @@ def refuse_other_draws(draw: Callable[..., Any], inputs: Array, moment: Moment, 
     """Raise unless a `draw` makes the same again from the same rng."""
     rngs = (np.random.default_rng(0) for _ in range(2))
     one, again = ({n: np.array(x) for n, x in drawn(draw, r, inputs, moment, **more).items()} for r in rngs)
-    if one.keys() != again.keys() or not all(np.array_equal(x, again[n]) for n, x in one.items()):
+    same = all(n in again and np.array_equal(x, again[n], equal_nan=True) for n, x in one.items())
+    if one.keys() != again.keys() or not same:
         raise PluginError(
             f"{shown(getattr(draw, '__self__', draw))}: {draw.__name__}() draws other numbers from the same "
             "rng; take all randomness from the rng that it is given"
