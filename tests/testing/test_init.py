@@ -8,7 +8,21 @@ import pytest
 from examples import Scale, Tanh, WrongJacobian
 
 from gradsim.errors import InputError, UnknownNameError
-from gradsim.testing import check_cell, check_mitigation, checks_of, conformance
+from gradsim.testing import (
+    check_cell,
+    check_mitigation,
+    check_optimizer,
+    check_recorder,
+    check_schedule,
+    check_task,
+    checks_of,
+    conformance,
+)
+from gradsim_mitigations import ClipNorm
+from gradsim_optimizers import SGD
+from gradsim_recorders import StateRecorder
+from gradsim_schedules import StepDecay
+from gradsim_tasks import Adding
 
 pytest_plugins = ["pytester"]
 
@@ -16,6 +30,22 @@ pytest_plugins = ["pytester"]
 def test_check_cell_raises_at_the_first_failure():
     with pytest.raises(AssertionError, match=r"WrongJacobian\(.*step_jacobian\(\) differs .* delete it"):
         check_cell(WrongJacobian())
+
+
+@pytest.mark.parametrize(
+    ("check", "good"),
+    [
+        (check_mitigation, ClipNorm),
+        (check_task, Adding),
+        (check_recorder, StateRecorder),
+        (check_optimizer, SGD),
+        (check_schedule, StepDecay),
+    ],
+)
+def test_every_family_has_its_checks(check, good):
+    capital = type("Capital", (good,), {"name": "Capital"})
+    with pytest.raises(AssertionError, match=r"Capital.*lower case"):
+        check(capital())
 
 
 def test_what_is_no_plugin_object_is_refused():
