@@ -53,3 +53,10 @@ def test_what_is_allowed_grows_with_the_size_of_an_element(sign):
     size, place = worst(theirs + 1e-4, theirs, np.ones(2, dtype=bool), 1.0, 1e-3, 0.0)
     assert place == (1,)
     np.testing.assert_allclose(size, 0.1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_allowed_grows_with_the_largest_element(sign):
+    theirs = sign * np.array([100.0, 1.0])
+    size, _ = worst(theirs + 1e-2, theirs, np.ones(2, dtype=bool), 1.0, 0.0, 1e-3)
+    np.testing.assert_allclose(size, 0.1, rtol=1e-4)
