@@ -69,7 +69,7 @@ def checked_inputs(
     if task is not None:
         refuse_wrong_task(task)
         refuse_large(task, batch or 1)
-        chosen, rngs, count = task, iter((copy.deepcopy(rng), rng)), min(batch or 1, most or batch or 1)
+        chosen, rngs, count = task, iter((rng, copy.deepcopy(rng))), min(batch or 1, most or batch or 1)
         episode = repeatable(task, lambda: sampled(chosen, next(rngs), count))
         inputs = episode.inputs
     elif batch is not None:

@@ -18,6 +18,7 @@ from gradsim.testing import checks_of
 from gradsim.training.verb import train
 from gradsim_cells import Elman
 from gradsim_optimizers import SGD
+from gradsim_tasks import Adding
 
 
 def episode(batch, **changes):
@@ -231,3 +232,22 @@ def test_a_loss_that_writes_into_its_targets_is_refused():
 def test_nan_of_a_loss_is_no_mistake_in_the_shape():
     with pytest.raises(NonFiniteError, match="step 1, batch 0"):
         simulate(losing(lambda y, t, xp: xp.log(-1 - y[..., 0] ** 2)))
+
+
+def test_a_task_is_drawn_again_once_a_process():
+    drawn = []
+
+    class Counted(Adding):
+        name = "counted"
+
+        def sample(self, rng, batch):
+            drawn.append(batch)
+            return super().sample(rng, batch)
+
+    runs = [
+        gradsim.simulate(Elman(2, 3), task=Counted(length=5), batch=2, record=["state"], rng=1)
+        for _ in range(3)
+    ]
+    assert drawn == [2, 2, 2, 2]
+    assert runs[0].state.equals(runs[1].state)
+    assert runs[0].state.equals(runs[2].state)
