@@ -157,8 +157,9 @@ def non_finite(episode: Episode) -> Iterator[str]:
     """Where an array of an episode is NaN or infinite."""
     for name in ("inputs", "targets", "weights"):
         array = np.asarray(getattr(episode, name))
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
+        good = np.isfinite(array)
+        if not good.all():
+            bad = np.argwhere(~good)
             t, b, *_ = bad[0]
             yield (
                 f"{name} is {array[tuple(bad[0])]} for the first time at time {t}, batch {b} ({len(bad)} in "

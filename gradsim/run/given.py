@@ -108,8 +108,9 @@ def finite(name: str, given: Array, dtype: np.dtype) -> Array:
     NonFiniteError, InputError
         Some are NaN or infinite, or beyond that dtype.
     """
-    bad = ~np.isfinite(given)
-    if bad.any():
+    good = np.isfinite(given)
+    if not good.all():
+        bad = ~good
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         place = (
             f"time {where[0]}, batch {where[1]}, feature {where[2]}"
@@ -122,7 +123,7 @@ def finite(name: str, given: Array, dtype: np.dtype) -> Array:
         )
     with np.errstate(over="ignore"):
         converted = np.array(given, dtype=dtype)
-    if not np.isfinite(converted).all():
+    if dtype != given.dtype and not np.isfinite(converted).all():
         raise InputError(f"{name} does not fit into {dtype}; use dtype='float64'")
     return converted
 

@@ -245,7 +245,7 @@ def test_a_task_is_drawn_again_once_a_process():
             return super().sample(rng, batch)
 
     runs = [
-        gradsim.simulate(Elman(2, 3), task=Counted(length=5), batch=2, record=["state"], rng=1)
+        gradsim.simulate(Elman(2, 3), task=Counted(length=20), batch=2, record=["state"], rng=1)
         for _ in range(3)
     ]
     assert drawn == [2, 2, 2, 2]
