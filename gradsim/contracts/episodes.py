@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gradsim.contracts.plugin import calling
+from gradsim.contracts.plugin import Passed, calling
 from gradsim.contracts.promises import ALONE, CHANGED, is_count, kind
 from gradsim.contracts.task import Baseline, Episode, FiniteTask, Task
 from gradsim.errors import BudgetError, GradsimError, NonFiniteError, PluginError, shown
@@ -22,16 +21,16 @@ def refuse_wrong_task(task: Task) -> None:
     _refuse(task, declaration_mistakes(task))
 
 
-_repeated: WeakKeyDictionary[type[Task], set[str]] = WeakKeyDictionary()
+_repeated = Passed()
 
 
 def repeatable(task: Task, draw: Callable[[], Episode]) -> Episode:
     """An episode that is the same when it is drawn again: once a process, of tasks that look the same."""
-    one, known = draw(), _repeated.setdefault(type(task), set())
-    if shown(task) not in known:
+    one = draw()
+    if task not in _repeated:
         if not _alike(one.arrays, draw().arrays):
             raise PluginError(f"{shown(task)}: {DRAWS_OTHERS}")
-        known.add(shown(task))
+        _repeated.add(task)
     return one
 
 

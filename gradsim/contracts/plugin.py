@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -98,6 +100,23 @@ def refuse_by_value(plugin: Plugin) -> None:
             f"{type(plugin).__name__} compares by value; decorate the class with "
             "@dataclass(frozen=True, eq=False)"
         )
+
+
+class Passed:
+    """Plugins that have passed a check in this process: others of their class that look the same need not."""
+
+    def __init__(self) -> None:
+        self._looks: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+
+    def __contains__(self, plugin: object) -> bool:
+        looks = self._looks.get(type(plugin))
+        return looks is not None and repr(plugin) in looks
+
+    def add(self, plugin: object) -> None:
+        """Note that one has passed; one that cannot be shown is checked every time."""
+        with contextlib.suppress(Exception):
+            look = repr(plugin)
+            self._looks.setdefault(type(plugin), set()).add(look)
 
 
 class calling:

@@ -13,7 +13,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.episodes import refuse_wrong_task, repeatable, sampled
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import drawn, refuse_by_value
+from gradsim.contracts.plugin import Passed, drawn, refuse_by_value
 from gradsim.contracts.promises import (
     DRAWS_OTHERS,
     gates_mistakes,
@@ -107,8 +107,9 @@ def checked_params(
     """The parameters of the cell and of the readout, given or drawn."""
     try:
         own: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
-        if given is None:
+        if given is None and not (cell in _drawn_alike and not hooks.uses("gradsim_params")):
             _refuse_other_draws(cell, own, hooks, seeds)
+            _drawn_alike.add(cell)
     except MemoryError as error:
         raise BudgetError(
             f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
@@ -137,6 +138,9 @@ def checked_params(
     for value in chosen.values():
         value.flags.writeable = False
     return {n: chosen[n] for n in own}, {n: chosen[n] for n in readout}
+
+
+_drawn_alike = Passed()
 
 
 def _refuse_other_draws(cell: Cell, own: Params, hooks: RunHooks, seeds: Seeds) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gradsim import Cell, Schedule, Task
 from gradsim.contracts import registry
-from gradsim.contracts.plugin import call_with, calling
+from gradsim.contracts.plugin import Passed, call_with, calling
 from gradsim.errors import InputError, PluginError, UnknownNameError
 from gradsim_cells import LSTM, Elman
 from gradsim_tasks import Npz
@@ -163,3 +163,21 @@ def test_a_class_without_a_method_of_its_contract_names_it():
 
     with pytest.raises(PluginError, match="Stepless lacks step"):
         Stepless()
+
+
+def test_a_check_is_passed_for_all_that_look_the_same():
+    passed = Passed()
+    passed.add(LSTM(2, 3))
+    assert LSTM(2, 3) in passed
+    assert LSTM(2, 4) not in passed
+    assert Elman(2, 3) not in passed
+
+
+def test_what_cannot_be_shown_passes_no_check_for_good():
+    class Broken:
+        def __repr__(self):
+            raise ValueError
+
+    passed = Passed()
+    passed.add(Broken())
+    assert Broken() not in passed
