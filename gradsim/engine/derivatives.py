@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.plugin import calling
+from gradsim.contracts.plugin import Passed, calling
 from gradsim.contracts.promises import kind
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import DerivativeError, TracingError
@@ -228,17 +227,8 @@ def check_second(at: Trajectory, rng: np.random.Generator) -> None:
                 )
 
 
-_trusted: WeakKeyDictionary[type[Cell], set[tuple[int, str]]] = WeakKeyDictionary()
-
-
-def trust(cell: Cell, order: int = 1) -> None:
-    """Note that the derivatives of an order that the cell brings along have been checked in this process."""
-    _trusted.setdefault(type(cell), set()).add((order, repr(cell)))
-
-
-def is_trusted(cell: Cell, order: int = 1) -> bool:
-    """Whether somebody has noted that of this cell or of another one that looks the same."""
-    return (order, repr(cell)) in _trusted.get(type(cell), ())
+trusted, twice_trusted = Passed(), Passed()
+"""Cells whose own first, and second, derivatives have been checked."""
 
 
 def _relative(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> float:

@@ -124,7 +124,7 @@ class Run:
                 retake(taken)
                 self._retakes = False
                 if not self.unchecked:
-                    derivatives.trust(self.setup.cell)
+                    derivatives.trusted.add(self.setup.cell)
             forward = Forward(taken)
             self.recording.along_time(forward)
             self.recording.along_time(LossTerms(taken, self.losses.terms(steps, taken.after)))
@@ -150,12 +150,12 @@ class Run:
         Surrogate ones are left to the kit.
         """
         s, p = self.setup, self.problem
-        known = derivatives.is_trusted(s.cell)
+        known = s.cell in derivatives.trusted
         methods = [m for m in derivatives.METHODS if not (known and s.cell.analytic(m))]
         self._retakes = bool(methods)
         # Only penalties on Jacobians ask for second ones.
         second = s.hooks.uses("gradsim_penalty") and s.cell.analytic("bilinear_vjp")
-        second = second and not derivatives.is_trusted(s.cell, order=2)
+        second = second and s.cell not in derivatives.twice_trusted
         if not (methods or second) or not s.cell.exact:
             return
         # Far out a saturated step would agree with any derivative; near the start it moves.
@@ -168,7 +168,7 @@ class Run:
         self.unchecked = derivatives.check(at, rng, methods)
         if second:
             derivatives.check_second(at, rng)
-            derivatives.trust(s.cell, order=2)
+            derivatives.twice_trusted.add(s.cell)
         if not known and s.cell.analytic("unroll"):
             derivatives.check_unroll(taken[taken.steps[:_PULLED_STEPS]], rng)
 
