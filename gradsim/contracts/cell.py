@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 
 from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.inherited import outlived
-from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.plugin import Plugin, parameters_of
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import unknown
 from gradsim.numerics import autodiff
@@ -264,5 +263,4 @@ class Cell(Plugin, ABC):
 
 def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of its keyword-only parameters."""
-    parameters = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    return tuple(p.name for p in parameters_of(function).values() if p.kind is p.KEYWORD_ONLY)

@@ -12,7 +12,7 @@ import traceback
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import FunctionType, MethodType, TracebackType
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -190,13 +190,26 @@ def call_with(function: Callable[..., Any], **offered: Any) -> Any:
 
 
 def _named(function: Callable[..., Any], offered: dict[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters
+    parameters = parameters_of(function)
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return offered
     for name, p in parameters.items():
         if name not in offered and p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
             raise TypeError(str(unknown("argument", name, offered)))
     return {name: value for name, value in offered.items() if name in parameters}
+
+
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a function, or a method of an object, takes."""
+    written = function.__func__ if isinstance(function, MethodType) else function
+    if not isinstance(written, FunctionType):
+        return inspect.signature(function).parameters
+    return _parameters(written, function is not written)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parameters(function: FunctionType, bound: bool) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(MethodType(function, ...) if bound else function).parameters
 
 
 class _NoRandomness:

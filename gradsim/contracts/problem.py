@@ -45,6 +45,11 @@ class Pairs:
         if len(ways) > 1:
             raise InputError(f"pairs: give {' or '.join(ways[:2])}, not both")
 
+    @property
+    def every(self) -> bool:
+        """Whether nothing is narrowed."""
+        return not any(value is not None for value in vars(self).values())
+
     def refuse_none(self, steps: int) -> None:
         """Refuse what does not fit into a run of so many steps, or holds no pair t >= k at all."""
         times, sources = self.resolved(steps)
@@ -99,12 +104,12 @@ class Problem:
     own_dims: Mapping[str, Array] = field(default_factory=dict)
     """The dims that recorders bring along, and the coordinate of each."""
 
-    @property
+    @cached_property
     def groups(self) -> int:
         """g, the number of diagonal blocks of a step Jacobian."""
         return self.cell.jacobian_groups
 
-    @property
+    @cached_property
     def block(self) -> int:
         """k, the size of a diagonal block."""
         return self.cell.state_size // self.groups

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from gradsim.contracts.recorder import Region, Variable, local
-from gradsim.data import schema
+from gradsim.data.labelled import labelled
 from gradsim.data.schema import Coordinates, Frame
 from gradsim.types import Array
 
@@ -133,6 +133,7 @@ class MemorySink(Sink):
 
     def dataset(self, attributes: Mapping[str, Any]) -> xr.Dataset:
         """The labelled result."""
-        data = {n: (v.dims, self.read(n), schema.attributes(v)) for n, v in self.variables.items()}
-        found = xr.Dataset(data, coords=self.coordinates(), attrs=dict(attributes))
-        return found.isel({d: slice(n) for d, n in self._lengths.items() if d in found.dims})
+        values = {name: self.read(name) for name in self.variables}
+        found = labelled(values, self.variables.values(), self.coordinates(), attributes)
+        shorter = {d: slice(n) for d, n in self._lengths.items() if d in found.dims}
+        return found.isel(shorter) if shorter else found

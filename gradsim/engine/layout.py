@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from gradsim.contracts.problem import Pairs, Problem
+from gradsim.contracts.problem import Problem
 from gradsim.engine.jacobians import SMALL
 
 _WRITTEN_BYTES = 8 * 2**20
@@ -43,8 +41,8 @@ def tile_shape(problem: Problem) -> tuple[int, int]:
     """Sources and batch elements of a tile."""
     one = problem.groups * problem.block**2 * problem.dtype.itemsize
     most = 256 if problem.block <= SMALL else 64
-    sources = int(np.clip(_TILE_BYTES // one, 4, most))
-    batch = int(np.clip(_TILE_BYTES // (one * sources), 1, problem.batch))
+    sources = min(max(4, _TILE_BYTES // one), most)
+    batch = min(max(1, _TILE_BYTES // (one * sources)), problem.batch)
     return sources, batch
 
 
@@ -67,11 +65,11 @@ def halves(problem: Problem) -> int:
     Halving makes the norms of all pairs, and holds those of a batch element in memory.
     """
     p = problem
-    if p.pairs != Pairs() or (p.steps + 1) ** 2 * 8 > _HALVED_BYTES:
+    if not p.pairs.every or (p.steps + 1) ** 2 * 8 > _HALVED_BYTES:
         return 0
     # A quarter of the batch at most, so that there is work for some threads.
     chain = p.steps * p.groups * p.block**2 * p.dtype.itemsize
-    return int(np.clip(_CHAIN_BYTES // chain, 1, max(1, p.batch // 4)))
+    return min(max(1, _CHAIN_BYTES // chain), max(1, p.batch // 4))
 
 
 def halving_bytes(problem: Problem) -> int:
@@ -100,4 +98,4 @@ def time_chunk(problem: Problem) -> int:
     """Times that one tile fills before it is written: full products need it short."""
     sources, batch = tile_shape(problem)
     one = sources * batch * problem.cell.state_size * problem.block * problem.dtype.itemsize
-    return int(np.clip(_WRITTEN_BYTES // one, 1, problem.sizes()[problem.pair_dims[0]]))
+    return min(max(1, _WRITTEN_BYTES // one), problem.sizes()[problem.pair_dims[0]])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from gradsim.contracts.problem import Problem
 
 _STATE_BYTES = 4 * 2**20
@@ -25,7 +23,7 @@ def segment_length(problem: Problem) -> int:
     contribution = sum(math.prod(shape) for shape in p.param_shapes.values()) * p.dtype.itemsize
     # At least 8 steps, which then share the calls and the snapshot that any segment costs.
     longest = min(_STATE_BYTES // state, _CONTRIBUTION_BYTES // max(1, contribution))
-    return min(p.steps, int(np.clip(longest, 8, 256)))
+    return min(p.steps, max(8, longest), 256)
 
 
 def segments(problem: Problem) -> list[range]:
@@ -37,7 +35,7 @@ def jacobian_length(problem: Problem) -> int:
     """Steps whose Jacobians are made in one call, at most a segment."""
     p = problem
     one = p.batch * p.cell.state_size * p.block * p.dtype.itemsize
-    return int(np.clip(_JACOBIAN_BYTES // one, 1, segment_length(p)))
+    return min(max(1, _JACOBIAN_BYTES // one), segment_length(p))
 
 
 def jacobian_steps(segment: range, problem: Problem) -> list[range]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from gradsim.contracts.recorder import LossRows, ProductNorms, Products, Variable
 from gradsim.engine import layout
 from gradsim.engine.streams import ALONG_TIME
@@ -36,7 +34,7 @@ def _along_time(needs: Needs, variable: Variable) -> dict[str, int]:
     if not variable.dims or variable.dims[0] not in ("time", "step"):
         return {}
     length = needs.problem.sizes()[variable.dims[0]]
-    return {variable.dims[0]: int(np.clip(_BYTES * length // variable.bytes(needs.problem), 1, length))}
+    return {variable.dims[0]: min(max(1, _BYTES * length // variable.bytes(needs.problem)), length)}
 
 
 def open_bytes(needs: Needs) -> int:

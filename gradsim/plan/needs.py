@@ -39,13 +39,13 @@ class Needs:
         return [(r, v) for r in self.recorders for v in r.declared(self.problem)]
 
     @cached_property
-    def _asked(self) -> set[tuple[type, bool]]:
-        return {(r.stream, way) for r in self.recorders for way in r.flows}
+    def _asked(self) -> dict[bool | None, set[type]]:
+        raw, effective = ({r.stream for r in self.recorders if way in r.flows} for way in (False, True))
+        return {False: raw, True: effective, None: raw | effective}
 
     def asks(self, *streams: type, effective: bool | None = None) -> bool:
         """Whether a recorder wants one of these streams."""
-        ways = (False, True) if effective is None else (effective,)
-        return any((stream, way) in self._asked for stream in streams for way in ways)
+        return not self._asked[effective].isdisjoint(streams)
 
     def runs_of(self, *streams: type) -> int:
         """How often these streams are made: raw, effective, or both."""
@@ -126,7 +126,7 @@ class Needs:
         raw, effective = self.keeps_jacobians(False), self.keeps_jacobians(True)
         return raw + (effective and (self.changes_jacobians or not raw))
 
-    @property
+    @cached_property
     def halved(self) -> int:
         """How many batch elements at a time have their norms made by halving; 0: by tiles, if at all."""
         return layout.halves(self.problem) if self.asks(ProductNorms) and not self.tiled else 0

@@ -46,6 +46,10 @@ class Plan(Needs):
         return costs.flops(self)
 
     @cached_property
+    def _chunks(self) -> dict[str, dict[str, int]]:
+        return chunks(self)
+
+    @cached_property
     def measuring(self) -> dict[Mitigation, Plan]:
         """What is measured for mitigations, of the raw run and on pairs of their own."""
         if not self.measures:
@@ -137,7 +141,7 @@ class Plan(Needs):
 
     def chunks(self) -> dict[str, dict[str, int]]:
         """The chunks of each variable, by dim."""
-        return chunks(self)
+        return self._chunks
 
     def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
         """Raise BudgetError if the run does not fit, and say what reduces it."""

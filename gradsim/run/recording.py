@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
 
-from gradsim.contracts.plugin import calling
+from gradsim.contracts.plugin import calling, parameters_of
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region, Variable, locked
 from gradsim.data.sink import Block, Bounds, Sink
@@ -31,9 +30,9 @@ class Recording:
         self.plan, self.sink, self.workers = plan, sink, Workers(threads)
         self._out_of_range: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._rolling = Rolling(sink, plan.chunks())
+        self._rolling = Rolling(sink, plan.chunks)
         self._carries: dict[Recorder, Any] = {}
-        self._take_carries = {r for r in plan.recorders if "carry" in inspect.signature(r.compute).parameters}
+        self._take_carries = {r for r in plan.recorders if "carry" in parameters_of(r.compute)}
         self._declared: dict[Recorder, dict[str, Variable]] = {r: {} for r in plan.recorders}
         for recorder, variable in plan.variables():
             self._declared[recorder][variable.name] = variable
@@ -173,7 +172,7 @@ def _stream(piece: Piece) -> type:
 class Rolling:
     """Blocks along time that fill up as a run passes over it, forward or back, and are written when full."""
 
-    def __init__(self, sink: Sink, chunks: Mapping[str, Mapping[str, int]]) -> None:
+    def __init__(self, sink: Sink, chunks: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
         self.sink, self.chunks = sink, chunks
         self._open: dict[tuple[str, int], tuple[Block, int]] = {}
 
@@ -189,7 +188,7 @@ class Rolling:
         if rows.stop - rows.start == total:
             self.sink.put(name, values)  # a run of one segment: no block in between
             return
-        length = self.chunks[name].get(dim, total)
+        length = self.chunks()[name].get(dim, total)
         for index in range(rows.start // length, -(-rows.stop // length)):
             bounds = slice(index * length, min((index + 1) * length, total))
             here = slice(max(rows.start, bounds.start), min(rows.stop, bounds.stop))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
 
 from gradsim import Cell, Schedule, Task
 from gradsim.contracts import registry
-from gradsim.contracts.plugin import Passed, call_with, calling
+from gradsim.contracts.plugin import Passed, call_with, calling, parameters_of
 from gradsim.errors import InputError, PluginError, UnknownNameError
 from gradsim_cells import LSTM, Elman
 from gradsim_tasks import Npz
@@ -100,6 +101,18 @@ def test_a_function_is_called_with_what_it_names():
     assert call_with(lambda **everything: everything, **offered) == offered
     with pytest.raises(TypeError, match="moment"):
         call_with(lambda moment: moment, **offered)
+
+
+def test_what_a_function_takes_and_what_it_takes_as_a_method():
+    class Taking:
+        def method(self, rng, *, steps=2): ...
+
+    taking = partial(Taking().method, 1)
+    for _ in range(2):  # known and as yet unknown
+        assert list(parameters_of(Taking().method)) == ["rng", "steps"]
+        assert list(parameters_of(Taking.method)) == ["self", "rng", "steps"]
+        assert list(parameters_of(taking)) == ["steps"]
+        assert list(parameters_of(np.mean)) == list(inspect.signature(np.mean).parameters)
 
 
 def test_numpy_scalars_are_plain_parameters():
