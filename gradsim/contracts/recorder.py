@@ -102,10 +102,12 @@ class Products:
 class ProductNorms:
     """Frobenius norms of P(t, k) for a range of sources and batch elements and all their pairs.
 
-    `norm` is laid out as the pairs are, then batch; NaN where there is no product.
+    `norm`, 0 or infinite where float64 cannot hold it, and its `log10` are laid out as the pairs are, then
+    batch; NaN where there is no product.
     """
 
-    norm: Scaled
+    norm: Array
+    log10: Array
     region: Region
 
 
@@ -404,14 +406,14 @@ def _is_of_numbers(dtype: Any) -> bool:
         return False
 
 
-def locked(piece: Any) -> None:
-    """Let nobody write into the arrays of a piece."""
+def locked(piece: Any, writeable: bool = False) -> None:
+    """Let nobody write into the arrays of a piece; or let them again, once nobody looks at it."""
     for value in piece.values() if isinstance(piece, dict) else vars(piece).values():
         match value:
             case np.ndarray():
-                value.flags.writeable = False
+                value.flags.writeable = writeable
             case Scaled() | dict() | Adjoints() | Contributions() | Gradient():
-                locked(value)
+                locked(value, writeable)
 
 
 def _effective(variable: Variable) -> Variable:

@@ -39,7 +39,8 @@ class NormTable:
 
     def piece(self) -> ProductNorms:
         """All norms of the tiles."""
-        return ProductNorms(Scaled(np.sqrt(self.squares), self.exponent), self.bounds)
+        norms = Scaled(np.sqrt(self.squares), self.exponent)
+        return ProductNorms(norms.value, norms.log10, self.bounds)
 
 
 def walk_products(

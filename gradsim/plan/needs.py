@@ -131,6 +131,12 @@ class Needs:
         """How many batch elements at a time have their norms made by halving; 0: by tiles, if at all."""
         return layout.halves(self.problem) if self.asks(ProductNorms) and not self.tiled else 0
 
+    def norms_at_once(self, effective: bool) -> bool:
+        """Whether the norms of all pairs may be in memory at one time: what records them takes as much."""
+        recorded = (v for r, v in self._variables if r.stream is ProductNorms and r.effective == effective)
+        each = 2 * 8 * (self.problem.steps + 1) ** 2 * self.problem.batch
+        return self.in_memory and sum(v.bytes(self.problem) for v in recorded) >= each
+
     @property
     def walked(self) -> list[bool]:
         """For which of raw and effective the products are made one by one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from gradsim.engine.products import NormTable, walk_products, walk_rows
 from gradsim.engine.segments import jacobian_steps
 from gradsim.engine.streams import FROM_JACOBIANS, PRODUCTS
 from gradsim.machine.progress import Advance
-from gradsim.numerics.scaled import Scaled
 from gradsim.plan.plan import Plan
 from gradsim.plan.rounds import Round
 from gradsim.run.flow import Flow
@@ -91,13 +91,12 @@ class JacobianStages:
     def products(self, kept: Jacobians, this: Round, effective: bool, direct: Array | None) -> None:
         """Make and record the products of a round; `direct` is q_t = dL_t/ds_t at all times."""
         asked = {s for s in (*PRODUCTS, LossRows) if self.plan.asks(s, effective=effective)}
-        tile, reach, run = this.tile, self._reach(kept), self.recording.workers.run
+        tile, reach = this.tile, self._reach(kept)
         scaled = ScaledJacobians(kept.blocks, kept.steps.start, tile.batch.start, self._drift)
         # Norms of all pairs need no products; whatever else is asked of products walks through them.
         if ProductNorms in asked and self.plan.halved:
             asked.remove(ProductNorms)
-            batches = [part.batch for part in cut(tile, (tile.sources.stop, self.plan.halved))]
-            run([self._norms_job(scaled, reach, effective, b) for b in batches])
+            self._norms(scaled, reach, effective, tile.batch)
         if asked & {*PRODUCTS}:
             norms = ProductNorms in asked
             jobs = cut(tile, job_shape(self.problem))
@@ -116,20 +115,35 @@ class JacobianStages:
         reach[kept.steps.start : kept.steps.stop] = kept.reach
         return reach
 
-    def _norms_job(
-        self, jacobians: ScaledJacobians, reach: Array | None, effective: bool, batch: slice
-    ) -> Callable[[], None]:
-        def job() -> None:
-            squares, exponents = all_norms(jacobians, batch, self.recording.workers.check)
+    def _norms(self, jacobians: ScaledJacobians, reach: Array | None, effective: bool, batch: slice) -> None:
+        """Make and record the norms of all pairs of some batch elements, by halving."""
+        parts = [part.batch for part in cut(Tile(slice(0, 1), batch), (1, self.plan.halved))]
+
+        def fill(piece: ProductNorms, first: int, part: slice) -> None:
+            norms, logs = (x[..., part.start - first : part.stop - first] for x in (piece.norm, piece.log10))
+            all_norms(jacobians.raw[:, jacobians.own(part)], norms, logs, self.recording.workers.check)
             if reach is not None:
                 beyond = np.arange(self.problem.steps + 1) < reach[:, None]
-                squares = np.where(beyond[..., None], 0 * squares, squares)
-            piece = ProductNorms(Scaled(np.sqrt(squares), exponents), {"batch": batch})
-            self.recording.piece(piece, effective, {"batch": batch})
-            share = (batch.stop - batch.start) / self.problem.batch / self.plan.runs_of(ProductNorms)
+                norms[beyond], logs[beyond] = 0, -np.inf
+            share = (part.stop - part.start) / self.problem.batch / self.plan.runs_of(ProductNorms)
             self.advance("norms", self.flops["norms"] * share)
 
-        return job
+        def record(part: slice) -> None:
+            piece = self._unfilled(part)
+            fill(piece, part.start, part)
+            self.recording.piece(piece, effective, {"batch": part})
+
+        if len(self.rounds) == 1 and self.plan.norms_at_once(effective):
+            whole = self._unfilled(batch)
+            self.recording.workers.run([partial(fill, whole, batch.start, part) for part in parts])
+            self.recording.whole(whole, effective)
+        else:
+            self.recording.workers.run([partial(record, part) for part in parts])
+
+    def _unfilled(self, batch: slice) -> ProductNorms:
+        """Room for the norms of all pairs."""
+        shape = self.problem.steps + 1, self.problem.steps + 1, batch.stop - batch.start
+        return ProductNorms(np.empty(shape), np.empty(shape), {"batch": batch})
 
     def _products_job(
         self,

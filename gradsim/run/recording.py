@@ -73,6 +73,13 @@ class Recording:
             with Block(self.sink, bounds or {}) as block:
                 self.into(block, piece, effective)
 
+    def whole(self, piece: Piece, effective: bool) -> None:
+        """Record a piece that fills its variables. The sink may keep its arrays: nobody else needs them."""
+        found = list(self._computed(piece, effective))
+        locked(piece, writeable=True)
+        for name, values in found:
+            self.sink.put(name, values)
+
     def into(self, block: Block, piece: Piece, effective: bool) -> None:
         """Record a piece that is a part of a block."""
         self.workers.check()
@@ -85,8 +92,9 @@ class Recording:
             if recorder.stream is stream and recorder.both == both and recorder.effective == effective:
                 locked(piece)
                 found = self._values(recorder, piece)
-                for name, values in self._checked(recorder, "compute", found, piece.region).items():
-                    yield prefix + name, self._plain(prefix + name, values)
+                checked = self._checked(recorder, "compute", found, piece.region)
+                for name, values in checked.items():
+                    yield prefix + name, self._plain(prefix + name, values, checked.get(f"{name}_log10"))
 
     def _values(self, recorder: Recorder, piece: Piece) -> Mapping[str, Array | Scaled]:
         with calling(recorder, "compute"):
@@ -126,24 +134,28 @@ class Recording:
         """Write what is left open along time, so that it can be read."""
         self._rolling.finish()
 
-    def _plain(self, name: str, values: Array | Scaled) -> Array:
-        """The values in the dtype of their variable, as IEEE 754 rounds them; those beyond it are counted."""
+    def _plain(self, name: str, values: Array | Scaled, log10: Array | Scaled | None = None) -> Array:
+        """The values in the dtype of their variable, as IEEE 754 rounds them; those beyond it are counted.
+
+        Those are infinite while what was given is not, or their `log10` is not.
+        """
         given = values.mantissa if isinstance(values, Scaled) else np.asarray(values)
         plain = values.value if isinstance(values, Scaled) else given
         with np.errstate(over="ignore"):
             plain = plain.astype(self.sink.dtype(name), copy=False)
-        # Where nothing was scaled nothing can be lost.
-        if plain is not given and (lost := int((np.isinf(plain) & ~np.isinf(given)).sum())):
+        # Where nothing was scaled nothing is lost here; but what makes the logarithm, too, rounds by itself.
+        finite = given if plain is not given else log10 if isinstance(log10, np.ndarray) else None
+        if finite is not None and (beyond := np.isinf(plain)).any():
             with self._lock:
-                self._out_of_range[name] += lost
+                self._out_of_range[name] += int((beyond & ~np.isinf(finite)).sum())
         return plain
 
     def _warn(self) -> None:
         """Say once which values did not fit."""
-        if self._out_of_range:
+        if found := sorted((+self._out_of_range).items()):
             lost = (
                 f"{name} ({count} of {np.prod(self.sink.shape(name), dtype=int)}, {self.sink.dtype(name)})"
-                for name, count in sorted(self._out_of_range.items())
+                for name, count in found
             )
             warnings.warn(
                 f"values too large for their dtype are infinite: {', '.join(lost)}; the log10 twin of a norm "

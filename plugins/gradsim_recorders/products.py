@@ -45,7 +45,7 @@ class ProductNormRecorder(Recorder):
         return sized("product_norm", (*problem.pair_dims, "batch"), "Frobenius norm of ds_t/ds_k")
 
     def compute(self, piece):
-        return both("product_norm", piece.norm)
+        return {"product_norm": piece.norm, "product_norm_log10": piece.log10}
 
 
 class ProductSpectralNormRecorder(Recorder):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradsim.engine.jacobians import SMALL
-from gradsim.numerics.scaled import KEEP, LEAST_SQUARE, LOWEST, Scaled, top
+from gradsim.numerics.scaled import KEEP, LOWEST, Scaled, top
 from gradsim.types import Array
 
 _RELIABLE = {4: 1e-9, 8: 1e-5}
@@ -125,7 +125,7 @@ class Plain(Ends):
     def multiply_out(self, width: int, squares: Array, exponents: Array) -> None:
         """From the last source of each interval back, all intervals at once."""
         for span in spans(squares.shape[-1] - 1, width):
-            found = folded(*self._multiplied_out(span))
+            found = self._multiplied_out(span)
             lower = np.tril_indices(span.length)
             for i in range(span.count):
                 start = span.start + i * span.length
@@ -223,17 +223,6 @@ class Compiled(Ends):
         """In one call."""
         first, last = span.start == 0, span.stop == len(self.top)
         self.kernels.extend(*self._arrays(span.steps), width, first, last)
-
-
-def folded(squares: Array, exponents: Array) -> tuple[Array, Array]:
-    """Squares and exponents of norms, with the exponents put back where float64 has room for them."""
-    if not exponents.any():
-        return squares, exponents
-    with np.errstate(over="ignore", under="ignore"):
-        whole = np.ldexp(squares, 2 * exponents)
-    # Together or not at all: a norm that keeps its exponent keeps all of it.
-    fits = (whole > LEAST_SQUARE) & (whole < 1 / LEAST_SQUARE) | (squares == 0)
-    return np.where(fits, whole, squares), np.where(fits, 0, exponents)
 
 
 # What `Plain` does with products (batch, g, ..., k, k) and their exponents (batch, g, ..., 1, 1).

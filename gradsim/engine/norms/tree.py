@@ -20,9 +20,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from gradsim.engine.jacobians import SMALL, ScaledJacobians
-from gradsim.engine.norms.ends import Compiled, Ends, Plain, Span, folded, spans
+from gradsim.engine.jacobians import SMALL
+from gradsim.engine.norms.ends import Compiled, Ends, Plain, Span, spans
+from gradsim.engine.norms.finish import finish
 from gradsim.machine import accelerator
 from gradsim.numerics.scaled import LEAST_SQUARE
 from gradsim.types import Array
@@ -31,14 +33,11 @@ _DIRECT = 8
 """Intervals of up to so many steps are multiplied out: Gram matrices would not pay."""
 
 
-def all_norms(
-    jacobians: ScaledJacobians, batch: slice, check: Callable[[], None] = lambda: None
-) -> tuple[Array, Array]:
-    """Squared norms and exponents of the norms of all P(t, k), (time, source, batch); NaN for t < k.
+def all_norms(blocks: Array, norms: Array, logs: Array, check: Callable[[], None] = lambda: None) -> None:
+    """Write the norms of all P(t, k) and their log10, (time, source, batch); NaN for t < k.
 
-    `check` is called now and then, and may raise to leave.
+    `blocks`: step Jacobians (step, batch, g, k, k). `check` is called now and then, and may raise to leave.
     """
-    blocks = jacobians.raw[:, jacobians.own(batch)]
     steps, size, groups, k, _ = blocks.shape
     squares = np.full((size, steps + 1, steps + 1), np.nan)
     exponents = np.zeros(squares.shape, dtype=np.int32)
@@ -46,7 +45,7 @@ def all_norms(
     squares[:, diagonal, diagonal] = groups * k
     for ends, part in _arithmetic(blocks):
         _Tree(ends, squares[part], exponents[part]).fill(check)
-    return squares.transpose(1, 2, 0), exponents.transpose(1, 2, 0)
+    finish(squares, exponents, norms, logs)
 
 
 def _arithmetic(blocks: Array) -> Iterator[tuple[Ends, slice]]:
@@ -83,24 +82,17 @@ class _Tree:
 
     def _join(self, span: Span, width: int) -> None:
         """The pairs across the middles of joint intervals, whose first halves have `width` steps."""
-        squares, exponents = folded(*self._across(span, width))
-        for i in range(span.count):
-            start = span.start + i * span.length
-            times = slice(start + width + 1, start + span.length + 1)
-            at = (slice(None), times, slice(start, start + width))
-            self.squares[at], self.exponents[at] = squares[:, i], exponents[:, i]
-
-    def _across(self, span: Span, width: int) -> tuple[Array, Array]:
-        """Squared norms (batch, interval, time, source) and exponents of the products A B."""
         after, before = self.ends.grams(span, width)
-        squares = np.matmul(after.matrix, before.matrix.swapaxes(-1, -2))
-        exponents = after.top[..., :, None] + before.top[..., None, :]
-        reliable, least = self.ends.reliable, np.asarray(LEAST_SQUARE)
+        squares, exponents = (_across(x, span, width) for x in (self.squares, self.exponents))
+        np.matmul(after.matrix, before.matrix.swapaxes(-1, -2), out=squares)
+        np.add(after.top[..., :, None], before.top[..., None, :], out=exponents)
+        reliable = self.ends.reliable
         if reliable:
-            # At a glance first, as if all groups were one: the bound is then an outer product, and larger.
-            bound = after.total[..., :, None] * before.total[..., None, :]
-            least = np.maximum(reliable * bound, LEAST_SQUARE)
-        doubtful = squares < least
+            # At a glance first, as if all groups were one: the bound is then an outer product, and larger. It
+            # is far above LEAST_SQUARE where nothing is zero, as totals are in range.
+            doubtful = squares < (reliable * after.total)[..., :, None] * before.total[..., None, :]
+        else:
+            doubtful = squares < LEAST_SQUARE
         if doubtful.any():
             if reliable and after.trace.shape[-1] > 1:
                 bound = np.matmul(after.trace, before.trace.swapaxes(-1, -2))
@@ -108,7 +100,14 @@ class _Tree:
             doubtful &= after.alive[..., :, None] & before.alive[..., None, :]  # exact zeros are beyond doubt
             if doubtful.any():
                 self.ends.multiply_pairs(span, width, doubtful, squares, exponents)
-        return squares, exponents
+
+
+def _across(pairs: Array, span: Span, width: int) -> Array:
+    """Of pairs (batch, time, source) a view of those across middles, (batch, interval, time, source)."""
+    begun = pairs[:, span.start + width + 1 :, span.start :]
+    batch, time, source = pairs.strides
+    shape = len(pairs), span.count, span.length - width, width
+    return as_strided(begun, shape, (batch, span.length * (time + source), time, source))
 
 
 def _first_width(steps: int) -> int:
