@@ -4,12 +4,43 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gradsim
-from gradsim import Mitigation, hookimpl
+from gradsim import Cell, Mitigation, hookimpl
+
+
+@dataclass(frozen=True, eq=False)
+class Stripped(Cell):
+    """Another cell with nothing but its step."""
+
+    name = "stripped"
+    cell: Any = None
+
+    @property
+    def input_size(self):
+        return self.cell.input_size
+
+    @property
+    def blocks(self):
+        return self.cell.blocks
+
+    @property
+    def jacobian_groups(self):
+        return self.cell.jacobian_groups
+
+    @property
+    def paths(self):
+        return self.cell.paths
+
+    def init_params(self, rng):
+        return self.cell.init_params(rng)
+
+    def step(self, params, state, inputs, xp):
+        return self.cell.step(params, state, inputs, xp)
 
 
 @contextmanager

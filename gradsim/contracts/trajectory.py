@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from gradsim.numerics import autodiff
-from gradsim.numerics.blocks import dense_blocks
+from gradsim.numerics.blocks import dense_blocks, through_blocks
 from gradsim.types import Array, Params, StepData
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 Parallel = Callable[[Sequence[Callable[[], None]]], None]
 """Does independent jobs, on as many threads as the run has."""
+
+_SMALL_JACOBIAN = 4096
+"""Numbers of a free step Jacobian, of a whole batch, up to which to make it takes less time than to trace the
+step: each operation of a trace takes some 10 us, and a number some ns where there are those of many steps."""
+
+_PIECE_BYTES = 2**20
+"""Step Jacobians that the way back keeps at a time."""
 
 
 def one_by_one(jobs: Sequence[Callable[[], None]]) -> None:
@@ -154,8 +162,20 @@ class Trajectory:
 
     def pull_one(self, row: int, adjoint: Array) -> Array:
         """`adjoint` (batch, m) of `states[row + 1]` times the step Jacobian."""
+        if self.by_blocks:
+            return through_blocks(adjoint, self._blocks[row])
         here = {n: x[row] for n, x in self.step_data.items()}
         return self.cell.state_vjp(self.params, self.states[row], self.inputs[row], adjoint, **here)
+
+    @cached_property
+    def by_blocks(self) -> bool:
+        """Whether step Jacobians, made for many steps in one call, are sooner than `state_vjp` at each."""
+        numbers = self.states[0].size * self.cell.state_size // self.cell.jacobian_groups
+        return numbers <= _SMALL_JACOBIAN and not self.cell.analytic("state_vjp")
+
+    @cached_property
+    def _blocks(self) -> _Blocks:
+        return _Blocks(self)
 
     def contributions(self, adjoints: Array) -> Params:
         """What enters dL/dparams at each step, (steps, *param), from the adjoints after each step."""
@@ -170,6 +190,23 @@ class Trajectory:
 
         data = {n: flat(x) for n, x in self.step_data.items()}
         return self.cell.params_vjp(self.params, flat(self.before), flat(self.inputs), flat(adjoints), **data)
+
+
+class _Blocks:
+    """The step Jacobians of a trajectory, made for many steps at once when the last of them is read."""
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self._trajectory, self._rows = trajectory, range(0)
+
+    def __getitem__(self, row: int) -> Array:
+        """(batch, g, k, k) of one step."""
+        if row not in self._rows:
+            taken = self._trajectory
+            size = taken.states[0].nbytes * taken.cell.state_size // taken.cell.jacobian_groups
+            self._rows = range(max(0, row + 1 - max(1, _PIECE_BYTES // size)), row + 1)
+            steps = taken.steps[self._rows.start : self._rows.stop]
+            self._made = taken[steps].call(taken.cell.step_jacobian)
+        return np.asarray(self._made[row - self._rows.start])
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from gradsim.contracts.trajectory import Trajectory
 from gradsim.engine.carried import Carried
 from gradsim.engine.derivatives import singular
 from gradsim.errors import NonFiniteError
+from gradsim.numerics.blocks import through_blocks
 from gradsim.numerics.scaled import KEEP, ROOM, Scaled, add, ratio
 from gradsim.types import Array
 
@@ -44,10 +45,7 @@ class ThroughJacobians(Trajectory):
 
     def pull_one(self, row: int, adjoint: Array) -> Array:
         """`adjoint` (batch, m) of `states[row + 1]` times the step Jacobian."""
-        _, batch, groups, k, _ = self.blocks.shape
-        # Group j holds the components j, j + g, j + 2g, ...: as (k, g) they are the columns.
-        rows = adjoint.reshape(batch, k, groups).swapaxes(1, 2)[..., None, :]
-        return np.asarray(np.matmul(rows, self.blocks[row])[..., 0, :].swapaxes(1, 2).reshape(batch, -1))
+        return through_blocks(adjoint, self.blocks[row])
 
 
 class Backward:

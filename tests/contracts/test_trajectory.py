@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import Stripped
 
+from gradsim.contracts import trajectory
 from gradsim.contracts.trajectory import Trajectory, one_by_one, step_rows, time_rows
-from gradsim_cells import GRU, LRU, LSTM, Elman
+from gradsim_cells import GRU, LRU, LSTM, Elman, MinGRU
 
 CELLS = [Elman(2, 4), GRU(2, 3), LSTM(2, 3), LRU(2, 3)]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.name)
 
 
-def taken(cell, rng, steps=9, batch=3):
+def taken(cell, rng, steps=9, batch=3, dtype="float64"):
     """From the first step on, as plain steps whatever the cell's own way is."""
-    inputs = rng.standard_normal((steps, batch, 2))
-    start = rng.standard_normal((batch, cell.state_size))
-    own = cell.unroll(cell.init_params(rng), start, inputs, {}, one_by_one)
+    inputs = rng.standard_normal((steps, batch, 2)).astype(dtype)
+    start = rng.standard_normal((batch, cell.state_size)).astype(dtype)
+    params = {n: p.astype(dtype) for n, p in cell.init_params(rng).items()}
+    own = cell.unroll(params, start, inputs, {}, one_by_one)
     return Trajectory(cell, own.params, own.states, inputs, {})
 
 
@@ -74,3 +77,43 @@ def test_derivatives_with_respect_to_the_inputs(cell, rng):
     ]
     along = (whole.inputs_vjp(adjoints) * direction).sum()
     assert along == pytest.approx((adjoints * (moved[0] - moved[1])).sum() / (2 * h), rel=1e-7)
+
+
+SMALL = [Stripped(cell) for cell in (Elman(2, 4), LSTM(2, 3), LRU(2, 9), MinGRU(2, 70))]
+LARGE = [Stripped(cell) for cell in (Elman(2, 70), GRU(2, 70))]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("cell", SMALL + LARGE, ids=lambda c: f"{c.cell.name}{c.state_size}")
+def test_adjoints_of_cells_with_nothing_but_a_step(cell, batch, dtype, rng, monkeypatch):
+    """By step Jacobians of many steps at once, or by tracing each step: the same numbers."""
+    whole = taken(cell, rng, 50, batch, dtype)
+    assert whole.by_blocks == (cell in SMALL)
+    incoming = rng.standard_normal(whole.states[-1].shape).astype(dtype)
+    direct = rng.standard_normal(whole.before.shape).astype(dtype)
+    found = whole.pull(incoming, direct).adjoints
+    monkeypatch.setattr(Trajectory, "by_blocks", cell in LARGE)
+    other = whole[whole.steps].pull(incoming, direct).adjoints
+    assert found.dtype == other.dtype == dtype
+    sizes = np.abs(found).max(axis=-1, keepdims=True)
+    assert np.abs(found - other).max() / sizes.max() < {"float32": 1e-5, "float64": 1e-14}[dtype]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2**11, 2**20])
+@pytest.mark.parametrize("cell", SMALL, ids=lambda c: c.cell.name)
+def test_no_bit_of_an_adjoint_depends_on_how_steps_are_cut(cell, piece_bytes, rng, monkeypatch):
+    whole = taken(cell, rng, 50)
+    incoming, direct = rng.standard_normal(whole.states[-1].shape), rng.standard_normal(whole.before.shape)
+    expected = whole.pull(incoming, direct).adjoints
+    monkeypatch.setattr(trajectory, "_PIECE_BYTES", piece_bytes)
+    for steps in (range(31, 51), range(30, 31), range(1, 30)):
+        rows = step_rows(steps)
+        found = whole[steps].pull(incoming, direct[rows]).adjoints
+        np.testing.assert_array_equal(found, expected[rows.start : rows.stop + 1])
+        incoming = found[0]
+
+
+def test_a_cell_that_pulls_a_cotangent_back_itself_is_asked_to(rng):
+    """A kernel of somebody's own is not passed over, however small the state."""
+    assert not taken(Elman(2, 4), rng).by_blocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import Stripped
 
 import gradsim
 from gradsim.engine import segments as cuts
@@ -29,7 +30,12 @@ def test_any_budget_gives_the_same_bits(monkeypatch):
             threads=1,
         )
 
-    for cell, mitigations in ((LSTM(1, 3), [Truncate(7, 11)]), (Elman(1, 4), [ClipAdjoint(0.1)])):
+    clipped = [ClipAdjoint(0.1)]
+    for cell, mitigations in (
+        (LSTM(1, 3), [Truncate(7, 11)]),
+        (Elman(1, 4), clipped),
+        (Stripped(Elman(1, 4)), clipped),
+    ):
         everything = run(None, cell, mitigations)
         needed = gradsim.prepare(
             cell,

@@ -15,7 +15,10 @@ from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
-from autograd.extend import defvjp, notrace_primitive, primitive
+from autograd.core import SparseObject
+from autograd.extend import defvjp, notrace_primitive, primitive, vspace
+from autograd.numpy.numpy_boxes import ArrayBox
+from autograd.numpy.numpy_vjps import untake
 
 from gradsim.numerics.autodiff.standard import LINALG, NAMES, Namespace
 
@@ -125,6 +128,28 @@ def _sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool =
 
 _OWN["tanh"] = primitive(np.tanh)
 defvjp(_OWN["tanh"], lambda y, x: lambda g: g * (1 - y * y))  # autograd's own, by cosh, overflows
+
+
+def _sparse(x: Any, at: Any, space: Any) -> Any:
+    def add(whole: Any) -> Any:
+        whole[at] += x
+        return whole
+
+    return SparseObject(space, add)
+
+
+_untake = primitive(_sparse)
+_BASIC = {slice, int, type(None), type(Ellipsis)}
+
+
+def _back_into(at: Any) -> _Function:
+    """How what comes back to ``x[at]`` gets into x; autograd's own way, for places met twice, is slow."""
+    parts = at if isinstance(at, tuple) else (at,)
+    return _untake if {type(part) for part in parts} <= _BASIC else untake  # type: ignore[no-any-return]
+
+
+defvjp(ArrayBox.__getitem__, lambda y, x, at: lambda g: _back_into(at)(g, at, vspace(x)))
+defvjp(_untake, lambda y, x, at, space: lambda g: g[at])
 
 
 @_own

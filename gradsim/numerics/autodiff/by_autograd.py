@@ -26,8 +26,11 @@ from gradsim.types import Array, Params, StepData
 
 Step = Callable[..., Any]
 
-_TRACE_BYTES = 4 * 2**20
-"""Largest array of one traced step; longer blocks are cut into pieces of positions."""
+_TRACE_BYTES = 2**20
+"""Largest array of one traced step, so that many stay in cache; more steps are cut into pieces."""
+
+_COPIES_BYTES = 2**16
+"""Up to here it is calling that takes the time, and several rows of a Jacobian are had for one."""
 
 
 def step_jacobian(
@@ -43,10 +46,9 @@ def step_jacobians(
 ) -> list[Array]:
     """Those of a step from several states side by side (..., parts * m): with respect to each of them."""
     m = state.shape[-1] // parts
-    rows = _in_pieces(step, m // groups, m, params, state, inputs, data)
+    rows = _rows(step, m // groups, m, params, state, inputs, data)
     rows = rows.reshape(*rows.shape[:-1], parts, m // groups, groups)
-    found = np.moveaxis(rows, (-3, 0, -1), (0, -2, -3))
-    return [np.ascontiguousarray(j, dtype=state.dtype) for j in found]
+    return [np.ascontiguousarray(np.moveaxis(rows[..., part, :, :], -1, -3)) for part in range(parts)]
 
 
 def inputs_jacobian(step: Step, params: Params, state: Array, inputs: Array, data: StepData) -> Array:
@@ -56,36 +58,35 @@ def inputs_jacobian(step: Step, params: Params, state: Array, inputs: Array, dat
         return step(params, state, inputs, xp, **data)
 
     m = state.shape[-1]
-    rows = _in_pieces(swapped, m, m, params, inputs, state, data)
-    return np.asarray(np.moveaxis(rows, 0, -2), dtype=state.dtype)
-
-
-def _in_pieces(
-    step: Step, k: int, m: int, params: Params, state: Array, inputs: Array, data: StepData
-) -> Array:
-    """The k rows of each diagonal block, (k, ..., n), over all positions, as many as fit at a time."""
-    lead = state.shape[:-1]
-    count = math.prod(lead)  # -1 would not do for arrays of no size
-    flat = {n: x.reshape(count, *x.shape[len(lead) :]) for n, x in data.items()}
-    state, inputs = (x.reshape(count, x.shape[-1]) for x in (state, inputs))
-    length = max(1, _TRACE_BYTES // (k * max(m, state.shape[-1]) * state.itemsize))
-    cuts = [slice(i, i + length) for i in range(0, len(state), length)]
-    pieces = [
-        _rows(step, k, m, params, state[cut], inputs[cut], {n: x[cut] for n, x in flat.items()})
-        for cut in cuts
-    ]
-    return np.concatenate(pieces, axis=1).reshape(k, *lead, -1)
+    return _rows(swapped, m, m, params, inputs, state, data)
 
 
 def _rows(step: Step, k: int, m: int, params: Params, state: Array, inputs: Array, data: StepData) -> Array:
-    """The k rows of each diagonal block, (k, n, ...), of a step at n positions."""
-    n = len(state)
-    copies, repeated = _copies(k, state), _copies(k, inputs)
-    named = {name: _copies(k, x) for name, x in data.items()}
-    pull = _trace(step, lambda s: step(params, s, repeated, xp, **named), copies)
-    cotangent = np.zeros((k, n, k, m // k), dtype=state.dtype)
-    cotangent[np.arange(k), :, np.arange(k)] = 1
-    return np.asarray(pull(cotangent.reshape(k, n, m)))
+    """The k rows of each diagonal block, (..., k, n), over all positions, as many as fit at a time.
+
+    A batch is never cut nor joined with others, so that what a step makes of it does not depend on how many
+    steps go together: not even the order in which a matrix product adds.
+    """
+    *lead, batch = state.shape[:-1] or (1,)
+    count = math.prod(lead)  # -1 would not do for arrays of no size
+    named = {n: x.reshape(count, batch, *x.shape[state.ndim - 1 :]) for n, x in data.items()}
+    states, along = (x.reshape(count, batch, x.shape[-1]) for x in (state, inputs))
+    found = np.empty((count, batch, k, state.shape[-1]), dtype=state.dtype)
+    # Few positions go through the trace several times side by side, each for a row of its own.
+    width = batch * max(m, state.shape[-1]) * state.itemsize
+    length = max(1, min(count, _TRACE_BYTES // width))
+    copies = max(1, min(k, _COPIES_BYTES // (length * width)))
+    for first in range(0, count, length):
+        cut = slice(first, first + length)
+        before, x = _copies(copies, states[cut]), _copies(copies, along[cut])
+        pull = _trace_state(step, params, before, x, {n: _copies(copies, d[cut]) for n, d in named.items()})
+        for row in range(0, k, copies):
+            unit = np.zeros((copies, *states[cut].shape[:2], k, m // k), dtype=state.dtype)
+            rows = np.arange(min(copies, k - row))
+            unit[rows, :, :, row + rows] = 1
+            pulled = pull(unit.reshape(*unit.shape[:3], m))[: len(rows)]
+            found[cut, :, row : row + copies] = np.moveaxis(pulled, 0, 2)
+    return found.reshape(*state.shape[:-1], k, -1)
 
 
 def _copies(count: int, x: Array) -> Array:
@@ -96,8 +97,14 @@ def state_vjp(
     step: Step, params: Params, state: Array, inputs: Array, cotangent: Array, data: StepData
 ) -> Array:
     """The cotangent of the old state, shape (..., m): cotangent @ J."""
-    pull = _trace(step, lambda s: step(params, s, inputs, xp, **data), state)
+    pull = _trace_state(step, params, state, inputs, data)
     return np.asarray(pull(cotangent), dtype=state.dtype)
+
+
+def _trace_state(
+    step: Step, params: Params, state: Array, inputs: Array, data: StepData
+) -> Callable[[Any], Any]:
+    return _trace(step, lambda s: step(params, s, inputs, xp, **data), state)
 
 
 def params_vjp(

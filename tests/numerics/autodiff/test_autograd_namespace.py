@@ -52,6 +52,8 @@ FUNCTIONS = {
     "repeat": lambda xp, x, a: xp.repeat(x, 2, axis=-1),
     "reshape": lambda xp, x, a: xp.reshape(x, (2, 6)),
     "roll": lambda xp, x, a: xp.roll(x, 1, axis=-1),
+    "slices": lambda xp, x, a: x[1:, ::-2] * x[:2, None, 0, ...],
+    "slices of slices": lambda xp, x, a: x[..., :3][-1, :] * a[0, :],
     "sign": lambda xp, x, a: xp.sign(x - 0.5) * x,
     "sort": lambda xp, x, a: xp.sort(x, axis=0, descending=True),
     "squeeze": lambda xp, x, a: xp.squeeze(x[None, ...], axis=0),
@@ -112,6 +114,14 @@ def test_derivatives_are_those_of_differences(name, arguments, rng):
         ends = [[x + s * way if i == j else x for j, x in enumerate(arguments)] for s in (h, -h)]
         up, down = (np.sum(weights * function(autodiff.xp, *moved)) for moved in ends)
         assert np.sum(slope * way) == pytest.approx((up - down) / (2 * h), rel=1e-6, abs=1e-7)
+
+
+def test_places_that_are_met_twice_count_twice():
+    def function(x):
+        return x[np.array([1, 1]), 1:] * x[[0, 2], 1:] * x[True, :1, :3][0]
+
+    slope, _ = autodiff.gradient(function, np.ones((3, 4)))
+    np.testing.assert_array_equal(slope, [[2, 3, 3, 1], [0, 2, 2, 2], [0, 1, 1, 1]])
 
 
 def test_the_slope_of_tanh_far_out_is_zero_without_overflow():

@@ -31,12 +31,28 @@ def slope(point):
     return 1 - step(*point, np) ** 2
 
 
-@pytest.mark.parametrize("piece_bytes", [1, 2**20])
+@pytest.mark.parametrize("piece_bytes", [1, 3 * 5 * 3 * 4 * 8, 2**20])
 def test_the_step_jacobian_is_the_closed_form(point, slope, piece_bytes, monkeypatch):
-    """However many positions are traced at once."""
+    """However many positions are traced at once, and however often, for 3 and 1 of the 4 rows as well."""
     monkeypatch.setattr(by_autograd, "_TRACE_BYTES", piece_bytes)
     found = autodiff.step_jacobian(step, 1, *point, {})
     np.testing.assert_allclose(found[..., 0, :, :], slope[..., None] * point[0]["W"], rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_no_bit_of_a_step_jacobian_depends_on_the_steps_around_it(rng, batch, dtype, monkeypatch):
+    """Whatever rows a matrix product takes together, and in whatever order it adds for so many."""
+    params = {"W": rng.standard_normal((33, 33)).astype(dtype), "U": np.ones((33, 2), dtype=dtype)}
+    state, inputs = (rng.standard_normal((40, batch, n)).astype(dtype) for n in (33, 2))
+    whole = autodiff.step_jacobian(step, 1, params, state, inputs, {})
+    for length, piece_bytes in ((1, 2**20), (7, 2**20), (40, 1), (40, 2**14)):
+        monkeypatch.setattr(by_autograd, "_TRACE_BYTES", piece_bytes)
+        for i in range(0, 40, length):
+            part = slice(i, i + length)
+            found = autodiff.step_jacobian(step, 1, params, state[part], inputs[part], {})
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, whole[part])
 
 
 def test_diagonal_blocks_are_taken_apart(rng):
