@@ -16,6 +16,7 @@ import numpy as np
 
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks, through_blocks
+from gradsim.numerics.scaled import range_end
 from gradsim.types import Array, Params, StepData
 
 if TYPE_CHECKING:
@@ -48,12 +49,30 @@ def time_rows(steps: range) -> slice:
     return slice(steps.start if steps.start > 1 else 0, steps.stop)
 
 
+_LOOK = 16
+"""Steps after which `pulled_back` looks whether adjoints are still in range."""
+
+
+def pulled_back(adjoints: Array, pull: Callable[[int], None]) -> int:
+    """Call `pull` for rows T - 1, T - 2, ... 0 of `adjoints` (T + 1, batch, m), each of which it fills.
+
+    It ends where the range of the dtype does: the first row that is filled is returned.
+    """
+    for stop in range(len(adjoints) - 1, 0, -_LOOK):
+        start = max(stop - _LOOK, 0)
+        for row in range(stop - 1, start - 1, -1):
+            pull(row)
+        if (end := range_end(adjoints[start : stop + 1])) is not None:
+            return start + end
+    return 0
+
+
 class Pulled(Protocol):
-    """What some steps make of an adjoint that comes in at their end."""
+    """What some steps make of an adjoint that comes in at their end: all of them, or the last ones."""
 
     @property
     def adjoints(self) -> Array:
-        """(steps + 1, batch, m): the adjoints of `states`, the last one as it came in."""
+        """(steps + 1, batch, m): the adjoints of the states, the last one as it came in."""
 
     def contributions(self) -> Params:
         """What enters dL/dparams at each step, (steps, *param), summed over the batch."""
@@ -145,7 +164,14 @@ class Trajectory:
         )
 
     def pull(self, incoming: Array, direct: Array) -> Pulled:
-        """Carry adjoints back: a_{t-1} = a_t J_t + q_{t-1}.
+        """Carry adjoints back: a_{t-1} = a_t J_t + q_{t-1}, as far as the range of the dtype reaches.
+
+        A pull may stop after any step but none, and had better stop where an adjoint vanishes or explodes:
+        whatever comes before it would be computed in vain, and subnormal numbers are slow. What it returns is
+        that of the last k >= 1 steps then: k + 1 adjoints, contributions of k steps and their sum. The rest
+        is asked for anew, scaled by a power of two. All adjoints but the earliest one, in which no
+        contribution and no gradient takes part, should lie in range, which `pulled_back` sees to. One that
+        does not stop is right as well: what lies beyond the range is thrown away and asked for again.
 
         Parameters
         ----------
@@ -156,9 +182,12 @@ class Trajectory:
         """
         adjoints = np.empty((len(direct) + 1, *direct.shape[1:]), dtype=direct.dtype)
         adjoints[-1] = incoming
-        for t in range(len(direct) - 1, -1, -1):
-            np.add(self.pull_one(t, adjoints[t + 1]), direct[t], out=adjoints[t])
-        return PulledByVjp(self, adjoints)
+
+        def pull(row: int) -> None:
+            np.add(self.pull_one(row, adjoints[row + 1]), direct[row], out=adjoints[row])
+
+        first = pulled_back(adjoints, pull)
+        return PulledByVjp(self[self.steps[first:]] if first else self, adjoints[first:])
 
     def pull_one(self, row: int, adjoint: Array) -> Array:
         """`adjoint` (batch, m) of `states[row + 1]` times the step Jacobian."""
@@ -223,3 +252,9 @@ class PulledByVjp:
     def gradient(self) -> Params:
         """One call, with time and batch as one axis."""
         return self.trajectory.gradient(self.adjoints[1:])
+
+
+def shortened(pulled: Pulled, steps: Trajectory) -> Pulled:
+    """What only these last ones of the steps make of the same adjoint; itself where they are all."""
+    adjoints, count = pulled.adjoints, len(steps.steps)
+    return pulled if len(adjoints) == count + 1 else PulledByVjp(steps, adjoints[-count - 1 :])

@@ -14,19 +14,19 @@ from itertools import pairwise
 import numpy as np
 
 from gradsim.contracts.plugin import calling
-from gradsim.contracts.trajectory import Trajectory
+from gradsim.contracts.trajectory import Trajectory, shortened
 from gradsim.engine.carried import Carried
-from gradsim.engine.derivatives import singular
+from gradsim.engine.derivatives import rows_pulled, singular
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.blocks import through_blocks
-from gradsim.numerics.scaled import KEEP, ROOM, Scaled, add, ratio
+from gradsim.numerics.scaled import KEEP, LOWEST, ROOM, Scaled, add, range_end, ratio
 from gradsim.types import Array
 
 Change = Callable[[Trajectory, int, Array], Array]
 """What mitigations do to the adjoint (batch, m) at one time, which lies on the trajectory."""
 
 _SHORT = 8
-"""Steps that are not worth trying in one go again once that has failed."""
+"""Steps on average for which windows had better be carried side by side than each in one go."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +72,13 @@ class Backward:
         reach
             Shape (step,): the earliest state that the loss at each step reaches; None is all the way.
         """
-        steps, whole = trajectory.steps, reach is None or not reach.any()
+        reach = np.zeros(len(trajectory.steps), dtype=np.int64) if reach is None else reach
         if self._acts:
             yield self._step_by_step(trajectory, direct, reach)
-        elif not whole or self._windows.keys() - {0}:
-            everywhere = np.zeros(len(steps), dtype=np.int64)
-            yield from self._by_reach(trajectory, direct, everywhere if reach is None else reach)
-        elif (carried := self._in_one_go(trajectory, direct)) is not None:
-            yield carried
-        elif self._acts or len(steps) <= _SHORT:
-            yield self._step_by_step(trajectory, direct, None)
+        elif reach.any() or self._windows.keys() - {0}:
+            yield from self._by_reach(trajectory, direct, reach)
         else:
-            # It left the range somewhere. Halves find out where, and most steps still go in one go.
-            half = len(steps) // 2
-            for rows in (slice(half, len(steps)), slice(0, half)):
-                yield from self.through(trajectory[steps[rows]], after(direct, rows))
+            yield from self._of_one_window(trajectory, direct, reach)
 
     @property
     def _acts(self) -> bool:
@@ -106,66 +98,67 @@ class Backward:
             rows = slice(first, last)
             here, window = steps[rows], int(reach[first])
             part, there = trajectory[here], after(direct, rows)
-            alone = window <= here[0] and {r for r in self._windows if r <= here[-1]} <= {window}
-            carried = self._in_one_go(part, there, window) if alone and not self._acts else None
-            yield carried or self._step_by_step(part, there, reach[rows])
+            if window <= here[0] and {r for r in self._windows if r <= here[-1]} <= {window}:
+                yield from self._of_one_window(part, there, reach[rows])
+            else:
+                yield self._step_by_step(part, there, reach[rows])
 
     def start(self, trajectory: Trajectory, direct: Array) -> tuple[Scaled, Array]:
         """The adjoint (batch, m) of the state at time 0, where the trajectory begins, and its factor."""
         return self._arrive(trajectory, 0, direct, 0)
 
-    def _in_one_go(self, trajectory: Trajectory, direct: Array, window: int = 0) -> Carried | None:
-        """The fast way of one window, for what moves little enough and is left alone; None if it is not."""
-        last = _plus(self._windows.get(window), direct[-1])
-        changes, times = self._changes, trajectory.steps
-        if changes is not None and not changes.leaves_alone(trajectory, times[-1], last):
+    def _of_one_window(self, trajectory: Trajectory, direct: Array, reach: Array) -> Iterator[Carried]:
+        """In goes as long as the range allows, and step by step from where mitigations act."""
+        steps, ahead = trajectory.steps, len(trajectory.steps)
+        while stop := len(steps):
+            rows = slice(max(stop - ahead, 0), stop)
+            go = (
+                None if self._acts else self._go(trajectory[steps[rows]], after(direct, rows), int(reach[-1]))
+            )
+            if go is None:
+                yield self._step_by_step(trajectory[steps], direct, reach[:stop])
+                return
+            yield go
+            done = len(go.factor)
+            # Where a cell does not stop by itself, less is tried in vain.
+            ahead, steps = 2 * done, steps[:-done]
+            direct = direct[: len(steps) + 1]
+            if len(steps) > rows.start:  # what came in there is in the window already
+                direct = np.concatenate((direct[:-1], np.zeros_like(direct[:1])))
+
+    def _go(self, trajectory: Trajectory, direct: Array, window: int) -> Carried | None:
+        """As many steps back as the range allows, the last ones first; None if mitigations act."""
+        last, changes = _plus(self._windows.get(window), direct[-1]), self._changes
+        if changes is not None and not changes.leaves_alone(trajectory, trajectory.steps[-1], last):
             return None
-        # One exponent for all: that of the largest that comes in, here or later on the way.
-        alive = np.asarray(last.mantissa.any(axis=-1, keepdims=True))
-        sizes = [int(last.exponent[alive].max())] if alive.any() else []
-        sizes += [int(np.frexp(_largest(direct[1:-1], None))[1])] if direct[1:-1].any() else []
-        exponent = max(sizes, default=0)
-        if abs(exponent) <= KEEP[direct.itemsize]:
-            exponent = 0  # as nearly always: then nothing is scaled, and no array is copied
+        exponent, first = _exponents(last, direct)
+        steps, given = trajectory.steps[first:], after(direct, slice(first, len(direct)))[:-1]
+        if exponent.any() and given.any():
+            given = Scaled(given, np.zeros_like(exponent)).over(exponent)
         with np.errstate(all="ignore"), calling(trajectory.cell, "state_vjp", trajectory.params):
-            incoming = last.over(exponent)
-            pulled = trajectory.pull(incoming, np.ldexp(direct[:-1], -exponent) if exponent else direct[:-1])
-        if not self._in_range(pulled.adjoints, direct, alive):
-            return None
-        exponents = np.full((len(times), len(incoming), 1), exponent, dtype=np.int32)
-        adjoint = Scaled(pulled.adjoints[1:], exponents)
+            pulled = trajectory[steps].pull(last.over(exponent), given)
+            adjoints = rows_pulled(trajectory[steps], pulled)
+            end = range_end(adjoints)
+            if end:  # it did not stop in time
+                adjoints = adjoints[end:]
+            here = trajectory[steps[1 - len(adjoints) :]]
+            adjoint = Scaled(adjoints, np.broadcast_to(exponent, (len(adjoints), *exponent.shape)))
+            row = len(direct) - len(adjoints)
+            before = adjoint[0] if end is None else _pulled(here, 0, adjoint[1].settled())
         if changes is not None:
-            for row in range(len(times) - 2, -1, -1):
-                if not changes.leaves_alone(trajectory, times[row], adjoint[row]):
+            for i in range(len(adjoints) - 2, 0, -1):
+                if not changes.leaves_alone(here, here.steps[i - 1], adjoint[i]):
                     return None
-        self._windows = {window: Scaled(pulled.adjoints[0], exponents[0]).settled()}
-        return Carried(trajectory, adjoint, np.ones(exponents.shape[:2]), pulled, exponent)
+        # What comes in at that time is there, unless it was kept for the next go.
+        missing = end is not None or row == first
+        self._windows = {window: _plus(before.settled(), direct[row]) if missing else before.settled()}
+        factor = np.ones((len(adjoints) - 1, len(exponent)))
+        # Contributions are sums over the batch.
+        together = shortened(pulled, here) if (exponent == exponent[0]).all() else None
+        return Carried(here, adjoint[1:], factor, together, int(exponent[0, 0]))
 
-    @staticmethod
-    def _in_range(adjoints: Array, direct: Array, alive: Array) -> bool:
-        """Whether no adjoint has left the range, and no loss that came in has vanished from sight.
-
-        `alive` (batch, 1): where something came in at the end, be it too small to be among `adjoints`.
-        """
-        most = ROOM[direct.itemsize]
-        # Squares underflow first, so that this errs on the safe side.
-        squares = np.einsum("tbm,tbm->tb", adjoints, adjoints)
-        if 2.0**-most < squares.min() and squares.max() < 2.0**most:  # at a glance
-            return True
-        sizes = _largest(adjoints, -1)
-        if not sizes.max() < 2.0**most:
-            return False
-        seen = sizes >= 2.0**-most
-        if seen.all():
-            return True
-        # Zero is right before any loss has come in, and a lost adjoint only where one should be.
-        entered = np.concatenate((direct[:-1].any(axis=-1), alive.T))
-        present = np.asarray(np.logical_or.accumulate(entered[::-1]))[::-1]
-        return bool(seen[present].all())
-
-    def _step_by_step(self, trajectory: Trajectory, direct: Array, reach: Array | None) -> Carried:
+    def _step_by_step(self, trajectory: Trajectory, direct: Array, reach: Array) -> Carried:
         steps = trajectory.steps
-        reach = np.zeros(len(steps)) if reach is None else reach
         adjoint = np.empty_like(direct[1:])
         exponent = np.empty((*adjoint.shape[:2], 1), dtype=np.int32)
         factor = np.empty(adjoint.shape[:2])
@@ -234,9 +227,30 @@ def _plus(window: Scaled | None, direct: Array) -> Scaled:
     return add(window, fresh).settled() if direct.any() else window
 
 
-def _largest(x: Array, axis: int | None) -> Array:
-    """Largest size, without an array of sizes in between."""
-    return np.asarray(np.maximum(x.max(axis=axis), -x.min(axis=axis)))
+def _exponents(last: Scaled, direct: Array) -> tuple[Array, int]:
+    """Exponents (batch, 1) that adjoints are carried back with, and how many steps they are not for.
+
+    The same for all of the batch, whose contributions are summed, as long as they are not too far apart.
+    """
+    size, none = direct.itemsize, np.zeros_like(last.exponent)
+    most, keep = ROOM[size], KEEP[size]
+    if not last.exponent.any() and np.abs(direct[1:-1]).max(initial=0.0) < 2.0**keep:
+        return none, 0  # as nearly always: then nothing is scaled, and no array is copied
+    sizes = np.abs(np.concatenate((direct[:-1], last.mantissa[None]))).max(axis=-1)
+    tops = np.where(sizes > 0, np.frexp(sizes)[1], LOWEST)
+    tops[-1] += np.where(sizes[-1] > 0, last.exponent[:, 0], 0)
+    # That of what comes in first, from the end.
+    entering = tops[::-1][np.argmax(sizes[::-1] > 0, axis=0), np.arange(len(last.mantissa))]
+    there = entering > LOWEST
+    if not there.any():
+        return none, 0
+    top, least = entering.max(), entering[there].min()
+    exponent = np.where(there, entering, 0) if top - least > most // 2 else np.full_like(entering, top)
+    # Where it vanishes, there is more room ahead.
+    exponent = np.where(exponent < 0, exponent - most // 2, exponent)
+    # What comes in later may be too large beside that.
+    large = np.flatnonzero((tops[:-1] - exponent > most - keep).any(axis=-1))
+    return exponent[:, None].astype(np.int32), int(large[-1]) if len(large) else 0
 
 
 class _Changes:

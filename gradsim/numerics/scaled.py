@@ -127,6 +127,26 @@ def add(a: Scaled, b: Scaled, axis: Axes = -1) -> Scaled:
     return Scaled(a.over(exponent) + b.over(exponent), exponent)
 
 
+def range_end(vectors: Array) -> int | None:
+    """Of vectors (rows, batch, m) made one from the next, the last row where one has left its range.
+
+    Zero has left it where the one after is not; the last row of all counts as in range. None if all are.
+    """
+    most = ROOM[vectors.itemsize]
+    wide = vectors.astype(np.float64, copy=False)
+    with np.errstate(all="ignore"):
+        squares = np.vecdot(wide, wide)
+    # At a glance: where the squares are in range themselves.
+    most_square = min(2 * most, 1000)
+    if 2.0**-most_square < squares.min() and squares.max() < 2.0**most_square:
+        return None
+    sizes = np.abs(vectors).max(axis=-1)
+    there, after = sizes[:-1], sizes[1:]
+    left = ~(there < 2.0**most) | ((there < 2.0**-most) & ((there > 0) | (after > 0)))
+    rows = np.flatnonzero(left.any(axis=-1))
+    return int(rows[-1]) if len(rows) else None
+
+
 def norm(scaled: Scaled, axes: tuple[int, ...]) -> Scaled:
     """Euclidean norms over axes that share an exponent, each with its own."""
     mantissa, exponent = scaled.mantissa.astype(np.float64, copy=False), scaled.exponent.squeeze(axes)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradsim.contracts.trajectory import Parallel, Trajectory
+from gradsim.contracts.trajectory import Parallel, Trajectory, pulled_back
 from gradsim.machine import accelerator
 from gradsim.types import Array, Params
 from gradsim_cells.kernels import compiled
@@ -66,12 +66,15 @@ class DenseSteps(Trajectory):
         w, adjoints = self.weights, np.empty_like(self.states)
         adjoints[-1] = incoming
         d = np.empty((*self.inputs.shape[:2], len(w.bias)), dtype=self.states.dtype)
+        ends = np.zeros(self.states.shape[1], dtype=np.intp)
         if self._compiled:
             given = self.states, self.saved, w.backward, np.ascontiguousarray(direct)
-            self._split_compiled("backward", (*given, adjoints, d))
+            self._split_compiled("backward", (*given, adjoints, d, ends))
         else:
-            self._split(self._numpy_rows, partial(self._pull_rows, direct, adjoints, d))
-        return PulledDense(self, adjoints, d)
+            self._split(self._numpy_rows, partial(self._pull_rows, direct, adjoints, d, ends))
+        # Some rows of the batch may have gone on where others have left their range.
+        first = int(ends.max())
+        return PulledDense(self[self.steps[first:]], adjoints[first:], d[first:])
 
     @property
     def _compiled(self) -> bool:
@@ -98,14 +101,17 @@ class DenseSteps(Trajectory):
             row[:, w.column :] += states[t, :, : self.size] @ weight
             self.cell.activate(row, states[t], states[t + 1], self.saved[t, rows])
 
-    def _pull_rows(self, direct: Array, adjoints: Array, cotangents: Array, rows: slice) -> None:
+    def _pull_rows(self, direct: Array, adjoints: Array, cotangents: Array, ends: Array, rows: slice) -> None:
         w = self.weights
         slopes = self.cell.slopes(self.states[:-1, rows], self.states[1:, rows], self.saved[:, rows])
-        for t in range(len(direct) - 1, -1, -1):
+
+        def pull(t: int) -> None:
             adjoint, d = adjoints[t, rows], cotangents[t, rows]
             self.cell.deactivate(adjoints[t + 1, rows], slopes[t], d, adjoint)
             adjoint[:, : self.size] += d[:, w.column :] @ w.state
             adjoint += direct[t, rows]
+
+        ends[rows] = pulled_back(adjoints[:, rows], pull)
 
 
 @dataclass(frozen=True, eq=False)

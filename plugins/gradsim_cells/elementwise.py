@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim.contracts.trajectory import PulledByVjp, Trajectory
+from gradsim.contracts.trajectory import PulledByVjp, Trajectory, pulled_back
 from gradsim.types import Array
 
 
@@ -44,9 +44,15 @@ class ElementwiseSteps(Trajectory):
 
     def pull(self, incoming: Array, direct: Array) -> PulledByVjp:
         """See `Trajectory.pull`."""
-        back = self.factor[::-1].conj()
-        if np.iscomplexobj(back):
-            adjoints = parted(recurrence(back, joined(incoming), joined(direct[::-1])))
-        else:
-            adjoints = recurrence(back, incoming, direct[::-1])
-        return PulledByVjp(self, adjoints[::-1])
+        factor, whole = self.factor.conj(), np.iscomplexobj(self.factor)
+        last, added = (joined(incoming), joined(direct)) if whole else (incoming, direct)
+        adjoints = np.empty((len(added) + 1, *last.shape), dtype=added.dtype)
+        adjoints[-1] = last
+
+        def pull(row: int) -> None:
+            np.multiply(factor[row], adjoints[row + 1], out=adjoints[row])
+            adjoints[row] += added[row]
+
+        first = pulled_back(adjoints.view(direct.dtype), pull)
+        found, here = adjoints[first:], self[self.steps[first:]]
+        return PulledByVjp(here, parted(found) if whole else found)

@@ -13,7 +13,7 @@ from gradsim import Cell
 from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
-from gradsim.contracts.trajectory import Pulled, Trajectory
+from gradsim.contracts.trajectory import Pulled, Trajectory, shortened
 from gradsim.errors import InputError
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
@@ -272,21 +272,25 @@ class StackSteps(Trajectory):
         its state, which holds the states beside it fixed; one more step back from there leads to it.
         """
         cell, adjoints, pulled, above = self.cell, np.empty_like(self.states), [], None
-        parts = [cell.parts(x) for x in (incoming, direct, adjoints)]
+        parts, first = [cell.parts(x) for x in (incoming, direct, adjoints)], 0
         for taken, last, q, a in list(zip(self.taken, *parts, strict=True))[::-1]:
-            steps = _Steps(taken.cell, taken.params, taken.states[:-1], taken.inputs, taken.step_data)
-            if above is None:
-                pulled.append(taken.pull(last, q))
-                a[...] = pulled[-1].adjoints
-            else:
-                entering = np.concatenate((q, last[None]))
+            entering = np.concatenate((q[first:], last[None]))
+            if above is not None:
                 entering[1:] = _onto_output(taken.cell, entering[1:], above)
-                pulled.append(taken.pull(entering[-1], entering[:-1]))
-                a[:-1] = steps.state_vjp(pulled[-1].adjoints[1:]) + q
+            pulled.append(taken[taken.steps[first:]].pull(entering[-1], entering[:-1]))
+            found = pulled[-1].adjoints
+            # A layer may stop; the ones below go no further then.
+            first = len(a) - len(found)
+            here = taken[taken.steps[first:]]
+            steps = _Steps(here.cell, here.params, here.before, here.inputs, here.step_data)
+            a[first:] = found
+            if above is not None:
+                a[first:-1] = steps.state_vjp(found[1:]) + q[first:]
                 a[-1] = last
             if len(pulled) < len(self.taken):
-                above = steps.inputs_vjp(pulled[-1].adjoints[1:])
-        return PulledStack(adjoints, pulled[::-1])
+                above = steps.inputs_vjp(found[1:])
+        layers = [shortened(p, t[t.steps[first:]]) for p, t in zip(pulled[::-1], self.taken, strict=True)]
+        return PulledStack(adjoints[first:], layers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import pytest
 from helpers import Stripped
 
 from gradsim.contracts import trajectory
-from gradsim.contracts.trajectory import Trajectory, one_by_one, step_rows, time_rows
+from gradsim.contracts.trajectory import Trajectory, one_by_one, pulled_back, shortened, step_rows, time_rows
 from gradsim_cells import GRU, LRU, LSTM, Elman, MinGRU
 
 CELLS = [Elman(2, 4), GRU(2, 3), LSTM(2, 3), LRU(2, 3)]
@@ -117,3 +117,35 @@ def test_no_bit_of_an_adjoint_depends_on_how_steps_are_cut(cell, piece_bytes, rn
 def test_a_cell_that_pulls_a_cotangent_back_itself_is_asked_to(rng):
     """A kernel of somebody's own is not passed over, however small the state."""
     assert not taken(Elman(2, 4), rng).by_blocks
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("octaves", [-30, -3, 3, 30])
+def test_adjoints_are_pulled_back_to_where_they_leave_the_range(dtype, octaves):
+    adjoints = np.full((400, 2, 3), np.nan, dtype=dtype)
+    adjoints[-1] = [[1], [0]]
+
+    def pull(row):
+        np.multiply(adjoints[row + 1], 2.0**octaves, out=adjoints[row])
+
+    with np.errstate(over="ignore"):
+        first = pulled_back(adjoints, pull)
+    most = {"float32": 100, "float64": 900}[dtype]
+    taken = min(-(-most // octaves) if octaves > 0 else most // -octaves + 1, 399)
+    assert 399 - first == taken
+    np.testing.assert_array_equal(adjoints[first:, 0, 0], 2.0 ** (octaves * np.arange(taken, -1.0, -1)))
+    np.testing.assert_array_equal(adjoints[first:, 1], 0)
+
+
+@each_cell
+def test_the_last_steps_of_a_pull(cell, rng):
+    whole = taken(cell, rng)
+    *direct, incoming = rng.standard_normal(whole.states.shape)
+    pulled = whole.pull(incoming, np.array(direct))
+    assert shortened(pulled, whole) is pulled
+    last = shortened(pulled, whole[range(6, 10)])
+    np.testing.assert_array_equal(last.adjoints, pulled.adjoints[-5:])
+    for name, found in last.contributions().items():
+        expected = pulled.contributions()[name][-4:]
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(last.gradient()[name], expected.sum(axis=0), rtol=1e-12, atol=1e-14)

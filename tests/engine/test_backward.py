@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -13,8 +14,9 @@ from helpers import loss_of, numerical_gradient
 from sru import SRU
 
 import gradsim
-from gradsim import Episode, Task
-from gradsim.errors import OutOfRangeWarning
+from gradsim import Cell, Episode, Task, Trajectory
+from gradsim.contracts.trajectory import PulledByVjp
+from gradsim.errors import OutOfRangeWarning, PluginError
 from gradsim.numerics.blocks import dense_blocks
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import ClipAdjoint, Truncate
@@ -171,15 +173,16 @@ def test_an_exploding_adjoint_stays_exact_and_clipping_tames_it(rng):
 
 @dataclass(frozen=True, eq=False)
 class Weighted(Task):
-    """No input; the loss is the output times given weights (step, batch)."""
+    """The same input all the time; the loss is the output times given weights (step, batch)."""
 
     name = "weighted"
     weights: np.ndarray
+    input: float = 0.0
     input_size = output_size = 1
 
     def sample(self, rng, batch):
         none = np.zeros((*self.weights.shape, 1))
-        return Episode(none, none, self.weights)
+        return Episode(none + self.input, none, self.weights)
 
     def loss(self, outputs, targets, xp):
         return outputs[..., 0]
@@ -221,3 +224,79 @@ def test_losses_at_a_few_steps_keep_their_size_in_between(dtype, octaves, losses
         with np.errstate(over="ignore", under="ignore"):
             plain = np.exp2(np.array(log2)).astype(dtype)
         np.testing.assert_allclose(ds.adjoint[:, b, 0], plain, rtol=1e-5, atol=np.finfo(dtype).tiny)
+
+
+class Own(Trajectory):
+    """Pulls as the cell tells it; counts the steps that it has been pulled through."""
+
+    def pull(self, incoming, direct):
+        pulled = self.cell.kind(super(), incoming, direct)
+        self.cell.through.append(len(pulled.adjoints) - 1)
+        return pulled
+
+
+def stops(steps, incoming, direct):
+    return steps.pull(incoming, direct)
+
+
+def goes_on(steps, incoming, direct):
+    """To the first step, whatever becomes of the adjoints."""
+    adjoints = [incoming]
+    for row in range(len(direct) - 1, -1, -1):
+        adjoints.append(steps.pull_one(row, adjoints[-1]) + direct[row])
+    return PulledByVjp(steps.__self__, np.array(adjoints[::-1]))
+
+
+def stops_soon(steps, incoming, direct):
+    """After three steps, for no reason."""
+    last = steps.__self__[steps.__self__.steps[-3:]]
+    return PulledByVjp(last, Trajectory.pull(last, incoming, direct[-3:]).adjoints)
+
+
+@dataclass(frozen=True, eq=False)
+class Pulls(Elman):
+    """Elman, taken step by step and pulled in a way of one's own."""
+
+    kind: Callable = stops
+    through: list = field(default_factory=list)
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        taken = Cell.unroll(self, params, state, inputs, step_data, parallel)
+        return Own(self, params, taken.states, inputs, step_data)
+
+
+@pytest.mark.parametrize("gain", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("losses", [[60, 119], range(120)], ids=len)
+def test_a_pull_may_stop_where_it_likes(dtype, gain, losses):
+    weights = np.zeros((120, 3))
+    weights[losses] = 1.0
+    weights[119, 1] = 0.0
+    found = []
+    for kind in (stops, goes_on, stops_soon):
+        cell = Pulls(1, 6, gain=gain, kind=kind)
+        record = ["adjoint_norm", "contribution_norm", "gradient_norm", "gradient"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutOfRangeWarning)
+            ds = gradsim.simulate(cell, task=Weighted(weights, 0.5), batch=3, dtype=dtype, record=record)
+        found.append(ds)
+        if kind is stops:
+            assert sum(cell.through) < 180  # little is pulled twice
+    for other in found[1:]:
+        for name in found[0].data_vars:
+            close = {"float32": 1e-5, "float64": 1e-13}[dtype]
+            np.testing.assert_allclose(other[name], found[0][name], rtol=close, atol=close, err_msg=name)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 13])
+def test_a_pull_that_gives_adjoints_of_steps_that_are_none_is_refused(rows):
+    def astray(steps, incoming, direct):
+        pulled = steps.pull(incoming, direct)
+        if len(direct) < 10:  # where it is tried
+            return pulled
+        return PulledByVjp(pulled.trajectory, np.resize(pulled.adjoints, (rows, *incoming.shape)))
+
+    with pytest.raises(
+        PluginError, match=rf"pull\(\).* shape \({rows}, 2, 6\).* for the last k of the steps"
+    ):
+        gradsim.simulate(Pulls(1, 6, kind=astray), np.ones((11, 2, 1)), record=["adjoint"])

@@ -7,7 +7,18 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from gradsim.numerics.scaled import KEEP, LEAST_SQUARE, LOWEST, Scaled, add, combine, euclidean, norm, ratio
+from gradsim.numerics.scaled import (
+    KEEP,
+    LEAST_SQUARE,
+    LOWEST,
+    Scaled,
+    add,
+    combine,
+    euclidean,
+    norm,
+    range_end,
+    ratio,
+)
 
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -179,3 +190,21 @@ def test_ratios_of_norms():
 def test_squares_that_lost_digits_are_told():
     """It is a normal number by a wide margin, so that sums of squares above it have all their digits."""
     assert np.finfo(np.float64).tiny / np.finfo(np.float64).eps < LEAST_SQUARE
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(np.float32, 100), (np.float64, 900)])
+def test_where_vectors_leave_their_range(dtype, most):
+    rows = np.ones((6, 2, 3), dtype=dtype)
+    assert range_end(rows) is None
+    for size in (2.0**most, 2.0 ** -(most + 1), 0.0, np.inf, np.nan):
+        left = rows.copy()
+        left[:3, 1] = size
+        left[2, 1, 0] = 0.0
+        assert range_end(left) == 2
+    rows[0] = 2.0**-most
+    rows[1:, 1, 1:] = 0.0
+    assert range_end(rows) is None
+    rows[:, 1] = 0.0  # nothing has vanished
+    assert range_end(rows) is None
+    rows[2, 1] = 2.0 ** -(most + 1)
+    assert range_end(rows) == 2

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.trajectory import Parallel, Pulled, Trajectory, one_by_one
+from gradsim.contracts.trajectory import Parallel, Pulled, PulledByVjp, Trajectory, one_by_one
 from gradsim.engine.probe import Place
+from gradsim.numerics.scaled import ROOM, range_end
 from gradsim.testing.cell.bench import CellBench
 from gradsim.testing.kit import Checks, same
 from gradsim.testing.specimen import STEPS
@@ -80,6 +81,40 @@ def unroll_shorter(bench: CellBench) -> None:
     mine, expected = ours.gradient(), theirs.gradient()
     for n, value in expected.items():
         _expect_close(bench, mine[n], value, close, f"{about}.pull(): gradient()[{n!r}]", "params_vjp()")
+
+
+@CHECKS("unroll_contributions", "unroll_gradient", applies=_has_own)
+def unroll_stops(bench: CellBench) -> None:
+    """Where adjoints leave the range of the dtype `pull` stops after a step or goes on: both are right."""
+    for dtype, close in _CLOSE.items():
+        taken = _taken(bench, _place(bench, _BATCHES[-1], dtype))
+        plain = Trajectory(bench.cell, taken.params, taken.states, taken.inputs, taken.step_data)
+        incoming, direct = _cotangents(bench, taken)
+        edge = ROOM[incoming.itemsize] - 4
+        for octaves in (-edge, edge):
+            with np.errstate(all="ignore"):
+                ours = taken.pull(np.ldexp(incoming, octaves), np.zeros_like(direct))
+                theirs = plain.pull(incoming, np.zeros_like(direct))
+            about = f"unroll().pull() of {STEPS} steps from 2**{octaves}, {dtype}"
+            count = len(ours.adjoints) - 1
+            bench.expect(
+                1 <= count <= STEPS,
+                f"{about}: gives adjoints of {count + 1} states; where it stops it should give those of the "
+                f"last k steps, which are k + 1, for k = 1 to {STEPS}",
+            )
+            if range_end(ours.adjoints):
+                continue  # it did not stop; what is beyond the range will not be used
+            last = plain[plain.steps[-count:]]
+            theirs = PulledByVjp(last, theirs.adjoints[-count - 1 :])
+            found = {"adjoints[1:]": (ours.adjoints[1:], theirs.adjoints[1:])}
+            for kind in ("contributions", "gradient"):
+                mine, expected = (getattr(x, kind)() for x in (ours, theirs))
+                found |= {f"{kind}()[{n!r}]": (mine[n], value) for n, value in expected.items()}
+            for what, (mine, expected) in found.items():
+                near = np.ldexp(mine, -octaves)
+                _expect_close(
+                    bench, near, expected, close, f"{about}: {what} over 2**{octaves}", "state_vjp()"
+                )
 
 
 @CHECKS("unroll_contributions", "unroll_gradient", applies=_has_own)

@@ -18,8 +18,9 @@ def compiled(module, way, dtype):
     """The function `way`, "forward" or "backward", of a module of kernels, compiled or loaded from disk.
 
     A forward kernel takes (inputs, input_weight, state_weight, bias, states, saved), a backward one (states,
-    saved, state_weight, direct, adjoints, cotangents), and writes the last two; then integers. The bias has
-    one axis, all other arrays have three.
+    saved, state_weight, direct, adjoints, cotangents, ends), and writes what comes after the first four; then
+    integers. `ends` (batch) are integers, too: for each row of the batch where its pull ended. It and the
+    bias have one axis, all other arrays have three.
     """
     from numba import njit, types
 
@@ -28,10 +29,14 @@ def compiled(module, way, dtype):
     function = getattr(importlib.import_module(module), way)
     number = types.float32 if dtype == np.float32 else types.float64
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    arrays = [
-        types.Array(number, 1 if n == "bias" else 3, "C", readonly=i < 4) for i, n in enumerate(names[:6])
+    arrays = names[: names.index("first")]
+    kinds = [
+        types.Array(
+            types.intp if n == "ends" else number, 1 if n in ("bias", "ends") else 3, "C", readonly=i < 4
+        )
+        for i, n in enumerate(arrays)
     ]
-    signature = types.void(*arrays, *[types.intp] * len(names[6:]))
+    signature = types.void(*kinds, *[types.intp] * (len(names) - len(arrays)))
     try:
         return njit(signature, cache=True, **OPTIONS)(function)
     except RuntimeError:  # there is no folder that a cache could be written to

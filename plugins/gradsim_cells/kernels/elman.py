@@ -1,6 +1,6 @@
 """Compiled passes of Elman and the linear cell: activation 0 tanh, 1 relu, 2 logistic, 3 none."""
 
-from gradsim_cells.kernels.parts import preactivations, pull, room, sigmoid_all, tanh_all
+from gradsim_cells.kernels.parts import preactivations, pull, range_ends, room, sigmoid_all, tanh_all
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last, activation):
@@ -22,7 +22,7 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
                 sigmoid_all(new[b])
 
 
-def backward(states, saved, state_weight, direct, adjoints, cotangents, first, last, activation):
+def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, first, last, activation):
     """The adjoint times phi', which follows from the state."""
     n = states.shape[2]
     one = states.dtype.type(1)
@@ -45,3 +45,5 @@ def backward(states, saved, state_weight, direct, adjoints, cotangents, first, l
         for b in range(first, last):
             for j in range(n):
                 adjoints[t, b, j] = pulled[b - first, j] + direct[t, b, j]
+        if range_ends(adjoints, t, ends, first, last):
+            return

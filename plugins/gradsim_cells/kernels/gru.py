@@ -1,6 +1,6 @@
 """Compiled passes of the GRU; saved are n, r, z and the recurrent part U_n h + c_n of n."""
 
-from gradsim_cells.kernels.parts import preactivations, pull, room, sigmoid_all, tanh_all
+from gradsim_cells.kernels.parts import preactivations, pull, range_ends, room, sigmoid_all, tanh_all
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):
@@ -22,7 +22,7 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
                 h[j] = candidate[j] + gates[2 * n + j] * (h_old[j] - candidate[j])
 
 
-def backward(states, saved, state_weight, direct, adjoints, cotangents, first, last):
+def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, first, last):
     """The cotangents of the preactivations of n, r, z, and of the recurrent part of n."""
     n = states.shape[2]
     one = states.dtype.type(1)
@@ -45,3 +45,5 @@ def backward(states, saved, state_weight, direct, adjoints, cotangents, first, l
             for j in range(n):
                 local = adjoints[t + 1, b, j] * saved[t, b, 2 * n + j]
                 adjoints[t, b, j] = pulled[b - first, j] + local + direct[t, b, j]
+        if range_ends(adjoints, t, ends, first, last):
+            return

@@ -1,6 +1,6 @@
 """Compiled passes of the LSTM; saved are i, f, g, o and tanh(c)."""
 
-from gradsim_cells.kernels.parts import preactivations, pull, room, sigmoid_all, tanh_all
+from gradsim_cells.kernels.parts import preactivations, pull, range_ends, room, sigmoid_all, tanh_all
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):
@@ -25,7 +25,7 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
                 h[j] = gates[3 * n + j] * tanh_c[j]
 
 
-def backward(states, saved, state_weight, direct, adjoints, cotangents, first, last):
+def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, first, last):
     """The cotangents of i, f, g, o, of c before, and through them of h before."""
     n = states.shape[2] // 2
     one = states.dtype.type(1)
@@ -51,3 +51,5 @@ def backward(states, saved, state_weight, direct, adjoints, cotangents, first, l
         for b in range(first, last):
             for j in range(n):
                 adjoints[t, b, j] = pulled[b - first, j] + direct[t, b, j]
+        if range_ends(adjoints, t, ends, first, last):
+            return

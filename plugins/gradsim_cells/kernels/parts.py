@@ -15,6 +15,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from gradsim.numerics.scaled import ROOM
 from gradsim_cells.weights import STRIP_BYTES
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -116,6 +117,60 @@ def pull(cotangents, state_weight, out):
     """Fill `out` with cotangents (rows, G) @ state_weight (G, n)."""
     out[:] = 0
     add_product(cotangents, state_weight, out, 0)
+
+
+# The size of a number, as an integer that grows with it, NaN above all: comparing those becomes vectors.
+
+
+def _size32(x):
+    return np.int32(np.float32(x).view(np.int32) & 0x7FFFFFFF)
+
+
+def _size64(x):
+    return np.int64(np.float64(x).view(np.int64) & 0x7FFFFFFFFFFFFFFF)
+
+
+def size(x):
+    """What is larger for the larger number; in compiled code that which stands above."""
+    return abs(x)
+
+
+@overload(size)
+def _size(x):
+    return _size32 if x == types.float32 else _size64
+
+
+_MOST = 2.0 ** ROOM[4], 2.0 ** ROOM[8]
+
+
+@njit(**OPTIONS)
+def _has_left(adjoint, after):
+    """Whether an adjoint has left its range, made of the one after."""
+    most = _MOST[adjoint.itemsize // 8]
+    largest = size(adjoint[0])
+    for j in range(1, len(adjoint)):
+        largest = max(largest, size(adjoint[j]))
+    if largest >= size(adjoint.dtype.type(most)):
+        return True
+    if largest >= size(adjoint.dtype.type(1 / most)):
+        return False
+    # Zero is right where there has been nothing.
+    there = largest > 0
+    for j in range(len(after)):
+        there |= after[j] != 0
+    return there
+
+
+@njit(**OPTIONS)
+def range_ends(adjoints, t, ends, first, last):
+    """Note in `ends` (batch) whether `adjoints[t, first:last]` have left their range.
+
+    Whether it is in vain to go on: what one row makes of the steps before is thrown away once another stops.
+    """
+    for b in range(first, last):
+        if _has_left(adjoints[t, b], adjoints[t + 1, b]):
+            ends[b] = t
+    return ends.max() >= t
 
 
 # tanh = e / (e + 2) with e = exp(y) - 1 and y = 2|x|. For y = k ln 2 + r, e = 2^k (exp(r) - 1) + (2^k - 1),

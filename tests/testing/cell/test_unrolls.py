@@ -37,7 +37,7 @@ class TakenBlock(Trajectory):
         return WrongWhenShorter(**given)
 
     def pull(self, incoming, direct):
-        return PulledBlock(super().pull(incoming, direct), self.cell.wrong)
+        return PulledBlock(super().pull(incoming, direct), self.cell.wrong, len(self.steps))
 
 
 class WrongWhenShorter(TakenBlock):
@@ -49,10 +49,16 @@ class WrongWhenShorter(TakenBlock):
 class PulledBlock:
     honest: object
     wrong: str
+    steps: int
 
     @property
     def adjoints(self):
-        return self.honest.adjoints * self._factor("adjoints")
+        adjoints = self.honest.adjoints * self._factor("adjoints")
+        return adjoints[:-1] if self.wrong == "stopped rows" and self.stopped else adjoints
+
+    @property
+    def stopped(self):
+        return len(self.honest.adjoints) < self.steps + 1
 
     def contributions(self):
         return {n: self._factor("contributions") * p for n, p in self.honest.contributions().items()}
@@ -61,7 +67,7 @@ class PulledBlock:
         return {n: self._factor("gradient") * p for n, p in self.honest.gradient().items()}
 
     def _factor(self, what):
-        return WRONG if self.wrong == what else 1
+        return WRONG if self.wrong == what or (self.wrong == f"stopped {what}" and self.stopped) else 1
 
 
 PROOFS = [
@@ -70,6 +76,10 @@ PROOFS = [
     ("unroll_contributions", TakesBlocks(wrong="contributions")),
     ("unroll_gradient", TakesBlocks(wrong="gradient")),
     ("unroll_shorter", TakesBlocks(wrong="shorter")),
+    ("unroll_stops", TakesBlocks(wrong="stopped adjoints")),
+    ("unroll_stops", TakesBlocks(wrong="stopped rows")),
+    ("unroll_stops", TakesBlocks(wrong="stopped contributions")),
+    ("unroll_stops", TakesBlocks(wrong="stopped gradient")),
     ("unroll_jobs", TakesBlocks(wrong="jobs")),
 ]
 
