@@ -11,19 +11,21 @@ norms of all partial products, so that cancellation does not go unseen. Where it
 smallest |R[i, i]| the interval is redone as two halves, down to single steps, which are Benettin's.
 The next intervals are as long as the growth in the last ones makes likely to succeed.
 
-Where kernels are compiled, single blocks of a middling size take QR at every step instead, by modified
-Gram-Schmidt, whose R is as accurate as that of Householder (Bjorck 1967): many spectra are so wide that
-an interval could last two or three steps only, and then the kernel is quicker.
+Many spectra are so wide that an interval could last two or three steps only. Where kernels are compiled,
+small single blocks therefore take QR at every step, by modified Gram-Schmidt, whose R is as accurate as that
+of Householder (Bjorck 1967), and larger ones are telescoped (`gradsim.engine.telescope`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from gradsim.contracts.trajectory import Parallel, one_by_one
+from gradsim.engine.telescope import Telescope
 from gradsim.machine import accelerator
 from gradsim.types import Array
 
@@ -46,8 +48,8 @@ _JOB = 64**2
 _COMPILED = 48
 """Up to this size the compiled kernel is quicker than LAPACK."""
 
-_SWEPT = range(8, 193)
-"""Sizes for which compiled QR at every step is quicker than intervals."""
+_SWEPT = range(8, 40)
+"""Sizes for which compiled QR at every step is quicker than intervals; larger blocks are telescoped."""
 
 
 class LyapunovSum:
@@ -78,7 +80,7 @@ class LyapunovSum:
 
     def exponents(self) -> Array:
         """(batch, g * k), natural logarithm per step, decreasing; -inf where a direction is annihilated."""
-        total = np.concatenate([frame.grown for frame in self._frames])
+        total = np.concatenate([frame.total() for frame in self._frames])
         return np.sort((total / self._steps).reshape(len(total), -1))[:, ::-1]
 
 
@@ -91,9 +93,10 @@ def exponents(blocks: Array, parallel: Parallel = one_by_one) -> Array:
 
 
 class _Frame:
-    """Orthonormal directions, columns of `basis` (batch, g, k, k), and log |R[i, i]| (batch, g, k) so far.
+    """Directions, columns of `basis` (batch, g, k, k), and log |R[i, i]| (batch, g, k) so far.
 
-    A direction that has been annihilated is zero from then on, and comes after the `living` ones.
+    They are orthonormal, or nearly so while they are telescoped. A direction that has been annihilated is
+    zero from then on, and comes after the `living` ones.
     """
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
@@ -101,11 +104,19 @@ class _Frame:
         self.living = np.ones(shape, dtype=bool)
         self.basis = np.broadcast_to(np.eye(shape[-1]), (*shape, shape[-1]))
         self.length = 1
-        swept = shape[:2] == (1, 1) and shape[-1] in _SWEPT
-        wanted = swept or shape[-1] <= _COMPILED
-        kernels = accelerator.kernels("gradsim.engine.lyapunov_kernels") if wanted else None
-        self.factors = kernels.factors if kernels and shape[-1] <= _COMPILED else factors
-        self.sweep = kernels.sweep if kernels and swept else None
+        k = shape[-1]
+        kernels = accelerator.kernels("gradsim.engine.lyapunov_kernels") if k > 1 else None
+        self.factors = kernels.factors if kernels and k <= _COMPILED else factors
+        self.quick: Callable[[Array, Array, Array], int] | None = None
+        if kernels and k >= _SWEPT.stop:
+            self.quick = Telescope(kernels).advance
+        elif kernels and k in _SWEPT and shape[:2] == (1, 1):
+            self.quick = partial(_swept, kernels.sweep)
+
+    def total(self) -> Array:
+        """Of the whole product: what is telescoped has left a share in its basis."""
+        telescoped = self.grown.shape[-1] >= _SWEPT.stop
+        return self.grown + _log(self.factors(self.basis)[1]) if telescoped else self.grown
 
     def advance(self, blocks: Array) -> None:
         """Go on by steps (steps, batch, g, k, k)."""
@@ -114,12 +125,14 @@ class _Frame:
             return
         start = 0
         while start < len(blocks):
-            if self.sweep and self.living.all():
-                start += self._swept(blocks[start:, 0, 0])
-                if start < len(blocks):  # at a step that is nearly singular
-                    with np.errstate(all="ignore"):
+            if self.quick and self.living.all():
+                rows = np.array(self.basis.swapaxes(-1, -2), order="C")
+                with np.errstate(all="ignore"):
+                    start += self.quick(blocks[start:], rows, self.grown)
+                    self.basis = rows.swapaxes(-1, -2)
+                    if start < len(blocks):  # at a step that is nearly singular
                         self._advance(blocks[start : start + 1].astype(np.float64, copy=False), 1)
-                    start += 1
+                        start += 1
                 continue
             stop = start + max(1, WINDOW // self.length) * self.length
             # What leaves the range has no small error, and is done in shorter intervals.
@@ -128,15 +141,6 @@ class _Frame:
             # A lower quartile: an interval that fails costs more than one that could have been longer.
             self.length = int(np.clip(self.length + sorted(rooms)[len(rooms) // 4], 1, WINDOW))
             start = stop
-
-    def _swept(self, steps: Array) -> int:
-        """Go on by steps (n, k, k) in the compiled kernel; how many it has done."""
-        assert self.sweep is not None
-        transposed = np.ascontiguousarray(steps.swapaxes(1, 2), dtype=np.float64)
-        basis = np.array(self.basis[0, 0].T, order="C")
-        done: int = self.sweep(transposed, basis, self.grown[0, 0], _ROUNDING / _LOST)
-        self.basis = basis.T[None, None]
-        return done
 
     def _advance(self, blocks: Array, length: int) -> list[float]:
         """Go on in intervals of this length. For each: the steps it could be longer by, -1 if too long."""
@@ -156,7 +160,9 @@ class _Frame:
                 self._advance(blocks[i * length : (i + 1) * length], length // 2)
                 rooms.append(-1.0)
             else:
-                self._go_on(*self._survivors(product))
+                exponent = np.frexp(np.abs(product).max(axis=(-2, -1)))[1][..., None]
+                self._go_on(*self._survivors(np.ldexp(product, -exponent[..., None])))
+                self.grown += exponent * math.log(2)
                 rooms.append(-1.0)
         if rest := len(blocks) % length:
             self._advance(blocks[-rest:], rest)
@@ -193,6 +199,13 @@ def _intervals(blocks: Array, length: int) -> zip[tuple[Array, Array]]:
         before, norm = norm, _norm(products)
         error = np.maximum(usual, norm / before) * error + _ROUNDING * usual * before
     return zip(products, error + _ROUNDING * norm, strict=True)
+
+
+def _swept(sweep: Callable[..., int], blocks: Array, rows: Array, grown: Array) -> int:
+    """As `Telescope.advance`, with QR at every step, for a batch and groups of one."""
+    transposed = np.ascontiguousarray(blocks[:, 0, 0].swapaxes(1, 2), dtype=np.float64)
+    done: int = sweep(transposed, rows[0, 0], grown[0, 0], _ROUNDING / _LOST)
+    return done
 
 
 def factors(matrix: Array) -> tuple[Array, Array]:

@@ -106,3 +106,78 @@ def sweep(steps, basis, grown, least):  # type: ignore[no-untyped-def]
         grown += np.log(sizes)
         basis[:] = moved
     return len(steps)
+
+
+@njit(
+    "void(float64[:,:,:,::1], float64[:,::1], float64, float64[:,::1])",
+    nogil=True,
+    cache=True,
+    error_model="numpy",
+)
+def errors(frames, usual, rounding, found):  # type: ignore[no-untyped-def]
+    """About how large errors of frames (1 + n, count, k, k) are that usually grow by `usual` (n, count)."""
+    for b in range(frames.shape[1]):
+        error = 0.0
+        first = frames[0, b].reshape(-1)
+        before = np.sqrt(_dot(first, first))
+        for n in range(len(usual)):
+            frame = frames[n + 1, b].reshape(-1)
+            norm = np.sqrt(_dot(frame, frame))
+            error = max(usual[n, b], norm / before) * error + rounding * (usual[n, b] * before + norm)
+            found[n, b] = error
+            before = norm
+
+
+@njit("void(float64[:,:,::1])", nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def inverse_factor(matrices):  # type: ignore[no-untyped-def]
+    """Turn symmetric matrices (n, k, k) into the inverses of their lower Cholesky factors, or NaN.
+
+    Elimination by rows leaves the inverse where it clears the matrix; four pivots at a time, to load less.
+    """
+    for n in range(len(matrices)):
+        m = matrices[n]
+        k = len(m)
+        for first in range(0, k, 4):
+            end = min(first + 4, k)
+            for i in range(first, end):
+                scale = 1 / np.sqrt(m[i, i])
+                m[i] *= scale
+                m[i, i] = scale
+                for j in range(i + 1, end):
+                    share = m[j, i] * scale
+                    m[j, i] = 0
+                    for t in range(k):
+                        m[j, t] -= share * m[i, t]
+            if end == k:
+                break
+            p, q, r, s = m[first], m[first + 1], m[first + 2], m[first + 3]
+            p1, p2, p3, q2, q3, r3 = p[end - 3], p[end - 2], p[end - 1], q[end - 2], q[end - 1], r[end - 1]
+            p[end - 3 : end], q[end - 2 : end], r[end - 1] = 0, 0, 0
+            for j in range(end, k):
+                row = m[j]
+                a = row[first] * p[first]
+                b = (row[first + 1] - a * p1) * q[first + 1]
+                c = (row[first + 2] - a * p2 - b * q2) * r[first + 2]
+                d = (row[first + 3] - a * p3 - b * q3 - c * r3) * s[first + 3]
+                row[first:end] = 0
+                for t in range(k):
+                    row[t] -= (a * p[t] + b * q[t]) + (c * r[t] + d * s[t])
+        for i in range(k):
+            m[i, i + 1 :] = 0
+
+
+@njit("UniTuple(float64, 2)(float64[:,:,::1], float64[::1])", nogil=True, cache=True, error_model="numpy")
+def limits(inverses, errors):  # type: ignore[no-untyped-def]
+    """How wrong a logarithm from inverse factors (n, k, k) may be; the ratio of fastest to slowest growth."""
+    lost, spread = 0.0, 1.0
+    for n in range(len(inverses)):
+        widest, least = 0.0, np.inf
+        for i in range(inverses.shape[1]):
+            row = inverses[n, i]
+            square = _dot(row, row)
+            if not square * errors[n] < np.inf:
+                return np.inf, np.inf
+            widest, least = max(widest, square), min(least, row[i])
+        widest = np.sqrt(widest)
+        lost, spread = max(lost, widest * errors[n]), max(spread, widest / least)
+    return lost, spread
