@@ -119,24 +119,33 @@ class Problem:
         """How pairs (t, k) are laid out."""
         return self.pairs.dims
 
+    @cached_property
+    def resolved(self) -> tuple[Array, Array]:
+        """The times and sources of the pairs, increasing."""
+        return self.pairs.resolved(self.steps)
+
+    @cached_property
+    def resolved_lags(self) -> Array:
+        """The lags, increasing."""
+        return self.pairs.resolved_lags(self.steps)
+
     @property
     def lags(self) -> int:
         """The longest lag that is multiplied."""
-        return int(self.pairs.resolved_lags(self.steps)[-1])
+        return int(self.resolved_lags[-1])
 
     @cached_property
     def lag_rows(self) -> Array:
         """Where each lag 0..T is recorded along `lag`; -1 where it is not."""
         rows = np.full(self.steps + 1, -1)
-        lags = self.pairs.resolved_lags(self.steps)
+        lags = self.resolved_lags
         rows[lags] = np.arange(len(lags))
         return rows
 
     @cached_property
     def ends(self) -> Array:
         """The last time to which each source is multiplied: that of its longest recorded lag."""
-        times, sources = self.pairs.resolved(self.steps)
-        lags = self.pairs.resolved_lags(self.steps)
+        (times, sources), lags = self.resolved, self.resolved_lags
         fitting = np.searchsorted(lags, times[-1] - sources, side="right")
         return np.asarray(sources + np.concatenate([[0], lags])[fitting])
 
@@ -148,8 +157,7 @@ class Problem:
     @property
     def pair_count(self) -> int:
         """The number of recorded pairs t >= k, for one batch element."""
-        times, sources = self.pairs.resolved(self.steps)
-        lags = self.pairs.resolved_lags(self.steps)
+        (times, sources), lags = self.resolved, self.resolved_lags
         if self.pairs.times is None:
             return int(np.searchsorted(lags, self.steps - sources, side="right").sum())
         return int((len(times) - np.searchsorted(times, sources)).sum())
@@ -157,7 +165,7 @@ class Problem:
     @property
     def product_count(self) -> int:
         """The number of products to multiply, recorded or not, for one batch element."""
-        return int((self.ends - self.pairs.resolved(self.steps)[1]).sum())
+        return int((self.ends - self.resolved[1]).sum())
 
     def sizes(self) -> dict[str, int]:
         """The length of every dim that a variable of this run may have."""
@@ -166,7 +174,7 @@ class Problem:
     @cached_property
     def _sizes(self) -> dict[str, int]:
         m, g, k = self.cell.state_size, self.groups, self.block
-        times, sources = self.pairs.resolved(self.steps)
+        times, sources = self.resolved
         fixed = {
             "time": self.steps + 1,
             "step": self.steps,
@@ -180,7 +188,7 @@ class Problem:
             "mode": m,
             "chosen_time": len(times),
             "source": len(sources),
-            "lag": len(self.pairs.resolved_lags(self.steps)),
+            "lag": len(self.resolved_lags),
             "param": len(self.param_shapes),
         }
         axes = {

@@ -353,7 +353,7 @@ def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
     Raises
     ------
     PluginError
-        A dim is there already, or its coordinate has not one axis; or a variable has the name of another.
+        A dim is there already, or its coordinate has not one axis.
     """
     found: dict[str, Array] = {}
     for recorder in recorders:
@@ -364,11 +364,22 @@ def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
             if taken:
                 raise PluginError(f"{recorder!r}: the dim {dim} is there already; give it another name")
             found[dim] = coordinate
-    whole = replace(problem, own_dims=found) if found else problem
+    return replace(problem, own_dims=found) if found else problem
+
+
+def declared(problem: Problem, recorders: Sequence[Recorder]) -> list[tuple[Recorder, Variable]]:
+    """Every variable that recorders will write, named in full.
+
+    Raises
+    ------
+    PluginError
+        One is wrong, or has the name of a dim that a recorder brings along, or of another one.
+    """
+    found: list[tuple[Recorder, Variable]] = []
     writers: dict[str, Recorder] = {}
     for recorder in recorders:
-        for variable in recorder.declared(whole):
-            if variable.name in found:
+        for variable in recorder.declared(problem):
+            if variable.name in problem.own_dims:
                 raise PluginError(
                     f"{recorder!r}: {variable.name} is a dim, too; give the variable another name"
                 )
@@ -378,7 +389,8 @@ def with_own_dims(problem: Problem, recorders: Sequence[Recorder]) -> Problem:
                     "them, or rename its variable"
                 )
             writers[variable.name] = recorder
-    return whole
+            found.append((recorder, variable))
+    return found
 
 
 def _mistakes(variable: Variable, known_dims: Mapping[str, Any]) -> Iterator[str]:

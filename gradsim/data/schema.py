@@ -76,11 +76,11 @@ def coordinates(problem: Problem, dims: Iterable[str]) -> Coordinates:
     Of the axes of parameters only rows that belong to gates have any: the gate, and the unit within it. Of
     the others xarray's default, the positions, says it all.
     """
-    times, sources = problem.pairs.resolved(problem.steps)
+    times, sources = problem.resolved
     values: dict[str, Array] = {
         "chosen_time": times,
         "source": sources,
-        "lag": problem.pairs.resolved_lags(problem.steps),
+        "lag": problem.resolved_lags,
         "step": np.arange(1, problem.steps + 1),
         "param": np.array(list(problem.param_shapes)),
     }

@@ -52,7 +52,7 @@ def walk_products(
     emit: Callable[[Products], None] | None,
 ) -> None:
     """Multiply one tile through time; fill in its norms, hand on every recorded (t, sources)."""
-    times, sources = problem.pairs.resolved(problem.steps)
+    times, sources = problem.resolved
     sources = sources[tile.sources]
     rows = {int(t): i for i, t in enumerate(times)}
     ends = problem.ends[tile.sources]
@@ -124,7 +124,7 @@ def walk_rows(
     emit: Callable[[LossRows], None],
 ) -> None:
     """dL_t/ds_k = q_t P(t, k) for all recorded pairs of some batch elements, from the last k back."""
-    times, sources = problem.pairs.resolved(problem.steps)
+    times, sources = problem.resolved
     wanted = {int(k): i for i, k in enumerate(sources)}
     g, k = problem.groups, problem.block
     count = batch.stop - batch.start

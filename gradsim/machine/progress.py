@@ -10,40 +10,45 @@ from contextlib import contextmanager
 from typing import Any
 
 Advance = Callable[[str, float], None]
-"""advance(stage, flops): this much work of a stage is done. Called from any thread."""
+"""advance(stage, work): this much more is done, at this stage. Called from any thread."""
 
 
-def unseen(stage: str, flops: float) -> None:
+def unseen(stage: str, work: float) -> None:
     """Advance without being seen."""
 
 
 @contextmanager
-def progress(total: float, show: bool | None, note: Callable[[float], None]) -> Iterator[Advance]:
+def progress(
+    total: Callable[[], float], show: bool | None, note: Callable[[float], None] | None
+) -> Iterator[Advance]:
     """Show progress while the block runs.
 
     Parameters
     ----------
     total
-        The floating-point operations of the run.
+        All the work that there is; not asked for where nobody sees it.
     show
         True or False; None shows only on a terminal.
     note
         Called with the fraction done, at most once a second.
     """
-    done, last = 0.0, time.monotonic()
-    lock = threading.Lock()
     bar = _bar() if (sys.stderr.isatty() if show is None else show) else None
-    task = bar.add_task("starting", total=total) if bar else None
+    if bar is None and note is None:
+        yield unseen
+        return
+    done, last, whole = 0.0, time.monotonic(), total()
+    lock = threading.Lock()
+    task = bar.add_task("starting", total=whole) if bar else None
 
-    def advance(stage: str, flops: float) -> None:
+    def advance(stage: str, work: float) -> None:
         nonlocal done, last
         with lock:
-            done += flops
+            done += work
             if bar is not None and task is not None:
                 bar.update(task, description=stage, completed=done)
-            if time.monotonic() - last > 1:
+            if note is not None and time.monotonic() - last > 1:
                 last = time.monotonic()
-                note(min(done / total, 1.0) if total else 1.0)
+                note(min(done / whole, 1.0) if whole else 1.0)
 
     if bar is None:
         yield advance

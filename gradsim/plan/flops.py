@@ -89,7 +89,7 @@ def _sweeps(needs: Needs, rounds: int) -> list[int]:
 
 
 def _recording(needs: Needs, *streams: type) -> float:
-    return sum(r.cost(needs.problem) for r in needs.recorders if r.stream in streams)
+    return sum(cost for r, cost in needs.costs().items() if r.stream in streams)
 
 
 def _tile_steps(needs: Needs) -> float:

@@ -12,7 +12,15 @@ from functools import cached_property
 
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Gradient, LossRows, ProductNorms, Products, Recorder, Variable
+from gradsim.contracts.recorder import (
+    Gradient,
+    LossRows,
+    ProductNorms,
+    Products,
+    Recorder,
+    Variable,
+    declared,
+)
 from gradsim.engine import layout
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS, PRODUCTS
 
@@ -28,6 +36,9 @@ class Needs:
     tiled: bool = False
     """Whether norms are made by tiles also where halving would do: for a short trial of a long run."""
 
+    def __post_init__(self) -> None:
+        self.variables()  # a recorder that declares something wrong is refused here
+
     # What is recorded. Asked for several times a run, and a small run takes no longer than to answer.
 
     def variables(self) -> list[tuple[Recorder, Variable]]:
@@ -36,7 +47,15 @@ class Needs:
 
     @cached_property
     def _variables(self) -> list[tuple[Recorder, Variable]]:
-        return [(r, v) for r in self.recorders for v in r.declared(self.problem)]
+        return declared(self.problem, self.recorders)
+
+    def costs(self) -> dict[Recorder, float]:
+        """The operations that each recorder says it takes."""
+        return self._costs
+
+    @cached_property
+    def _costs(self) -> dict[Recorder, float]:
+        return {r: r.cost(self.problem) for r in self.recorders}
 
     @cached_property
     def _asked(self) -> dict[bool | None, set[type]]:

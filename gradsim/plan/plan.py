@@ -14,6 +14,7 @@ from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.plugin import calling
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import with_own_dims
+from gradsim.engine.layout import whole
 from gradsim.engine.revolve import Schedule
 from gradsim.engine.segments import segment_length, segments
 from gradsim.engine.streams import BACKWARD
@@ -27,6 +28,15 @@ from gradsim.plan.rounds import Round, jacobian_bytes, rounds
 
 _TAPE_BYTES = 64 * 2**20
 """Steps beyond this are taken again on the way back, unless a budget is given."""
+
+
+_LITTLE_BYTES = 16 * 2**20
+"""What any process can have: to ask how much memory there is takes as long as to plan a small run."""
+
+
+def _available(needed: int) -> float:
+    """The memory that is available; without a look where little is needed."""
+    return math.inf if needed <= _LITTLE_BYTES else float(psutil.virtual_memory().available)
 
 
 @dataclass(frozen=True)
@@ -117,9 +127,11 @@ class Plan(Needs):
         The other half is for the tape, which needs it where there is a way back.
         """
         if not (sets := self.kept_jacobians):
-            return math.inf  # and to ask the system takes a twentieth of a small update
+            return math.inf
         if memory is None:
-            return float(psutil.virtual_memory().available / 2 / sets)
+            p = self.problem
+            everything = Round(whole(p), range(1, p.steps + 1)).bytes(p)
+            return _available(2 * sets * everything) / 2 / sets
         spare = max(0, memory - self.memory_bytes) / 2
         return (spare + self.memory().get("step Jacobians", 0)) / sets
 
@@ -145,7 +157,7 @@ class Plan(Needs):
 
     def refuse_beyond(self, memory: float | None, disk: float | None) -> None:
         """Raise BudgetError if the run does not fit, and say what reduces it."""
-        available = psutil.virtual_memory().available if memory is None else memory
+        available = _available(self.memory_bytes) if memory is None else memory
         if self.memory_bytes > available:
             raise BudgetError(
                 f"this run needs at least {human(self.memory_bytes)} of memory and {human(available)} is "

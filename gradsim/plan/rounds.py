@@ -46,6 +46,9 @@ def rounds(needs: Needs, room: float) -> list[Round]:
         # Halving joins all sources, and a loss is pulled back past all of them.
         sources, batch = every, math.lcm(batch, needs.halved or 1)
 
+    if every <= sources and p.batch <= batch:  # whatever room there is
+        return _cut(p, (every, p.batch), rows)
+
     def by_batch(count: int) -> list[Round]:
         return _cut(p, (every, count * batch), rows)
 
@@ -74,7 +77,7 @@ def _cut(problem: Problem, shape: tuple[int, int], rows: bool) -> list[Round]:
 
     With `rows` of the loss a round takes all steps from its first source on.
     """
-    sources, ends = problem.pairs.resolved(problem.steps)[1], problem.ends
+    sources, ends = problem.resolved[1], problem.ends
     ends = np.full_like(ends, problem.steps) if rows else ends
     return [
         Round(tile, range(int(sources[tile.sources][0]) + 1, int(ends[tile.sources].max()) + 1))

@@ -34,9 +34,7 @@ class JacobianStages:
     ) -> None:
         self.plan, self.problem, self.rounds = plan, plan.problem, rounds
         self.sink, self.recording, self.advance = sink, recording, advance
-        self.flops = plan.flops()
-        columns = self.problem.sizes()["source"] * self.problem.batch * max(1, len(plan.walked))
-        self._column_flops = self.flops["products"] / columns
+        self._columns = self.problem.sizes()["source"] * self.problem.batch * max(1, len(plan.walked))
         # All that some round takes.
         self._steps = range(min(r.steps.start for r in rounds), max(r.steps.stop for r in rounds))
         self._drift: Drift | None = None
@@ -79,7 +77,7 @@ class JacobianStages:
                 if exponents is not None:
                     exponents.add(made.blocks, self.recording.workers.run)
                 if first:
-                    self.advance("step Jacobians", self.flops["step Jacobians"] * len(steps) / p.steps)
+                    self.advance("step Jacobians", len(steps) / p.steps)
         if exponents is not None:
             values = exponents.exponents()
             if reach[-1] > 0:
@@ -126,7 +124,7 @@ class JacobianStages:
                 beyond = np.arange(self.problem.steps + 1) < reach[:, None]
                 norms[beyond], logs[beyond] = 0, -np.inf
             share = (part.stop - part.start) / self.problem.batch / self.plan.runs_of(ProductNorms)
-            self.advance("norms", self.flops["norms"] * share)
+            self.advance("norms", share)
 
         def record(part: slice) -> None:
             piece = self._unfilled(part)
@@ -169,7 +167,7 @@ class JacobianStages:
                 blocks.finish()
                 self.recording.workers.check()
                 share = (tile.sources.stop - tile.sources.start) * (tile.batch.stop - tile.batch.start)
-                self.advance("products", self._column_flops * share)
+                self.advance("products", share / self._columns)
             if table is not None:
                 self.recording.piece(table.piece(), effective, table.bounds)
 
@@ -187,7 +185,7 @@ class JacobianStages:
 
                 walk_rows(jacobians, self.problem, direct, reach, batch, emit)
             share = self.problem.batch * self.plan.runs_of(LossRows)
-            self.advance("loss rows", self.flops["loss rows"] / share)
+            self.advance("loss rows", 1 / share)
 
         return job
 

@@ -128,15 +128,15 @@ def launch(
     threads = available_threads(how.threads)
     prepared.refuse_beyond(how.memory, free_disk(path) if path else None)
 
-    def run(sink: Sink, begun: Any, note: Callable[[float], None]) -> dict[str, Any]:
-        shown = show_progress(prepared.work, how.progress, note)
+    def run(sink: Sink, begun: Any, note: Callable[[float], None] | None) -> dict[str, Any]:
+        shown = show_progress(lambda: prepared.work, how.progress, note)
         return executed(prepared, Running(sink, threads, how.memory, path, begun, how), shown)
 
     if path is None:
         if resume:
             raise InputError("resume: give the run folder to go on with as store")
         kept = prepared.memory_sink()
-        return kept.dataset(run(kept, None, lambda done: None))
+        return kept.dataset(run(kept, None, None))
     folder, begun = RunFolder(path, prepared.provenance), None
     if resume and (path / "run.json").exists():
         if not folder.reopen(allow_changed):

@@ -11,7 +11,7 @@ from gradsim.contracts.recorder import Variable
 from gradsim.data import schema
 from gradsim.data.schema import Frame
 from gradsim.errors import InputError
-from gradsim.machine.progress import Advance
+from gradsim.machine.progress import Advance, unseen
 from gradsim.plan.plan import Plan
 from gradsim.run.launch import Prepared, Running
 from gradsim.run.recording import Recording
@@ -52,8 +52,13 @@ class Simulation(Prepared):
     def execute(self, running: Running, advance: Advance) -> dict[str, Any]:
         if self.setup.inputs.shape[1] != self.problem.batch:
             raise InputError("what was prepared with tried=True can only be planned; prepare it without")
+
+        def by_share(stage: str, share: float) -> None:
+            advance(stage, share * self.plan.flops().get(stage, 0.0))
+
+        seen = advance if advance is unseen else by_share
         with Recording(self.plan, running.sink, running.threads) as recording:
-            run = Run(self.setup, self.plan, recording, running.sink, advance, running.memory)
+            run = Run(self.setup, self.plan, recording, running.sink, seen, running.memory)
             run.check()
             run.execute()
             recording.settle()

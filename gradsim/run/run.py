@@ -44,8 +44,8 @@ _PULLED_STEPS = 32
 class Run:
     """A run in progress; `execute` does it all.
 
-    `loss`, `penalty` and `last_state` (batch, m) are its results besides the data; `unchecked` are the
-    derivatives that could not be checked where it goes.
+    `advance` is told which share of a stage is done. `loss`, `penalty` and `last_state` (batch, m) are the
+    results besides the data; `unchecked` are the derivatives that could not be checked where it goes.
     """
 
     def __init__(
@@ -62,7 +62,6 @@ class Run:
         self.plan, self.sink, self.recording, self.advance = plan, sink, recording, advance
         self.memory = memory
         p = self.problem = plan.problem
-        self.flops = plan.flops()
         self.tape = tape or Tape(s.start, segments(p), plan.schedule(memory), recording.workers.run)
         self.rounds = plan.rounds(memory)
         self.stages = JacobianStages(plan, self.rounds, sink, recording, advance)
@@ -132,7 +131,7 @@ class Run:
             self.last_state = taken.states[-1]
             if self._direct is not None:
                 self._direct[steps.start : steps.stop] = self.losses.direct(steps, taken.after)[1:]
-            self.advance("forward", self.flops["forward"] * len(steps) / self.problem.steps)
+            self.advance("forward", len(steps) / self.problem.steps)
             yield taken
 
     def _keep(self, times: slice, states: Array) -> None:
@@ -192,7 +191,7 @@ class Run:
             for stream in together.intersection(*(walk.pieces for walk in walks)):
                 self.recording.along_time(Both(*(walk.pieces[stream] for walk in walks)))
             share = len(taken.steps) / p.steps / self.plan.runs_of(*BACKWARD)
-            self.advance("backward", self.flops["backward"] * share * len(flows))
+            self.advance("backward", share * len(flows))
         self._gradients += [walk.gradient() for walk in walks if walk.wants_gradient]
         return whole
 
