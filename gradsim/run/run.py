@@ -22,7 +22,7 @@ from gradsim.data.sink import MemorySink, Sink
 from gradsim.engine import derivatives
 from gradsim.engine.backward import Backward
 from gradsim.engine.carried import Carried, GradientSum, combined, joined
-from gradsim.engine.forward import Tape, take
+from gradsim.engine.forward import Tape
 from gradsim.engine.loss import Loss
 from gradsim.engine.probe import probe, retake
 from gradsim.engine.segments import segments
@@ -68,7 +68,7 @@ class Run:
         self.losses = Loss(s.cell, s.params, s.readout, s.inputs, s.task, s.episode)
         self.penalty = 0.0
         self.unchecked: list[str] = []
-        self._retakes = False
+        self._checking = False
         self._gradients: list[Gradient] = []
         self.last_state = s.initial_state
         vectors = p.steps + 1, p.batch, p.cell.state_size
@@ -81,10 +81,10 @@ class Run:
         return self.losses.total
 
     def check(self) -> None:
-        """See that the cell keeps its contract where this run starts, and the task its own."""
+        """See that the cell keeps its contract where this run goes, and the task its own."""
         self.losses.check = True
         probe(self.tape.start)
-        self._check_derivatives()
+        self._checking = True  # the rest where the run goes
 
     def execute(self) -> None:
         """Do the stages that some recorder asked for."""
@@ -119,11 +119,11 @@ class Run:
         """Take all segments, and record what is of the forward pass."""
         for taken in self.tape.forward():
             steps = taken.steps
-            if self._retakes:
-                retake(taken)
-                self._retakes = False
-                if not self.unchecked:
-                    derivatives.trusted.add(self.setup.cell)
+            if self._checking:
+                self.advance("forward", 0.0)
+                self._check(taken)
+                self._checking = False
+                self.advance("start", 0.0)
             forward = Forward(taken)
             self.recording.along_time(forward)
             self.recording.along_time(LossTerms(taken, self.losses.terms(steps, taken.after)))
@@ -143,33 +143,32 @@ class Run:
             if self._states is not states:
                 self._states[times] = states
 
-    def _check_derivatives(self) -> None:
-        """Free derivatives are checked where this run goes, those that the cell brings along once a process.
+    def _check(self, first: Trajectory) -> None:
+        """Check the first segment as it was taken.
 
-        Surrogate ones are left to the kit.
+        Far out a saturated step would agree with any derivative; near the start it moves. Free derivatives
+        are checked in every run, those that the cell brings along once a process, and surrogate ones by the
+        kit alone.
         """
-        s, p = self.setup, self.problem
+        s = self.setup
         known = s.cell in derivatives.trusted
         methods = [m for m in derivatives.METHODS if not (known and s.cell.analytic(m))]
-        self._retakes = bool(methods)
         # Only penalties on Jacobians ask for second ones.
         second = s.hooks.uses("gradsim_penalty") and s.cell.analytic("bilinear_vjp")
         second = second and s.cell not in derivatives.twice_trusted
-        if not (methods or second) or not s.cell.exact:
-            return
-        # Far out a saturated step would agree with any derivative; near the start it moves.
-        near = range(1, segments(p)[0].stop)
-        taken = take(self.tape.start, near, s.initial_state, self.recording.workers.run)
-        rng = s.seeds.generator("check")
-        t = np.sort(rng.integers(len(near), size=_CHECKED_POSITIONS))
-        b = rng.integers(p.batch, size=_CHECKED_POSITIONS)
-        at = derivatives.picked(taken, t, b)
-        self.unchecked = derivatives.check(at, rng, methods)
-        if second:
-            derivatives.check_second(at, rng)
-            derivatives.twice_trusted.add(s.cell)
-        if not known and s.cell.analytic("unroll"):
-            derivatives.check_unroll(taken[taken.steps[:_PULLED_STEPS]], rng)
+        if s.cell.exact and (methods or second):
+            rng = s.seeds.generator("check")
+            at = derivatives.picked(first, *_positions(first, rng))
+            self.unchecked = derivatives.check(at, rng, methods)
+            if second:
+                derivatives.check_second(at, rng)
+                derivatives.twice_trusted.add(s.cell)
+            if not known and s.cell.analytic("unroll"):
+                derivatives.check_unroll(first[first.steps[:_PULLED_STEPS]], rng)
+        if methods:
+            retake(first)
+            if not self.unchecked:
+                derivatives.trusted.add(s.cell)
 
     # Backward.
 
@@ -313,6 +312,14 @@ class _Walk:
         gradient = self.flow.gradient(self.total.parts())
         self.run.recording.piece(gradient, self.effective)
         return gradient
+
+
+def _positions(taken: Trajectory, rng: np.random.Generator) -> tuple[Array, Array]:
+    """A few positions of a trajectory, all different: rows, and batch elements."""
+    count, batch = len(taken.steps) * taken.states.shape[1], taken.states.shape[1]
+    few = rng.integers(count, size=_CHECKED_POSITIONS) if count > _CHECKED_POSITIONS else np.arange(count)
+    rows, elements = np.divmod(np.unique(few), batch)
+    return rows, elements
 
 
 def _summed(part: Scaled) -> Scaled:
