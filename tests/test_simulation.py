@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import xarray as xr
 
@@ -56,3 +58,20 @@ def test_a_batch_is_its_elements():
     np.testing.assert_allclose(
         3 * whole.adjoint, np.concatenate([ds.adjoint for ds in alone], axis=1), rtol=1e-12
     )
+
+
+def test_the_steps_that_are_checked_are_those_of_the_run():
+    taken = []
+
+    @dataclass(frozen=True, eq=False)
+    class Counting(Elman):
+        """Counts how often its steps are taken."""
+
+        name = "counting"
+
+        def unroll(self, params, state, inputs, step_data, parallel):
+            taken.append(len(inputs))
+            return super().unroll(params, state, inputs, step_data, parallel)
+
+    gradsim.simulate(Counting(2, 4), X, record=["gradient"])
+    assert taken == [len(X)]
