@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
@@ -107,16 +107,28 @@ class Passed:
 
     def __init__(self) -> None:
         self._looks: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+        # The objects themselves: to show one that holds arrays takes as long as a small run.
+        self._themselves: WeakValueDictionary[int, object] = WeakValueDictionary()
 
     def __contains__(self, plugin: object) -> bool:
+        if self._themselves.get(id(plugin)) is plugin:
+            return True
         looks = self._looks.get(type(plugin))
-        return looks is not None and repr(plugin) in looks
+        if looks is None or repr(plugin) not in looks:
+            return False
+        self._remember(plugin)
+        return True
 
     def add(self, plugin: object) -> None:
         """Note that one has passed; one that cannot be shown is checked every time."""
         with contextlib.suppress(Exception):
             look = repr(plugin)
             self._looks.setdefault(type(plugin), set()).add(look)
+            self._remember(plugin)
+
+    def _remember(self, plugin: object) -> None:
+        with contextlib.suppress(TypeError):  # of a class with slots and none for this
+            self._themselves[id(plugin)] = plugin
 
 
 class calling:

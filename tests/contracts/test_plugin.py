@@ -186,6 +186,38 @@ def test_a_check_is_passed_for_all_that_look_the_same():
     assert Elman(2, 3) not in passed
 
 
+def test_one_that_has_passed_need_not_be_shown_again():
+    class Shown:
+        times = 0
+
+        def __repr__(self):
+            Shown.times += 1
+            return "one"
+
+    passed, one, other = Passed(), Shown(), Shown()
+    passed.add(one)
+    assert one in passed
+    assert Shown.times == 1
+    assert other in passed
+    assert other in passed
+    assert Shown.times == 2
+    del one, other
+    assert Shown() in passed
+
+
+def test_one_that_cannot_be_held_weakly_passes_by_its_looks():
+    class Slotted:
+        __slots__ = ()
+
+        def __repr__(self):
+            return "one"
+
+    passed, one = Passed(), Slotted()
+    passed.add(one)
+    assert one in passed
+    assert Slotted() in passed
+
+
 def test_what_cannot_be_shown_passes_no_check_for_good():
     class Broken:
         def __repr__(self):
