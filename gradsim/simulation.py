@@ -77,8 +77,8 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
     prepared = prepared_cell(given.cell, hooks)
     arrays = read(params=given.params, inputs=given.inputs, initial_state=given.initial_state)
     params: Params | None = arrays.get("params")
-    rng, most = seeds.generator("task"), FEW if tried else None
-    x, episode = checked_inputs(prepared, arrays.get("inputs"), task, given.batch, rng, kind, most)
+    most = FEW if tried else None
+    x, episode = checked_inputs(prepared, arrays.get("inputs"), task, given.batch, seeds, kind, most)
     steps, drawn_batch = x.shape[:2]
     size = given.batch or drawn_batch
     own, readout = checked_params(prepared, task, params, hooks, seeds, kind)

@@ -274,6 +274,8 @@ def refuse_other_draws(draw: Callable[..., Any], inputs: Array, moment: Moment, 
 def described(value: Any) -> Any:
     """A value as JSON has it; plugins as tables."""
     match value:
+        case None | bool() | int() | float() | str():
+            return value
         case Plugin():
             return {"name": value.name, **value.parameters}
         case np.ndarray():
@@ -282,8 +284,6 @@ def described(value: Any) -> Any:
             return [described(item) for item in value]
         case dict():
             return {str(key): described(item) for key, item in value.items()}
-        case None | bool() | int() | float() | str():
-            return value
     return repr(value)
 
 

@@ -234,7 +234,8 @@ def _exponents(last: Scaled, direct: Array) -> tuple[Array, int]:
     """
     size, none = direct.itemsize, np.zeros_like(last.exponent)
     most, keep = ROOM[size], KEEP[size]
-    if not last.exponent.any() and np.abs(direct[1:-1]).max(initial=0.0) < 2.0**keep:
+    within = direct[1:-1]
+    if not last.exponent.any() and max(within.max(initial=0.0), -within.min(initial=0.0)) < 2.0**keep:
         return none, 0  # as nearly always: then nothing is scaled, and no array is copied
     sizes = np.abs(np.concatenate((direct[:-1], last.mantissa[None]))).max(axis=-1)
     tops = np.where(sizes > 0, np.frexp(sizes)[1], LOWEST)

@@ -124,10 +124,6 @@ def _unrolling(cell: Cell) -> str:
 
 
 def _refuse_non_finite(cell: Cell, states: Array, steps: range) -> None:
-    with np.errstate(all="ignore"):
-        if np.isfinite(states.sum()):  # quicker than to look at each
-            return
-    # The sum may overflow where no state does.
     if np.isfinite(states).all():
         return
     t, b, i = (int(index) for index in np.argwhere(~np.isfinite(states))[0])

@@ -105,9 +105,8 @@ class Loss:
 
     def _refuse_non_finite(self, what: str, values: Array, steps: range) -> None:
         """Name the first step and batch element where values at the steps that count are NaN or infinite."""
-        with np.errstate(all="ignore"):
-            if np.isfinite(values.sum()):  # quicker than to look at each, and a sum may overflow alone
-                return
+        if np.isfinite(values).all():
+            return
         if (beyond := np.argwhere(~np.isfinite(values))).size:
             first = tuple(beyond[0])
             step = np.array(steps)[self._counting(steps)][first[0]]
@@ -125,7 +124,10 @@ class Loss:
             return direct
         with np.errstate(all="ignore"):
             if self.place is not None:
-                rows[:, :, self.place] = self._slopes_of_seen(steps, counting)
+                room = rows[:, :, self.place] if isinstance(self.place, slice) else None
+                slopes = self._slopes_of_seen(steps, counting, room)
+                if slopes is not room:
+                    rows[:, :, self.place] = slopes
             else:
                 rows[:] = self._back(autodiff.state_vjp, *self._pulled(steps, states))
         if not isinstance(counting, slice):  # then the rows are a copy
@@ -213,8 +215,8 @@ class Loss:
         inputs = self.inputs[step_rows(steps)][counting]
         return states[counting], inputs, self._slopes_of_seen(steps, counting)
 
-    def _slopes_of_seen(self, steps: range, counting: slice | Array) -> Array:
-        """(step, batch, feature)."""
+    def _slopes_of_seen(self, steps: range, counting: slice | Array, room: Array | None = None) -> Array:
+        """(step, batch, feature); in `room`, if that saves a copy."""
         if self.task is None:
             return np.full((1, self.batch, self.cell.output_size), 1 / self.batch, dtype=self.inputs.dtype)
         slopes = self._slopes_of_outputs(steps, counting)
@@ -222,7 +224,8 @@ class Loss:
             return slopes
         weight = self.readout[READOUT[0]]
         if len(weight) == 1:  # nothing to sum: quicker than a product of matrices
-            return np.asarray(slopes * weight[0])
+            found: Array = np.multiply(slopes, weight[0], out=room)
+            return found
         flat = _flat(slopes) @ weight  # as one matrix: quicker
         return flat.reshape(*slopes.shape[:2], weight.shape[1])
 

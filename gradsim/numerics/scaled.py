@@ -133,13 +133,13 @@ def range_end(vectors: Array) -> int | None:
     Zero has left it where the one after is not; the last row of all counts as in range. None if all are.
     """
     most = ROOM[vectors.itemsize]
-    wide = vectors.astype(np.float64, copy=False)
-    with np.errstate(all="ignore"):
-        squares = np.vecdot(wide, wide)
     # At a glance: where the squares are in range themselves.
-    most_square = min(2 * most, 1000)
-    if 2.0**-most_square < squares.min() and squares.max() < 2.0**most_square:
-        return None
+    for wide in (vectors, vectors.astype(np.float64, copy=False)):
+        with np.errstate(all="ignore"):
+            squares = np.vecdot(wide, wide)
+        most_square = min(2 * most, {4: 120, 8: 1000}[wide.itemsize])
+        if 2.0**-most_square < squares.min() and squares.max() < 2.0**most_square:
+            return None
     sizes = np.abs(vectors).max(axis=-1)
     there, after = sizes[:-1], sizes[1:]
     left = ~(there < 2.0**most) | ((there < 2.0**-most) & ((there > 0) | (after > 0)))

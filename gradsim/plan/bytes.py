@@ -5,6 +5,7 @@ The numbers of copies are those of NumPy's intermediate results, found by measur
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 
@@ -79,7 +80,7 @@ def at_work(needs: Needs) -> dict[str, int]:
         "Jacobians": needs.makes_jacobians * (matrices + traced) + needs.asks(Exponents) * _exponents(needs),
         "norms": _norms(needs) if needs.halved else 0,
         "products": _products(needs) if needs.walked else 0,
-        "loss rows": needs.asks(LossRows) * _rows(needs),
+        "loss rows": _rows(needs) if needs.asks(LossRows) else 0,
         "backward": needs.asks(*BACKWARD) * (back + needs.changes_jacobians * matrices),
         "penalty": _penalty(needs),
     }
@@ -94,8 +95,13 @@ def _penalty(needs: Needs) -> int:
     return of_adjoints + needs.penalty_needs_jacobians * pieces
 
 
+@functools.cache
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
 def _jobs(count: int) -> int:
-    return min(count, os.cpu_count() or 1)
+    return min(count, _cores())
 
 
 def _exponents(needs: Needs) -> int:

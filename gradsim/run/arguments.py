@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -56,7 +55,7 @@ def checked_inputs(
     inputs: ArrayLike | None,
     task: Task | None,
     batch: int | None,
-    rng: np.random.Generator,
+    seeds: Seeds,
     dtype: np.dtype,
     most: int | None,
 ) -> tuple[Array, Episode | None]:
@@ -69,8 +68,8 @@ def checked_inputs(
     if task is not None:
         refuse_wrong_task(task)
         refuse_large(task, batch or 1)
-        chosen, rngs, count = task, iter((rng, copy.deepcopy(rng))), min(batch or 1, most or batch or 1)
-        episode = repeatable(task, lambda: sampled(chosen, next(rngs), count))
+        chosen, count = task, min(batch or 1, most or batch or 1)
+        episode = repeatable(task, lambda: sampled(chosen, seeds.generator("task"), count))
         inputs = episode.inputs
     elif batch is not None:
         raise InputError("batch is for a task; the inputs you gave have a batch axis of their own")
