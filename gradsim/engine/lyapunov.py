@@ -11,21 +11,22 @@ norms of all partial products, so that cancellation does not go unseen. Where it
 smallest |R[i, i]| the interval is redone as two halves, down to single steps, which are Benettin's.
 The next intervals are as long as the growth in the last ones makes likely to succeed.
 
-Many spectra are so wide that an interval could last two or three steps only. Where kernels are compiled,
-small single blocks therefore take QR at every step, by modified Gram-Schmidt, whose R is as accurate as that
-of Householder (Bjorck 1967), and larger ones are telescoped (`gradsim.engine.telescope`).
+Where kernels are compiled, all but the smallest blocks are telescoped instead, as many spectra are so wide
+that an interval could last two or three steps only. A frame Z, whose columns need not quite be orthonormal,
+takes the steps of an interval and is then replaced by Z X, with X the inverse Cholesky factor of Z^T Z. As
+the product of all steps stays Z R, R triangular, for *any* triangular X, the sum of -log X[i, i] and the R of
+the last frame are exact, however inexact X is: it need only keep the frame well conditioned. An error E of Z
+changes log R[i, i] by q_i^T E X[:, i]; where that may be above `_WRONG` the interval ends sooner.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
 from gradsim.contracts.trajectory import Parallel, one_by_one
-from gradsim.engine.telescope import Telescope
 from gradsim.machine import accelerator
 from gradsim.types import Array
 
@@ -33,6 +34,9 @@ _LOST = 1e-7
 """Relative error of R[i, i] over an interval, estimated so. What is lost is some 100 times less, and averages
 out over a run: over hundreds of steps exponents agree with those of single steps to about 1e-10, at worst
 to about 1e-8."""
+
+_WRONG = 1e-8
+"""The same for what is telescoped, where it is better known: exponents agree to about 1e-11."""
 
 _ROUNDING = float(np.finfo(np.float64).eps) / 2
 
@@ -48,8 +52,11 @@ _JOB = 64**2
 _COMPILED = 48
 """Up to this size the compiled kernel is quicker than LAPACK."""
 
-_SWEPT = range(8, 40)
-"""Sizes for which compiled QR at every step is quicker than intervals; larger blocks are telescoped."""
+_TELESCOPED = 8
+"""From this size on blocks are telescoped where kernels are compiled."""
+
+_FRAMES = 2**18
+"""Matrix elements of the frames of an interval, which should stay in cache."""
 
 
 class LyapunovSum:
@@ -62,15 +69,17 @@ class LyapunovSum:
     """
 
     def __init__(self, batch: int, groups: int, k: int) -> None:
-        swept = groups == 1 and k in _SWEPT and accelerator.enabled()
-        # The compiled sweep takes one matrix; NumPy is called less often with several.
-        each = 1 if swept else max(1, _JOB // (groups * k * k))
-        self._parts = [slice(b, min(b + each, batch)) for b in range(0, batch, each)]
-        self._frames = [_Frame((p.stop - p.start, groups, k)) for p in self._parts]
-        self._steps = 0
+        count = batch * groups
+        # The compiled kernel takes one matrix; NumPy is called less often with several.
+        alone = k >= _TELESCOPED and accelerator.enabled()
+        each = 1 if alone else max(1, _JOB // k**2)
+        self._parts = [slice(i, min(i + each, count)) for i in range(0, count, each)]
+        self._frames = [_Frame(p.stop - p.start, k) for p in self._parts]
+        self._batch, self._steps = batch, 0
 
     def add(self, blocks: Array, parallel: Parallel = one_by_one) -> None:
-        """Go on by some steps: blocks (steps, batch, g, k, k), finite. Jobs are parts of the batch."""
+        """Go on by some steps: blocks (steps, batch, g, k, k), finite. Jobs are parts of batch and groups."""
+        blocks = blocks.reshape(len(blocks), -1, *blocks.shape[-2:])
 
         def job(frame: _Frame, part: slice) -> Callable[[], None]:
             return lambda: frame.advance(blocks[:, part])
@@ -81,7 +90,7 @@ class LyapunovSum:
     def exponents(self) -> Array:
         """(batch, g * k), natural logarithm per step, decreasing; -inf where a direction is annihilated."""
         total = np.concatenate([frame.total() for frame in self._frames])
-        return np.sort((total / self._steps).reshape(len(total), -1))[:, ::-1]
+        return np.sort((total / self._steps).reshape(self._batch, -1))[:, ::-1]
 
 
 def exponents(blocks: Array, parallel: Parallel = one_by_one) -> Array:
@@ -93,46 +102,38 @@ def exponents(blocks: Array, parallel: Parallel = one_by_one) -> Array:
 
 
 class _Frame:
-    """Directions, columns of `basis` (batch, g, k, k), and log |R[i, i]| (batch, g, k) so far.
+    """Directions, columns of `basis` (count, k, k), and log |R[i, i]| (count, k) so far.
 
     They are orthonormal, or nearly so while they are telescoped. A direction that has been annihilated is
     zero from then on, and comes after the `living` ones.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.grown = np.zeros(shape)
-        self.living = np.ones(shape, dtype=bool)
-        self.basis = np.broadcast_to(np.eye(shape[-1]), (*shape, shape[-1]))
+    def __init__(self, count: int, k: int) -> None:
+        self.grown = np.zeros((count, k))
+        self.living = np.ones((count, k), dtype=bool)
+        self.basis = np.broadcast_to(np.eye(k), (count, k, k))
         self.length = 1
-        k = shape[-1]
         kernels = accelerator.kernels("gradsim.engine.lyapunov_kernels") if k > 1 else None
         self.factors = kernels.factors if kernels and k <= _COMPILED else factors
-        self.quick: Callable[[Array, Array, Array], int] | None = None
-        if kernels and k >= _SWEPT.stop:
-            self.quick = Telescope(kernels).advance
-        elif kernels and k in _SWEPT and shape[:2] == (1, 1):
-            self.quick = partial(_swept, kernels.sweep)
+        self.telescope = kernels.telescope if kernels and k >= _TELESCOPED else None
 
     def total(self) -> Array:
         """Of the whole product: what is telescoped has left a share in its basis."""
-        telescoped = self.grown.shape[-1] >= _SWEPT.stop
-        return self.grown + _log(self.factors(self.basis)[1]) if telescoped else self.grown
+        return self.grown + _log(self.factors(self.basis)[1]) if self.telescope else self.grown
 
     def advance(self, blocks: Array) -> None:
-        """Go on by steps (steps, batch, g, k, k)."""
+        """Go on by steps (steps, count, k, k)."""
         if self.grown.shape[-1] == 1:  # the R of a number is its size
             self.grown += _log(np.abs(blocks[..., 0])).sum(axis=0)
             return
         start = 0
         while start < len(blocks):
-            if self.quick and self.living.all():
-                rows = np.array(self.basis.swapaxes(-1, -2), order="C")
-                with np.errstate(all="ignore"):
-                    start += self.quick(blocks[start:], rows, self.grown)
-                    self.basis = rows.swapaxes(-1, -2)
-                    if start < len(blocks):  # at a step that is nearly singular
+            if self.telescope and self.living.all():
+                start += self._telescoped(blocks[start:, 0])
+                if start < len(blocks):  # at a step that is nearly singular
+                    with np.errstate(all="ignore"):
                         self._advance(blocks[start : start + 1].astype(np.float64, copy=False), 1)
-                        start += 1
+                    start += 1
                 continue
             stop = start + max(1, WINDOW // self.length) * self.length
             # What leaves the range has no small error, and is done in shorter intervals.
@@ -141,6 +142,24 @@ class _Frame:
             # A lower quartile: an interval that fails costs more than one that could have been longer.
             self.length = int(np.clip(self.length + sorted(rooms)[len(rooms) // 4], 1, WINDOW))
             start = stop
+
+    def _telescoped(self, steps: Array) -> int:
+        """Go on by steps (n, k, k) in the compiled kernel; how many it has done."""
+        assert self.telescope is not None
+        basis, k = self.basis[0].copy(), self.basis.shape[-1]
+        longest = min(WINDOW, max(2, _FRAMES // k**2))
+        done: int
+        done, self.length = self.telescope(
+            np.ascontiguousarray(steps, dtype=np.float64),
+            basis,
+            self.grown[0],
+            self.length,
+            longest,
+            _ROUNDING,
+            _WRONG,
+        )
+        self.basis = basis[None]
+        return done
 
     def _advance(self, blocks: Array, length: int) -> list[float]:
         """Go on in intervals of this length. For each: the steps it could be longer by, -1 if too long."""
@@ -185,7 +204,7 @@ class _Frame:
 
 
 def _intervals(blocks: Array, length: int) -> zip[tuple[Array, Array]]:
-    """The products (batch, g, k, k) of each `length` steps, and about how large their errors are.
+    """The products (count, k, k) of each `length` steps, and about how large their errors are.
 
     A step makes earlier errors grow as it does any direction, or as it does the product if that is more.
     """
@@ -199,13 +218,6 @@ def _intervals(blocks: Array, length: int) -> zip[tuple[Array, Array]]:
         before, norm = norm, _norm(products)
         error = np.maximum(usual, norm / before) * error + _ROUNDING * usual * before
     return zip(products, error + _ROUNDING * norm, strict=True)
-
-
-def _swept(sweep: Callable[..., int], blocks: Array, rows: Array, grown: Array) -> int:
-    """As `Telescope.advance`, with QR at every step, for a batch and groups of one."""
-    transposed = np.ascontiguousarray(blocks[:, 0, 0].swapaxes(1, 2), dtype=np.float64)
-    done: int = sweep(transposed, rows[0, 0], grown[0, 0], _ROUNDING / _LOST)
-    return done
 
 
 def factors(matrix: Array) -> tuple[Array, Array]:

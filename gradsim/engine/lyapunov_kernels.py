@@ -49,135 +49,131 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    "void(float64[:,::1], float64[:,::1], float64[:,::1])",
+    "void(float64[:,:], float64[:,::1], float64[:,::1], int64)",
     nogil=True,
     cache=True,
     fastmath={"contract"},
 )
-def _apply(step, basis, moved):  # type: ignore[no-untyped-def]
-    """Rows of `moved`: those of `basis` times the transpose of `step`; four at a time, to load less."""
-    k = len(step)
-    moved[:] = 0
-    for i in range(0, k - k % 4, 4):
-        for c in range(k):
-            b0, b1, b2, b3 = basis[i, c], basis[i + 1, c], basis[i + 2, c], basis[i + 3, c]
+def _product(left, right, out, kind):  # type: ignore[no-untyped-def]
+    """All of a product (0), its entries from the diagonal on (1), or that with an upper triangle (2)."""
+    k = len(right)
+    whole = k - k % 4
+    out[:] = 0
+    for i in range(0, whole, 4):  # blocks of 4 x 4, to load less
+        for c in range(0, whole, 4):
+            p0, p1, p2, p3 = left[i, c], left[i, c + 1], left[i, c + 2], left[i, c + 3]
+            q0, q1, q2, q3 = left[i + 1, c], left[i + 1, c + 1], left[i + 1, c + 2], left[i + 1, c + 3]
+            r0, r1, r2, r3 = left[i + 2, c], left[i + 2, c + 1], left[i + 2, c + 2], left[i + 2, c + 3]
+            s0, s1, s2, s3 = left[i + 3, c], left[i + 3, c + 1], left[i + 3, c + 2], left[i + 3, c + 3]
+            for a in range(np.uintp(i * (kind == 1) + c * (kind == 2)), np.uintp(k)):
+                t0, t1, t2, t3 = right[c, a], right[c + 1, a], right[c + 2, a], right[c + 3, a]
+                out[i, a] += p0 * t0 + p1 * t1 + p2 * t2 + p3 * t3
+                out[i + 1, a] += q0 * t0 + q1 * t1 + q2 * t2 + q3 * t3
+                out[i + 2, a] += r0 * t0 + r1 * t1 + r2 * t2 + r3 * t3
+                out[i + 3, a] += s0 * t0 + s1 * t1 + s2 * t2 + s3 * t3
+    for i in range(k):
+        for c in range(whole if i < whole else 0, k):
             for a in range(k):
-                moved[i, a] += b0 * step[c, a]
-                moved[i + 1, a] += b1 * step[c, a]
-                moved[i + 2, a] += b2 * step[c, a]
-                moved[i + 3, a] += b3 * step[c, a]
-    for i in range(k - k % 4, k):
-        for c in range(k):
-            for a in range(k):
-                moved[i, a] += basis[i, c] * step[c, a]
+                out[i, a] += left[i, c] * right[c, a]
 
 
-@njit(
-    "int64(float64[:,:,::1], float64[:,::1], float64[::1], float64)",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-    fastmath={"contract"},
-)
-def sweep(steps, basis, grown, least):  # type: ignore[no-untyped-def]
-    """Go on by transposed steps (n, k, k), with QR by modified Gram-Schmidt at each, in place.
+@njit("void(float64[:,::1])", nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def inverse_factor(m):  # type: ignore[no-untyped-def]
+    """Turn a symmetric matrix into the inverse of its lower Cholesky factor; NaN if there is none.
 
-    `basis` has the directions as rows. The number of steps done: a step in which a direction shrinks to
-    `least` times the size of the step is not.
+    The upper half is read. Elimination by rows leaves the inverse below it; four pivots at a time.
     """
-    k = len(grown)
-    moved, sizes = np.empty_like(basis), np.empty(k)
-    for n in range(len(steps)):
-        _apply(steps[n], basis, moved)
-        flat = steps[n].reshape(-1)
-        floor = least * np.sqrt(_dot(flat, flat))
-        for i in range(k):
-            row = moved[i]
-            sizes[i] = np.sqrt(_dot(row, row))
-            if not sizes[i] > floor:
-                return n
-            for a in range(k):
-                row[a] /= sizes[i]
-            for j in range(i + 1, k):
-                other = moved[j]
-                r = _dot(row, other)
-                for a in range(k):
-                    other[a] -= r * row[a]
-        grown += np.log(sizes)
-        basis[:] = moved
-    return len(steps)
-
-
-@njit(
-    "void(float64[:,:,:,::1], float64[:,::1], float64, float64[:,::1])",
-    nogil=True,
-    cache=True,
-    error_model="numpy",
-)
-def errors(frames, usual, rounding, found):  # type: ignore[no-untyped-def]
-    """About how large errors of frames (1 + n, count, k, k) are that usually grow by `usual` (n, count)."""
-    for b in range(frames.shape[1]):
-        error = 0.0
-        first = frames[0, b].reshape(-1)
-        before = np.sqrt(_dot(first, first))
-        for n in range(len(usual)):
-            frame = frames[n + 1, b].reshape(-1)
-            norm = np.sqrt(_dot(frame, frame))
-            error = max(usual[n, b], norm / before) * error + rounding * (usual[n, b] * before + norm)
-            found[n, b] = error
-            before = norm
-
-
-@njit("void(float64[:,:,::1])", nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def inverse_factor(matrices):  # type: ignore[no-untyped-def]
-    """Turn symmetric matrices (n, k, k) into the inverses of their lower Cholesky factors, or NaN.
-
-    Elimination by rows leaves the inverse where it clears the matrix; four pivots at a time, to load less.
-    """
-    for n in range(len(matrices)):
-        m = matrices[n]
-        k = len(m)
-        for first in range(0, k, 4):
-            end = min(first + 4, k)
-            for i in range(first, end):
-                scale = 1 / np.sqrt(m[i, i])
-                m[i] *= scale
-                m[i, i] = scale
-                for j in range(i + 1, end):
-                    share = m[j, i] * scale
-                    m[j, i] = 0
-                    for t in range(k):
-                        m[j, t] -= share * m[i, t]
-            if end == k:
-                break
+    k = len(m)
+    for i in range(k):
+        m[i, :i] = 0
+    for first in range(0, k, 4):
+        end = min(first + 4, k)
+        for i in range(first, end):
+            scale = 1 / np.sqrt(m[i, i])
+            m[i, i] = 1
+            for t in range(k):
+                m[i, t] *= scale
+            for j in range(i + 1, end):
+                share = m[i, j]
+                for t in range(i + 1):
+                    m[j, t] -= share * m[i, t]
+                for t in range(np.uintp(j), np.uintp(k)):
+                    m[j, t] -= share * m[i, t]
+        for i in range(first, end):
+            m[i, i + 1 : end] = 0
+        if end - first == 4:
             p, q, r, s = m[first], m[first + 1], m[first + 2], m[first + 3]
-            p1, p2, p3, q2, q3, r3 = p[end - 3], p[end - 2], p[end - 1], q[end - 2], q[end - 1], r[end - 1]
-            p[end - 3 : end], q[end - 2 : end], r[end - 1] = 0, 0, 0
             for j in range(end, k):
-                row = m[j]
-                a = row[first] * p[first]
-                b = (row[first + 1] - a * p1) * q[first + 1]
-                c = (row[first + 2] - a * p2 - b * q2) * r[first + 2]
-                d = (row[first + 3] - a * p3 - b * q3 - c * r3) * s[first + 3]
-                row[first:end] = 0
-                for t in range(k):
+                row, a, b, c, d = m[j], p[j], q[j], r[j], s[j]
+                for t in range(end):
                     row[t] -= (a * p[t] + b * q[t]) + (c * r[t] + d * s[t])
+                for t in range(np.uintp(j), np.uintp(k)):
+                    row[t] -= (a * p[t] + b * q[t]) + (c * r[t] + d * s[t])
+    for i in range(k):
+        m[i, i + 1 :] = 0
+
+
+@njit("float64(float64[:,::1])", nogil=True, cache=True)
+def _norm(matrix):  # type: ignore[no-untyped-def]
+    flat = matrix.reshape(-1)
+    return np.sqrt(_dot(flat, flat))
+
+
+@njit(
+    "UniTuple(int64, 2)(float64[:,:,::1], float64[:,::1], float64[::1], int64, int64, float64, float64)",
+    nogil=True,
+    cache=True,
+    error_model="numpy",
+)
+def telescope(steps, basis, grown, length, longest, rounding, lost):  # type: ignore[no-untyped-def]
+    """Go on by steps (n, k, k), in place, in intervals of about `length`; how many are done, the next length.
+
+    See `gradsim.engine.lyapunov`. A step that is nearly singular is not done.
+    """
+    k = len(basis)
+    frames, errors = np.empty((longest + 1, k, k)), np.zeros(longest + 1)
+    inverse, mixed = np.empty((k, k)), np.zeros((k, k))
+    frames[0] = basis
+    done = 0
+    while done < len(steps):
+        taken = min(length, longest, len(steps) - done)
+        before = _norm(frames[0])
+        for i in range(taken):
+            step = steps[done + i]
+            usual = _norm(step) / np.sqrt(k)
+            _product(step, frames[i], frames[i + 1], 0)
+            norm = _norm(frames[i + 1])
+            # Earlier errors grow as the step makes any direction grow, or the frame if that is more.
+            errors[i + 1] = max(usual, norm / before) * errors[i] + rounding * (usual * before + norm)
+            before = norm
+        held = taken
+        while held > 0:
+            frame = frames[held]
+            _product(frame.T, frame, inverse, 1)
+            inverse_factor(inverse)
+            wrong, least = 0.0, np.inf
+            for i in range(k):
+                row = inverse[i]
+                size = errors[held] * np.sqrt(_dot(row, row))
+                if not size <= lost:
+                    wrong = np.inf
+                    break
+                wrong, least = max(wrong, size), min(least, row[i])
+            if wrong <= lost:
+                break
+            held = held * 3 // 4
+            length = max(1, held)
+        if held == 0:
+            break
         for i in range(k):
-            m[i, i + 1 :] = 0
-
-
-@njit("UniTuple(float64, 2)(float64[:,:,::1], float64[::1])", nogil=True, cache=True, error_model="numpy")
-def limits(inverses, errors):  # type: ignore[no-untyped-def]
-    """How wrong a logarithm from inverse factors (n, k, k) may be; the ratio of fastest to slowest growth."""
-    lost, spread = 0.0, 1.0
-    for n in range(len(inverses)):
-        widest, least = 0.0, np.inf
-        for i in range(inverses.shape[1]):
-            row = inverses[n, i]
-            square = _dot(row, row)
-            if not square * errors[n] < np.inf:
-                return np.inf, np.inf
-            widest, least = max(widest, square), min(least, row[i])
-        widest = np.sqrt(widest)
-        lost, spread = max(lost, widest * errors[n]), max(spread, widest / least)
-    return lost, spread
+            grown[i] -= np.log(inverse[i, i])
+            for j in range(i + 1):
+                mixed[j, i] = inverse[i, j]
+        _product(frames[held], mixed, frames[0], 2)
+        done += held
+        if held == taken == length:
+            # Half of what seems possible: to fail costs more than to have been a bit too careful.
+            spread = np.log(max(wrong / (errors[held] * least), 1.001))
+            length = min(int(length + 0.5 * length * np.log(lost / wrong) / spread), longest)
+    basis[:] = frames[0]
+    return done, length
