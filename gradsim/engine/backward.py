@@ -15,11 +15,11 @@ import numpy as np
 
 from gradsim.contracts.plugin import calling
 from gradsim.contracts.trajectory import Trajectory, shortened
-from gradsim.engine.carried import Carried
+from gradsim.engine.carried import Carried, Go
 from gradsim.engine.derivatives import rows_pulled, singular
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.blocks import through_blocks
-from gradsim.numerics.scaled import KEEP, LOWEST, ROOM, Scaled, add, range_end, ratio
+from gradsim.numerics.scaled import KEEP, LOWEST, ROOM, Scaled, add, largest, range_end, ratio
 from gradsim.types import Array
 
 Change = Callable[[Trajectory, int, Array], Array]
@@ -109,24 +109,25 @@ class Backward:
 
     def _of_one_window(self, trajectory: Trajectory, direct: Array, reach: Array) -> Iterator[Carried]:
         """In goes as long as the range allows, and step by step from where mitigations act."""
-        steps, ahead = trajectory.steps, len(trajectory.steps)
+        steps, ahead, goes = trajectory.steps, len(trajectory.steps), list[Go]()
         while stop := len(steps):
             rows = slice(max(stop - ahead, 0), stop)
-            go = (
-                None if self._acts else self._go(trajectory[steps[rows]], after(direct, rows), int(reach[-1]))
-            )
+            go = self._go(trajectory[steps[rows]], after(direct, rows), int(reach[-1]))
             if go is None:
-                yield self._step_by_step(trajectory[steps], direct, reach[:stop])
-                return
-            yield go
-            done = len(go.factor)
+                break
+            goes.append(go)
+            done = len(go.trajectory.steps)
             # Where a cell does not stop by itself, less is tried in vain.
             ahead, steps = 2 * done, steps[:-done]
             direct = direct[: len(steps) + 1]
             if len(steps) > rows.start:  # what came in there is in the window already
                 direct = np.concatenate((direct[:-1], np.zeros_like(direct[:1])))
+        if goes:
+            yield Carried.of(trajectory[trajectory.steps[len(steps) :]], goes)
+        if steps:
+            yield self._step_by_step(trajectory[steps], direct, reach[: len(steps)])
 
-    def _go(self, trajectory: Trajectory, direct: Array, window: int) -> Carried | None:
+    def _go(self, trajectory: Trajectory, direct: Array, window: int) -> Go | None:
         """As many steps back as the range allows, the last ones first; None if mitigations act."""
         last, changes = _plus(self._windows.get(window), direct[-1]), self._changes
         if changes is not None and not changes.leaves_alone(trajectory, trajectory.steps[-1], last):
@@ -152,22 +153,20 @@ class Backward:
         # What comes in at that time is there, unless it was kept for the next go.
         missing = end is not None or row == first
         self._windows = {window: _plus(before.settled(), direct[row]) if missing else before.settled()}
-        factor = np.ones((len(adjoints) - 1, len(exponent)))
         # Contributions are sums over the batch.
         together = shortened(pulled, here) if (exponent == exponent[0]).all() else None
-        return Carried(here, adjoint[1:], factor, together, int(exponent[0, 0]))
+        return Go(here, adjoint, together, int(exponent[0, 0]))
 
     def _step_by_step(self, trajectory: Trajectory, direct: Array, reach: Array) -> Carried:
         steps = trajectory.steps
-        adjoint = np.empty_like(direct[1:])
-        exponent = np.empty((*adjoint.shape[:2], 1), dtype=np.int32)
-        factor = np.empty(adjoint.shape[:2])
+        adjoints = Scaled(np.empty_like(direct), np.empty((*direct.shape[:2], 1), dtype=np.int32))
+        factor = np.empty((len(steps), direct.shape[1]))
         with np.errstate(all="ignore"), calling(trajectory.cell, "state_vjp", trajectory.params):
             for i in range(len(steps) - 1, -1, -1):
-                total, factor[i] = self._arrive(trajectory, steps[i], direct[i + 1], int(reach[i]))
-                adjoint[i], exponent[i] = total.mantissa, total.exponent
+                adjoints[i + 1], factor[i] = self._arrive(trajectory, steps[i], direct[i + 1], int(reach[i]))
                 self._windows = {r: _pulled(trajectory, i, w) for r, w in self._windows.items()}
-        return Carried(trajectory, Scaled(adjoint, exponent), factor)
+            adjoints[0] = self._sum(self._windows.values())
+        return Carried(trajectory, adjoints, factor, [Go(trajectory, adjoints)])
 
     def _arrive(self, trajectory: Trajectory, time: int, direct: Array, reach: int) -> tuple[Scaled, Array]:
         """Add the loss of this time, let the mitigations act; the adjoint, and their factor (batch,)."""
@@ -237,7 +236,8 @@ def _exponents(last: Scaled, direct: Array) -> tuple[Array, int]:
     within = direct[1:-1]
     if not last.exponent.any() and max(within.max(initial=0.0), -within.min(initial=0.0)) < 2.0**keep:
         return none, 0  # as nearly always: then nothing is scaled, and no array is copied
-    sizes = np.abs(np.concatenate((direct[:-1], last.mantissa[None]))).max(axis=-1)
+    coming = direct[:-1] if direct[:-1].any() else direct[:0]
+    sizes = largest(np.concatenate((coming, last.mantissa[None])))
     tops = np.where(sizes > 0, np.frexp(sizes)[1], LOWEST)
     tops[-1] += np.where(sizes[-1] > 0, last.exponent[:, 0], 0)
     # That of what comes in first, from the end.
@@ -248,7 +248,7 @@ def _exponents(last: Scaled, direct: Array) -> tuple[Array, int]:
     top, least = entering.max(), entering[there].min()
     exponent = np.where(there, entering, 0) if top - least > most // 2 else np.full_like(entering, top)
     # Where it vanishes, there is more room ahead.
-    exponent = np.where(exponent < 0, exponent - most // 2, exponent)
+    exponent = np.where(exponent < 0, exponent - 3 * most // 4, exponent)
     # What comes in later may be too large beside that.
     large = np.flatnonzero((tops[:-1] - exponent > most - keep).any(axis=-1))
     return exponent[:, None].astype(np.int32), int(large[-1]) if len(large) else 0

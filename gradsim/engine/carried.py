@@ -19,31 +19,17 @@ from gradsim.types import Array, Params
 
 
 @dataclass(frozen=True)
-class Carried:
-    """Adjoints (steps, batch, m) at the times after the steps of a trajectory.
+class Go:
+    """Adjoints (steps + 1, batch, m) at the times of the states of a trajectory, carried back in one go.
 
-    `factor` (steps, batch): size after the mitigations of the adjoint over size before. `pulled`: the same
-    adjoints over 2**`exponent`, if the cell could carry them through all steps in one go.
+    The first ones are what the steps make of the others: no loss need have come in there. `pulled`: the same
+    adjoints over 2**`exponent`, if the cell made all of them.
     """
 
     trajectory: Trajectory
-    adjoint: Scaled
-    factor: Array
+    adjoints: Scaled
     pulled: Pulled | None = None
     exponent: int = 0
-
-    def after(self, adjoint: Scaled, factor: Array) -> tuple[Scaled, Array]:
-        """Adjoints and factors with those of the time before in front."""
-        factors = np.concatenate((factor[None], self.factor))
-        first = self.adjoint.exponent[:1]
-        if self.pulled is not None and np.array_equal(adjoint.over(first[0]), self.pulled.adjoints[0]):
-            # The array that the cell made has it in front already: nothing is copied.
-            exponent = np.concatenate((first, self.adjoint.exponent))
-            return Scaled(self.pulled.adjoints, exponent), factors
-        both = (
-            np.concatenate((x[None], y)) for x, y in zip(_fields(adjoint), _fields(self.adjoint), strict=True)
-        )
-        return Scaled(*both), factors
 
     def contributions(self) -> dict[str, Scaled]:
         """What enters dL/dparams at each step: mantissas (steps, *param), exponents (steps, 1...).
@@ -53,7 +39,7 @@ class Carried:
         NonFiniteError
             Some are NaN, or infinite, though the adjoints are not.
         """
-        exponent = np.full(len(self.factor), self.exponent, dtype=np.int32)
+        exponent = np.full(len(self.trajectory.steps), self.exponent, dtype=np.int32)
         parts = None if self.pulled is None else _finite(self.trajectory, self.pulled.contributions)
         if parts is None:
             # A contribution is a sum over the batch, whose elements must share their exponent for it.
@@ -74,7 +60,7 @@ class Carried:
 
     def _with_room(self, make: Callable[[Array], Params], axes: Axes) -> tuple[Params, Array]:
         """What is made of adjoints up to 1, and its exponents: large states and inputs do not overflow."""
-        cotangent = self.adjoint.common(axes).settled(axes, keep=0)
+        cotangent = self.adjoints[1:].common(axes).settled(axes, keep=0)
         parts = _finite(self.trajectory, partial(make, cotangent.mantissa))
         if parts is None:
             steps = self.trajectory.steps
@@ -84,6 +70,53 @@ class Carried:
                 f"{singular(self.trajectory.cell, 'params_vjp')}"
             )
         return parts, cotangent.exponent
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Adjoints that have been carried back through a trajectory, in goes from its end on.
+
+    `adjoints` (steps + 1, batch, m) as in a go; `factor` (steps, batch): size after the mitigations of the
+    adjoint after each step over size before.
+    """
+
+    trajectory: Trajectory
+    adjoints: Scaled
+    factor: Array
+    goes: list[Go]
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, goes: list[Go]) -> Carried:
+        """Those of some goes, which mitigations have left alone."""
+        first, *later = [go.adjoints for go in goes[::-1]]
+        adjoints = _concatenated([first, *(x[1:] for x in later)]) if later else first
+        return cls(trajectory, adjoints, np.ones(trajectory.after.shape[:2]), goes)
+
+    @property
+    def adjoint(self) -> Scaled:
+        """The adjoints after each step."""
+        return self.adjoints[1:]
+
+    def starting(self, adjoint: Scaled, factor: Array) -> tuple[Scaled, Array]:
+        """Adjoints and factors with those of time 0 in front, where the trajectory begins."""
+        first, factors = self.adjoints[0], np.concatenate((factor[None], self.factor))
+        if np.array_equal(adjoint.over(first.exponent), first.mantissa):
+            return self.adjoints, factors  # nothing is copied
+        return _concatenated([Scaled(*(x[None] for x in _fields(adjoint))), self.adjoint]), factors
+
+    def contributions(self) -> dict[str, Scaled]:
+        """What enters dL/dparams at each step: mantissas (steps, *param), exponents (steps, 1...)."""
+        parts = [go.contributions() for go in self.goes[::-1]]
+        return {n: _concatenated([p[n] for p in parts]) for n in parts[0]} if len(parts) > 1 else parts[0]
+
+    def gradient(self) -> dict[str, Scaled]:
+        """The sum of the contributions."""
+        if len(self.goes) == 1:
+            return self.goes[0].gradient()
+        total = GradientSum()
+        for go in self.goes:
+            total.add(go.gradient())
+        return total.parts()
 
 
 def _finite(trajectory: Trajectory, make: Callable[[], Params]) -> Params | None:

@@ -127,6 +127,15 @@ def add(a: Scaled, b: Scaled, axis: Axes = -1) -> Scaled:
     return Scaled(a.over(exponent) + b.over(exponent), exponent)
 
 
+def largest(vectors: Array) -> Array:
+    """The largest size along the last axis; NaN if there is one."""
+    sizes = np.abs(vectors)
+    while (length := sizes.shape[-1]) > 8:  # halves, one on the other: to reduce short axes is slow
+        half = -(-length // 2)
+        sizes = np.maximum(sizes[..., :half], sizes[..., length - half :])
+    return np.asarray(sizes.max(axis=-1))
+
+
 def range_end(vectors: Array) -> int | None:
     """Of vectors (rows, batch, m) made one from the next, the last row where one has left its range.
 
@@ -138,12 +147,13 @@ def range_end(vectors: Array) -> int | None:
         with np.errstate(all="ignore"):
             squares = np.vecdot(wide, wide)
         most_square = min(2 * most, {4: 120, 8: 1000}[wide.itemsize])
-        if 2.0**-most_square < squares.min() and squares.max() < 2.0**most_square:
+        near = (2.0**-most_square < squares) & (squares < 2.0**most_square)
+        if near.all():
             return None
-    sizes = np.abs(vectors).max(axis=-1)
-    there, after = sizes[:-1], sizes[1:]
+    rows = np.flatnonzero(~near[:-1].all(axis=-1))
+    there, after = largest(vectors[rows]), largest(vectors[rows + 1])
     left = ~(there < 2.0**most) | ((there < 2.0**-most) & ((there > 0) | (after > 0)))
-    rows = np.flatnonzero(left.any(axis=-1))
+    rows = rows[left.any(axis=-1)]
     return int(rows[-1]) if len(rows) else None
 
 

@@ -277,7 +277,7 @@ class _Walk:
             adjoint, factor = carried.adjoint, carried.factor
             if carried.trajectory.first == 1:
                 first = self.back.start(carried.trajectory, flow.direct_at_start(direct[0]))
-                adjoint, factor = carried.after(*first)
+                adjoint, factor = carried.starting(*first)
             adjoints = Adjoints(carried.trajectory, adjoint[:], factor)  # views, which are locked
             if not self.silent:
                 recording.along_time(adjoints, flow.effective)
