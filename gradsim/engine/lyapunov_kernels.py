@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from gradsim.types import Array
+
+_float, _int, _array = types.float64, types.int64, partial(types.Array, types.float64)
+_given = partial(_array, readonly=True)  # what is written to is taken, too
 
 
 def factors(matrix: Array) -> tuple[Array, Array]:
@@ -40,16 +45,16 @@ def _factors(bases, sizes):  # type: ignore[no-untyped-def]
 
 
 # Sums may be taken in the order that makes vectors of them; it depends on their length alone.
-@njit("float64(float64[::1], float64[::1])", nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _dot(a, b):  # type: ignore[no-untyped-def]
+@njit((_given(1, "C"),), nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _norm(a):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
+        total += a[i] * a[i]
+    return np.sqrt(total)
 
 
 @njit(
-    "void(float64[:,:], float64[:,::1], float64[:,::1], int64)",
+    (_given(2, "A"), _array(2, "C"), _array(2, "C"), _int),
     nogil=True,
     cache=True,
     fastmath={"contract"},
@@ -113,14 +118,8 @@ def inverse_factor(m):  # type: ignore[no-untyped-def]
         m[i, i + 1 :] = 0
 
 
-@njit("float64(float64[:,::1])", nogil=True, cache=True)
-def _norm(matrix):  # type: ignore[no-untyped-def]
-    flat = matrix.reshape(-1)
-    return np.sqrt(_dot(flat, flat))
-
-
 @njit(
-    "UniTuple(int64, 2)(float64[:,:,::1], float64[:,::1], float64[::1], int64, int64, float64, float64)",
+    (_given(3, "C"), _array(2, "C"), _array(1, "C"), _int, _int, _float, _float),
     nogil=True,
     cache=True,
     error_model="numpy",
@@ -137,12 +136,12 @@ def telescope(steps, basis, grown, length, longest, rounding, lost):  # type: ig
     done = 0
     while done < len(steps):
         taken = min(length, longest, len(steps) - done)
-        before = _norm(frames[0])
+        before = _norm(frames[0].reshape(-1))
         for i in range(taken):
             step = steps[done + i]
-            usual = _norm(step) / np.sqrt(k)
+            usual = _norm(step.reshape(-1)) / np.sqrt(k)
             _product(step, frames[i], frames[i + 1], 0)
-            norm = _norm(frames[i + 1])
+            norm = _norm(frames[i + 1].reshape(-1))
             # Earlier errors grow as the step makes any direction grow, or the frame if that is more.
             errors[i + 1] = max(usual, norm / before) * errors[i] + rounding * (usual * before + norm)
             before = norm
@@ -154,7 +153,7 @@ def telescope(steps, basis, grown, length, longest, rounding, lost):  # type: ig
             wrong, least = 0.0, np.inf
             for i in range(k):
                 row = inverse[i]
-                size = errors[held] * np.sqrt(_dot(row, row))
+                size = errors[held] * _norm(row)
                 if not size <= lost:
                     wrong = np.inf
                     break

@@ -65,6 +65,13 @@ def test_batches_and_groups(rng):
     np.testing.assert_array_equal(exponents(blocks), apart)
 
 
+def test_steps_may_be_read_only(rng):
+    blocks = gaussian(rng, 20, 40)
+    before = exponents(blocks)
+    blocks.flags.writeable = False
+    np.testing.assert_array_equal(exponents(blocks), before)
+
+
 def test_float32(rng):
     blocks = gaussian(rng, 100, 40).astype(np.float32)
     np.testing.assert_array_equal(exponents(blocks), exponents(blocks.astype(np.float64)))
