@@ -22,6 +22,15 @@ _JOBS = 16
 _HALVED_BYTES = 2**28
 """The norms of all pairs of one batch element, up to which they are made by halving."""
 
+_CUMULATED_BYTES = 2**26
+"""Cumulative products of all steps that are kept at one time, for as many batch elements."""
+
+PANEL = 64
+"""Times whose pairs are made together from cumulative products."""
+
+TOGETHER = 8
+"""Batch elements whose norms are written together: a cache line."""
+
 _CHAIN_BYTES = 2**20
 """Products to one time that are multiplied together: they and what is made of them stay in cache."""
 
@@ -77,16 +86,34 @@ def halving_bytes(problem: Problem) -> int:
     p = problem
     # In float64: products after and before and their Gram matrices, and what is made on the way.
     chain = 26 * p.steps * p.groups * p.block**2
-    return halves(p) * (chain + 30 * (p.steps + 1) ** 2)
+    return halves(p) * (chain + 40 * (p.steps + 1) ** 2)
+
+
+def cumulated(steps: int, batch: int, groups: int, least: int) -> int:
+    """Of how many batch elements cumulative products are kept at one time."""
+    return min(batch, max(least, _CUMULATED_BYTES // _cumulated_bytes(steps, groups)))
+
+
+def _cumulated_bytes(steps: int, groups: int) -> int:
+    """What they take of one: a size, its inverse and an exponent each."""
+    return 24 * (steps + 1) * groups
+
+
+def cumulating_bytes(problem: Problem, jobs: int) -> int:
+    """What it takes to make norms from cumulative products: these, and the pairs that each job has."""
+    p = problem
+    kept = cumulated(p.steps, p.batch, p.groups, halves(p)) * _cumulated_bytes(p.steps, p.groups)
+    return kept + jobs * (p.steps + 1) * (12 * PANEL * min(p.batch, TOGETHER) + 16 * p.groups)
+
+
+def parts(whole: slice, length: int) -> list[slice]:
+    """Pieces of this length that make up a slice."""
+    return [slice(i, min(i + length, whole.stop)) for i in range(whole.start, whole.stop, length)]
 
 
 def cut(tile: Tile, shape: tuple[int, int]) -> list[Tile]:
     """The smaller tiles of this shape that make up a tile, earliest and so longest sources first."""
-    return [
-        Tile(slice(k, min(k + shape[0], tile.sources.stop)), slice(b, min(b + shape[1], tile.batch.stop)))
-        for k in range(tile.sources.start, tile.sources.stop, shape[0])
-        for b in range(tile.batch.start, tile.batch.stop, shape[1])
-    ]
+    return [Tile(s, b) for s in parts(tile.sources, shape[0]) for b in parts(tile.batch, shape[1])]
 
 
 def whole(problem: Problem) -> Tile:

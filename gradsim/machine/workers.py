@@ -135,6 +135,12 @@ class Workers:
         if errors:
             raise errors[0]
 
+    def in_turn(self, jobs: Sequence[Job]) -> None:
+        """Do all jobs, which are parts of one, on the thread that asks."""
+        for job in jobs:
+            self.check()
+            job()
+
     def _work(self, jobs: deque[Job], errors: list[BaseException]) -> None:
         try:
             while jobs and not self._stop.is_set():

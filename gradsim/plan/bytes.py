@@ -14,6 +14,7 @@ from gradsim.engine import layout
 from gradsim.engine.lyapunov import WINDOW
 from gradsim.engine.segments import jacobian_length, segment_length
 from gradsim.engine.streams import BACKWARD
+from gradsim.machine import accelerator
 from gradsim.plan.chunks import open_bytes
 from gradsim.plan.needs import Needs
 from gradsim.plan.rounds import jacobian_bytes
@@ -115,10 +116,12 @@ def _recorded(needs: Needs, pairs: int) -> int:
 
 
 def _norms(needs: Needs) -> int:
+    """What makes norms, and then what they and their logarithms are on the way to the sink."""
     p = needs.problem
-    pairs = needs.halved * (p.steps + 1) ** 2
-    each = max(layout.halving_bytes(p), 12 * pairs + _recorded(needs, pairs))  # one after the other
-    return _jobs(math.ceil(p.batch / needs.halved)) * each
+    pairs, jobs = needs.halved * (p.steps + 1) ** 2, _jobs(math.ceil(p.batch / needs.halved))
+    quotients = layout.cumulating_bytes(p, jobs) if p.block <= 2 and accelerator.enabled() else 0
+    joined = jobs * layout.halving_bytes(p) if p.block > 1 or not quotients else 0
+    return max(quotients, joined, jobs * pairs * (18 if needs.in_memory else 64))
 
 
 def _products(needs: Needs) -> int:

@@ -12,13 +12,14 @@ from gradsim.contracts.recorder import Exponents, LossRows, ProductNorms, Produc
 from gradsim.contracts.trajectory import Trajectory, step_rows
 from gradsim.data.sink import Block, Sink
 from gradsim.engine.jacobians import Drift, ScaledJacobians
-from gradsim.engine.layout import Tile, cut, job_shape, tile_shape
+from gradsim.engine.layout import Tile, cut, job_shape, parts, tile_shape
 from gradsim.engine.lyapunov import LyapunovSum
-from gradsim.engine.norms.tree import all_norms
+from gradsim.engine.norms.pairs import norm_jobs
 from gradsim.engine.products import NormTable, walk_products, walk_rows
 from gradsim.engine.segments import jacobian_steps
 from gradsim.engine.streams import FROM_JACOBIANS, PRODUCTS
 from gradsim.machine.progress import Advance
+from gradsim.machine.workers import Job
 from gradsim.plan.plan import Plan
 from gradsim.plan.rounds import Round
 from gradsim.run.flow import Flow
@@ -115,33 +116,29 @@ class JacobianStages:
 
     def _norms(self, jacobians: ScaledJacobians, reach: Array | None, effective: bool, batch: slice) -> None:
         """Make and record the norms of all pairs of some batch elements, by halving."""
-        parts = [part.batch for part in cut(Tile(slice(0, 1), batch), (1, self.plan.halved))]
+        times, workers = self.problem.steps + 1, self.recording.workers
+        runs = self.problem.batch * self.plan.runs_of(ProductNorms)
 
-        def fill(piece: ProductNorms, first: int, part: slice) -> None:
-            norms, logs = (x[..., part.start - first : part.stop - first] for x in (piece.norm, piece.log10))
-            all_norms(jacobians.raw[:, jacobians.own(part)], norms, logs, self.recording.workers.check)
+        def done(elements: float) -> None:
+            self.advance("norms", elements / runs)
+
+        def made(part: slice, run: Callable[[Sequence[Job]], None]) -> ProductNorms:
+            norms, logs = (np.empty((times, times, part.stop - part.start)) for _ in range(2))
+            blocks = jacobians.raw[:, jacobians.own(part)]
+            for jobs in norm_jobs(blocks, norms, logs, self.plan.halved, workers.check, done):
+                run(jobs)
             if reach is not None:
-                beyond = np.arange(self.problem.steps + 1) < reach[:, None]
+                beyond = np.arange(times) < reach[:, None]
                 norms[beyond], logs[beyond] = 0, -np.inf
-            share = (part.stop - part.start) / self.problem.batch / self.plan.runs_of(ProductNorms)
-            self.advance("norms", share)
+            return ProductNorms(norms, logs, {"batch": part})
 
         def record(part: slice) -> None:
-            piece = self._unfilled(part)
-            fill(piece, part.start, part)
-            self.recording.piece(piece, effective, {"batch": part})
+            self.recording.piece(made(part, workers.in_turn), effective, {"batch": part})
 
         if len(self.rounds) == 1 and self.plan.norms_at_once(effective):
-            whole = self._unfilled(batch)
-            self.recording.workers.run([partial(fill, whole, batch.start, part) for part in parts])
-            self.recording.whole(whole, effective)
+            self.recording.whole(made(batch, workers.run), effective)
         else:
-            self.recording.workers.run([partial(record, part) for part in parts])
-
-    def _unfilled(self, batch: slice) -> ProductNorms:
-        """Room for the norms of all pairs."""
-        shape = self.problem.steps + 1, self.problem.steps + 1, batch.stop - batch.start
-        return ProductNorms(np.empty(shape), np.empty(shape), {"batch": batch})
+            workers.run([partial(record, part) for part in parts(batch, self.plan.halved)])
 
     def _products_job(
         self,

@@ -26,8 +26,8 @@ _compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-def root_and_log10(squares, exponents, roots, logs):
-    """Square roots of squares * 4**exponents, and log10 of the roots. One loop, which becomes vectors.
+def root_and_log10(squares, powers, roots, logs):
+    """Square roots of squares * 2**powers, and log10 of the roots. One loop, which becomes vectors.
 
     Squares are zero, normal numbers, infinite or NaN.
     """
@@ -36,7 +36,7 @@ def root_and_log10(squares, exponents, roots, logs):
         bits = np.float64(square).view(np.int64)
         fraction = bits & _FRACTION
         upper = np.int64(fraction > _ROOT_OF_2)
-        power = (bits >> 52) - 1023 + upper + 2 * np.int64(exponents[i])
+        power = (bits >> 52) - 1023 + upper + powers[i]
         # x * 2**power, with x between sqrt(1/2) and sqrt(2); log(x) = 2 artanh(s), by its series.
         x = np.int64(fraction | ((1023 - upper) << 52)).view(np.float64)
         s = (x - 1.0) / (x + 1.0)
@@ -69,9 +69,18 @@ def root_and_log10(squares, exponents, roots, logs):
 @_compiled
 def laid_out(rows, width, out):
     """Rows (batch, source) to columns (source, batch), of the first `width` sources."""
+    batch = len(rows)
+    b = 0
+    while b + 8 <= batch:  # a cache line at a time
+        for k in range(width):
+            out[k, b], out[k, b + 1] = rows[b, k], rows[b + 1, k]
+            out[k, b + 2], out[k, b + 3] = rows[b + 2, k], rows[b + 3, k]
+            out[k, b + 4], out[k, b + 5] = rows[b + 4, k], rows[b + 5, k]
+            out[k, b + 6], out[k, b + 7] = rows[b + 6, k], rows[b + 7, k]
+        b += 8
     for k in range(width):
-        for b in range(len(rows)):
-            out[k, b] = rows[b, k]
+        for c in range(b, batch):
+            out[k, c] = rows[c, k]
 
 
 @_compiled
@@ -81,7 +90,7 @@ def finish(squares, exponents, norms, logs):
     roots, log_rows = np.empty((size, times)), np.empty((size, times))
     for t in range(times):
         for b in range(size):
-            root_and_log10(squares[b, t, : t + 1], exponents[b, t, : t + 1], roots[b], log_rows[b])
+            root_and_log10(squares[b, t, : t + 1], 2 * exponents[b, t, : t + 1], roots[b], log_rows[b])
         laid_out(roots, t + 1, norms[t])
         laid_out(log_rows, t + 1, logs[t])
         norms[t, t + 1 :] = np.nan
