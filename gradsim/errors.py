@@ -78,6 +78,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
 _CURES = {
     "read-only": "what it is given must not be changed: compute a new array instead",
     "truth value of an array": "choose unit by unit, with xp.where(condition, this, that)",
+    "boolean conversion of traced": "choose unit by unit, with xp.where(condition, this, that)",
     "real number, not 'ArrayBox'": "leave out float() and int(): what xp computes stays an array",
     "support item assignment": "make a new array, by xp.where or xp.concat, in place of writing into one",
     "setting an array element": "make a new array, by xp.stack or xp.concat, in place of writing into one",

@@ -12,6 +12,7 @@ from gradsim.contracts.plugin import described
 from gradsim.contracts.problem import Pairs, Problem
 from gradsim.contracts.recorder import with_own_dims
 from gradsim.data import schema
+from gradsim.engine.streams import BACKWARD
 from gradsim.plan.plan import Plan
 from gradsim.run.arguments import (
     checked_inputs,
@@ -22,6 +23,7 @@ from gradsim.run.arguments import (
     prepared_cell,
 )
 from gradsim.run.budget import FEW
+from gradsim.run.derivatives import derivation, seconds
 from gradsim.run.given import drawn, read
 from gradsim.run.launch import launch
 from gradsim.run.parameters import (
@@ -90,6 +92,8 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
     problem.pairs.refuse_none(steps)
     plan = Plan(problem, recorders, hooks, in_memory)
     setup = model.setup(seeds, own, readout, x, episode, state, Moment())
+    expected = seconds(problem, plan.asks(*BACKWARD), plan.makes_jacobians)
+    derived = derivation(given.derivatives, prepared, expected, lambda: setup.start)
     provenance = schema.provenance(
         problem,
         task=task,
@@ -100,4 +104,5 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
         drawn=drawn(seeds.used(), own, readout, params),
         given=described(arrays),
     )
-    return Simulation(setup, plan, provenance)
+    provenance |= schema.derivatives(prepared, derived.provider.name, derived.because)
+    return Simulation(setup, plan, provenance, derived)

@@ -33,6 +33,10 @@ class Stripped(Cell):
         return self.cell.jacobian_groups
 
     @property
+    def output_blocks(self):
+        return self.cell.output_blocks
+
+    @property
     def paths(self):
         return self.cell.paths
 

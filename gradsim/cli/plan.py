@@ -50,6 +50,7 @@ def show_plans(runs: Sequence[Experiment], prepared: Sequence[Prepared], threads
         out.print(f"{run.name}: {cell.name} on {task.name}, {p.steps} steps, batch {p.batch}, {size}")
         for cost in costs:
             out.print(cost)
+        out.print(_library(one.provenance))
         out.print(f"disk {human(sum(one.sizes().values()))} before compression")
         frame = one.frame()
         out.print(_variables(one.variables(), frame.sizes, frame.dtype))
@@ -109,6 +110,12 @@ def duration(seconds: float) -> str:
             return f"{max(1, round(seconds))} {unit}"
         seconds /= size
     return f"{round(seconds)} days"
+
+
+def _library(provenance: Mapping[str, Any]) -> str:
+    """What makes the derivatives, and why not JAX."""
+    library, because = provenance["derivatives"], provenance["derivatives_because"]
+    return f"derivatives by {library}" + f" ({because})" * bool(because)
 
 
 def _stages(plan: Plan) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradsim.contracts.compiled import CompiledSteps
 from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.inherited import outlived
 from gradsim.contracts.plugin import Plugin, parameters_of
@@ -166,6 +167,10 @@ class Cell(Plugin, ABC):
         The same numbers as `step`, to rounding. `parallel` runs independent jobs on threads; what they
         compute must not depend on how many there are.
         """
+        if self.free:
+            by = autodiff.provider()
+            if (block := by.unroll(self.step, params, state, inputs, step_data)) is not None:
+                return CompiledSteps(self, params, block.states, inputs, step_data, block)
         states = np.empty((len(inputs) + 1, *state.shape), dtype=state.dtype)
         states[0] = state
         before = states.view()
@@ -197,7 +202,7 @@ class Cell(Plugin, ABC):
         self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
     ) -> Array:
         """`cotangent` (..., m) of the new state, pulled back to the old state: cotangent @ J."""
-        return autodiff.state_vjp(self.step, params, state, inputs, cotangent, data)
+        return autodiff.provider().state_vjp(self.step, params, state, inputs, cotangent, data)
 
     def params_vjp(
         self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
@@ -207,7 +212,7 @@ class Cell(Plugin, ABC):
         Summed over the last leading axis only: leading axes (time, batch) give one contribution
         per time, shapes (time, *param).
         """
-        return autodiff.params_vjp(self.step, params, state, inputs, cotangent, data)
+        return autodiff.provider().params_vjp(self.step, params, state, inputs, cotangent, data)
 
     def bilinear_vjp(
         self, params: Params, state: Array, inputs: Array, left: Array, right: Array, **data: Array
@@ -217,7 +222,7 @@ class Cell(Plugin, ABC):
         For penalties on step Jacobians: dR/dJ = sum over copies of outer(left, right), with `left`
         and `right` of shape (copies, ..., m). By autograd, through `step`, unless overridden.
         """
-        return autodiff.bilinear_vjp(self.step, params, state, inputs, left, right, data)
+        return autodiff.provider().bilinear_vjp(self.step, params, state, inputs, left, right, data)
 
     def jacobian_vjp(
         self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
@@ -259,6 +264,11 @@ class Cell(Plugin, ABC):
     def analytic(self, method: str) -> bool:
         """Whether the cell overrides this derivative instead of taking the free one."""
         return getattr(type(self), method) is not getattr(Cell, method)
+
+    @property
+    def free(self) -> bool:
+        """Whether its steps and their way back are made of `step` alone, so that a library may make both."""
+        return not any(map(self.analytic, ("unroll", "state_vjp", "params_vjp")))
 
 
 def keywords(function: Callable[..., Any]) -> tuple[str, ...]:

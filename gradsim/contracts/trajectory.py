@@ -159,7 +159,7 @@ class Trajectory:
 
     def inputs_vjp(self, adjoints: Array) -> Array:
         """dL/dx of each step, (steps, batch, input), from the adjoints after each step."""
-        return autodiff.inputs_vjp(
+        return autodiff.provider().inputs_vjp(
             self.cell.step, self.params, self.before, self.inputs, adjoints, self.step_data
         )
 

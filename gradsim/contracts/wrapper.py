@@ -260,7 +260,9 @@ class Wrapper(Cell):
             by_state, by_new = (np.moveaxis(x.reshape(*x.shape[:-1], -1, groups), -1, -2) for x in scales)
             unit = np.eye(m // groups, dtype=inner.dtype)
             return np.asarray(by_state[..., None] * unit + by_new[..., None] * inner)
-        by_state, by_new = autodiff.step_jacobians(self._joint, groups, 2, own, both, inputs, mixing)
+        by_state, by_new = autodiff.provider().step_jacobians(
+            self._joint, groups, 2, own, both, inputs, mixing
+        )
         return np.asarray(by_state + by_new @ inner)
 
     def _scales(self, own: Params, both: Array, inputs: Array, mixing: StepData) -> list[Array] | None:
@@ -272,7 +274,7 @@ class Wrapper(Cell):
         known = np.random.default_rng(0).uniform(1, 2, m).astype(both.dtype)  # no two ways add up to nothing
         ones, other = np.ones_like(both[..., :m]), np.broadcast_to(known, both[..., :m].shape)
         slopes, pulled = (
-            autodiff.state_vjp(self._joint, own, both, inputs, u, mixing) for u in (ones, other)
+            autodiff.provider().state_vjp(self._joint, own, both, inputs, u, mixing) for u in (ones, other)
         )
         expected = slopes * np.tile(known, 2)
         alike = np.abs(pulled - expected) <= 8 * np.finfo(both.dtype).eps * np.abs(expected)
@@ -285,7 +287,7 @@ class Wrapper(Cell):
         own, inside = self._parted(params)
         within, m = self._inside(data), self.state_size
         both = self._both(inside, state, inputs, within)
-        pulled = autodiff.state_vjp(self._joint, own, both, inputs, cotangent, self._mixing(data))
+        pulled = autodiff.provider().state_vjp(self._joint, own, both, inputs, cotangent, self._mixing(data))
         return pulled[..., :m] + self.cell.state_vjp(inside, state, inputs, pulled[..., m:], **within)
 
     def params_vjp(
@@ -295,8 +297,10 @@ class Wrapper(Cell):
         own, inside = self._parted(params)
         within, m = self._inside(data), self.state_size
         both, mixing = self._both(inside, state, inputs, within), self._mixing(data)
-        pulled = autodiff.state_vjp(self._joint, own, both, inputs, cotangent, mixing)
-        added = autodiff.params_vjp(self._joint, own, both, inputs, cotangent, mixing) if own else {}
+        pulled = autodiff.provider().state_vjp(self._joint, own, both, inputs, cotangent, mixing)
+        added = (
+            autodiff.provider().params_vjp(self._joint, own, both, inputs, cotangent, mixing) if own else {}
+        )
         found = self.cell.params_vjp(inside, state, inputs, pulled[..., m:], **within)
         return self._joined(added, found)
 
@@ -304,6 +308,11 @@ class Wrapper(Cell):
         """Whether the wrapper overrides this derivative instead of chaining."""
         free = getattr(Cell, method), getattr(Wrapper, method)
         return getattr(type(self), method) not in free
+
+    @property
+    def free(self) -> bool:
+        """Whether the cell inside is, too."""
+        return super().free and self.cell.free
 
     def _both(self, inside: Params, state: Array, inputs: Array, within: StepData) -> Array:
         """The old state, and beside it what the cell inside makes of it: (..., 2 m)."""

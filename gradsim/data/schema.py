@@ -140,16 +140,25 @@ def provenance(
         "seed": seed if drawn else None,
         "drawn": list(drawn),
         "given": dict(given),
-        "derivatives": {m: _derivative(cell, m) for m in METHODS},
         "plugins": plugin_distributions([given_cell, *hooks.mitigations, *([task] if task else [])]),
         "versions": versions(),
     }
 
 
-def _derivative(cell: Cell, method: str) -> str:
+def derivatives(cell: Cell, library: str, because: str) -> dict[str, Any]:
+    """What belongs to the provenance of where derivatives come from, and why not from JAX."""
+    return {
+        "derivatives": library,
+        "derivatives_because": because,
+        "derivatives_of": {m: _derivative(cell, m, library) for m in METHODS},
+        "derivatives_version": _version(library),
+    }
+
+
+def _derivative(cell: Cell, method: str, library: str) -> str:
     if not cell.exact:
         return "surrogate"
-    return "analytic" if cell.analytic(method) else "autograd"
+    return "analytic" if cell.analytic(method) else library
 
 
 def plugin_distributions(plugins: Iterable[Plugin]) -> dict[str, str]:

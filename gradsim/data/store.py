@@ -26,8 +26,10 @@ CHECKPOINT = "checkpoint.npz"
 """Of a training; gone once it is complete."""
 
 _NEW_RECORD = "run.json.new"
-_MADE_WITH = ("code.", "derivatives.", "plugins.", "versions.")
+_MADE_WITH = ("code.", "derivatives", "plugins.", "versions.")
 """Parts of a configuration in which a complete run may differ from what would be run now."""
+REASON = "derivatives_because"
+"""What is no part of what a run was made with."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "choose another with store= or --out"
@@ -171,7 +173,7 @@ def _configured(configuration: Mapping[str, Any]) -> dict[str, Any]:
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
     """What differs between two configurations, one line each."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
+        keys = sorted((old.keys() | new.keys()) - {REASON})
         return [
             line
             for key in keys

@@ -129,7 +129,7 @@ class Loss:
                 if slopes is not room:
                     rows[:, :, self.place] = slopes
             else:
-                rows[:] = self._back(autodiff.state_vjp, *self._pulled(steps, states))
+                rows[:] = self._back(autodiff.provider().state_vjp, *self._pulled(steps, states))
         if not isinstance(counting, slice):  # then the rows are a copy
             direct[1:][counting] = rows
         self._refuse_non_finite("the derivative of the loss with respect to the state", rows, steps)
@@ -141,7 +141,7 @@ class Loss:
         parts: Params = {}
         with np.errstate(all="ignore"):
             if self.place is None and len(states[counting]):
-                parts = self._back(autodiff.params_vjp, *self._pulled(steps, states))
+                parts = self._back(autodiff.provider().params_vjp, *self._pulled(steps, states))
             if self.readout:
                 slopes = self._slopes_of_outputs(steps, counting)
                 weight = slopes.swapaxes(1, 2) @ self._seen(steps, states, counting)
@@ -160,7 +160,7 @@ class Loss:
         parts: Params = {}
         with np.errstate(all="ignore"):
             if self.place is None and len(states[counting]):
-                parts = self._back(autodiff.params_vjp, *map(_flat, self._pulled(steps, states)))
+                parts = self._back(autodiff.provider().params_vjp, *map(_flat, self._pulled(steps, states)))
             if self.readout:
                 slopes = _flat(self._slopes_of_outputs(steps, counting))
                 weight = slopes.T @ _flat(self._seen(steps, states, counting))

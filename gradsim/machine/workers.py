@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -123,7 +124,8 @@ class Workers:
             return
         errors: list[BaseException] = []
         work = functools.partial(self._work, deque(jobs), errors)
-        futures = [_pool(self.threads - 1).submit(work) for _ in range(helpers)]
+        # What is in force here is so for the helpers, too.
+        futures = [_pool(self.threads - 1).submit(copy_context().run, work) for _ in range(helpers)]
         work()
         begun = [future for future in futures if not future.cancel()]  # the others are not needed
         try:

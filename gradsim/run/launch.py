@@ -24,6 +24,7 @@ from gradsim.machine.disk import free_disk
 from gradsim.machine.progress import Advance
 from gradsim.machine.progress import progress as show_progress
 from gradsim.machine.workers import available_threads, one_blas_thread
+from gradsim.numerics.autodiff import AUTOGRAD, Provider, deriving
 from gradsim.run.parameters import LaunchParameters, method_verb
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Prepared(ABC):
 
     kind: ClassVar[str]
     provenance: Mapping[str, Any]
+
+    @property
+    def provider(self) -> Provider:
+        """What makes the free derivatives."""
+        return AUTOGRAD
 
     @property
     @abstractmethod
@@ -157,5 +163,5 @@ def executed(prepared: Prepared, running: Running, shown: AbstractContextManager
     """Compute all values with the libraries and the memory set as a run wants them."""
     keep_freed_memory()
     # Where a number leaves the range is found and told by itself, with its place; NumPy need not warn before.
-    with one_blas_thread(), np.errstate(all="ignore"), shown as advance:
+    with deriving(prepared.provider), one_blas_thread(), np.errstate(all="ignore"), shown as advance:
         return prepared.execute(running, advance)

@@ -268,6 +268,12 @@ class RunParameters:
     dtype: "DTypeLike" = parameter(
         default="float64", written=Literal["float32", "float64"], doc="float64 or float32."
     )
+    derivatives: Literal["auto", "autograd", "jax"] = parameter(
+        default="auto",
+        doc="""Which library makes the derivatives that a cell does not bring along. JAX compiles them, which
+            takes a second or two; auto takes it if it is there, can trace the step and is estimated to be
+            sooner.""",
+    )
 
 
 @parameters

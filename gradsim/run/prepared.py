@@ -12,7 +12,9 @@ from gradsim.data import schema
 from gradsim.data.schema import Frame
 from gradsim.errors import InputError
 from gradsim.machine.progress import Advance, unseen
+from gradsim.numerics.autodiff import Provider
 from gradsim.plan.plan import Plan
+from gradsim.run.derivatives import Derivation
 from gradsim.run.launch import Prepared, Running
 from gradsim.run.recording import Recording
 from gradsim.run.run import Run
@@ -26,8 +28,13 @@ class Simulation(Prepared):
     setup: Setup
     plan: Plan
     provenance: dict[str, Any]
+    derivation: Derivation
 
     kind = "simulation"
+
+    @property
+    def provider(self) -> Provider:
+        return self.derivation.provider
 
     @property
     def problem(self) -> Problem:

@@ -26,6 +26,7 @@ def seconds(training: PreparedTraining, threads: int | None = None) -> float:
     setup, clock = training.setup, Clock()
     endless = dataclasses.replace(setup.given, stop=Stopping())
     few = dataclasses.replace(setup, updates=min(_TRIED, setup.updates), given=endless)
-    PreparedTraining(few).run(threads=threads, progress=False, report=lambda e: clock.lap(e["event"]))
+    shorter = dataclasses.replace(training, setup=few)
+    shorter.run(threads=threads, progress=False, report=lambda e: clock.lap(e["event"]))
     lengths = setup.lengths(setup.updates)
     return sum(lengths[dim] * clock.usual(event) for dim, event in COUNTED.items())

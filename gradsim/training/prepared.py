@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,10 +13,12 @@ import xarray as xr
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
 from gradsim.data.schema import Frame
-from gradsim.data.store import RunFolder
+from gradsim.data.store import REASON, RunFolder, read_record
 from gradsim.errors import BudgetError, StoreError
 from gradsim.machine.disk import human
 from gradsim.machine.progress import Advance
+from gradsim.numerics.autodiff import Provider
+from gradsim.run.derivatives import Derivation
 from gradsim.run.launch import Prepared, Running, launch
 from gradsim.run.parameters import method_verb
 from gradsim.training import checkpoint
@@ -31,6 +34,7 @@ class PreparedTraining(Prepared):
     """A training that has been checked but not started: what `train` does, in two parts."""
 
     setup: TrainingSetup
+    derivation: Derivation
 
     kind = "training"
 
@@ -41,11 +45,25 @@ class PreparedTraining(Prepared):
 
     def launch(self, how: TrainingLaunchParameters) -> xr.Dataset:
         """Run it as a list of parameters says."""
-        return launch(self, how, resume=how.resume, allow_changed=how.allow_changed)
+        whole = self._as_begun(Path(how.store)) if how.resume and how.store is not None else self
+        return launch(whole, how, resume=how.resume, allow_changed=how.allow_changed)
+
+    def _as_begun(self, path: Path) -> PreparedTraining:
+        """With the library that the run in a folder was begun with, unless another one was asked for."""
+        if self.setup.given.derivatives != "auto" or not (path / "run.json").exists():
+            return self
+        begun = read_record(path)["configuration"]
+        chosen = self.setup.derivation(begun.get("derivatives", self.provider.name))
+        self.setup.provenance[REASON] = begun.get(REASON)
+        return replace(self, derivation=chosen)
 
     @property
     def provenance(self) -> Mapping[str, Any]:  # type: ignore[override]
         return self.setup.provenance
+
+    @property
+    def provider(self) -> Provider:
+        return self.derivation.provider
 
     @property
     def problem(self) -> Problem:

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from gradsim.contracts import registry
-from gradsim.data.store import CHECKPOINT, read_record, reading
+from gradsim.data.store import CHECKPOINT, REASON, read_record, reading
 from gradsim.errors import InputError, StoreError, UnknownNameError
 from gradsim.run.parameters import arguments, chosen, verb
 from gradsim.training.parameters import (
@@ -52,7 +52,7 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
         with reading(Path(path) / "run.json"):
             written = {**configuration, **settings}
             again = registry.whole(lambda builder: arguments(TrainingParameters, written, builder))
-            drawn = {name: configuration[name] for name in ("seed", "drawn", "given")}
+            drawn = {name: configuration[name] for name in ("seed", "drawn", "given", REASON)}
             if seed := drawn["seed"]:
                 entropy = ast.literal_eval(seed["entropy"])
                 again["rng"] = np.random.SeedSequence(entropy, spawn_key=seed["spawn_key"])

@@ -18,11 +18,13 @@ from gradsim.contracts.problem import Problem, axis_dim
 from gradsim.contracts.promises import initial_state
 from gradsim.contracts.recorder import Recorder, Variable, with_own_dims
 from gradsim.contracts.task import Episode, FiniteTask, Task
+from gradsim.contracts.trajectory import Trajectory
 from gradsim.data import schema
 from gradsim.errors import PluginError
 from gradsim.plan.plan import Plan
 from gradsim.run.arguments import fitting_inputs
 from gradsim.run.budget import refuse_large
+from gradsim.run.derivatives import Derivation, derivation, seconds
 from gradsim.run.seeds import Seeds
 from gradsim.run.setup import Model, Setup
 from gradsim.training.batches import Batches
@@ -106,6 +108,18 @@ class TrainingSetup:
         vector.flags.writeable = False
         both = self.flat.views(vector)
         return {n: both[n] for n in self.params}, {n: both[n] for n in self.readout}
+
+    def derivation(self, asked: str) -> Derivation:
+        """Where the derivatives of the training come from, which its provenance then says."""
+        cell = self.model.cell
+
+        def start() -> Trajectory:
+            state = self.initial_state(self.batches.batch)
+            return self.pass_setup(self.params, self.readout, state, self.moment(1, "learn", {})).start
+
+        found = derivation(asked, cell, self.updates * seconds(self.problem, True, False), start)
+        self.provenance.update(schema.derivatives(cell, found.provider.name, found.because))
+        return found
 
     # One batch.
 

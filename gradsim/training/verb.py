@@ -101,7 +101,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     )
     code = fingerprints([cell, task, optimizer, *mitigations, *recorders])
     setup.provenance.update({**provenance, "training": _settings(given), "code": code})
-    return PreparedTraining(setup)
+    return PreparedTraining(setup, setup.derivation(given.derivatives))
 
 
 def _settings(given: TrainingParameters) -> dict[str, Any]:

@@ -232,12 +232,12 @@ class _Steps:
 
     def inputs_vjp(self, cotangent):
         given = self.params, self.state, self.inputs
-        return autodiff.inputs_vjp(self.cell.step, *given, cotangent, self.data)
+        return autodiff.provider().inputs_vjp(self.cell.step, *given, cotangent, self.data)
 
     def inputs_jacobian(self):
         """That of the new state by the inputs, (..., m, input)."""
         given = self.params, self.state, self.inputs
-        return autodiff.inputs_jacobian(self.cell.step, *given, self.data)
+        return autodiff.provider().inputs_jacobian(self.cell.step, *given, self.data)
 
     def jacobian(self):
         """That of the new state by the old, (..., m, m)."""

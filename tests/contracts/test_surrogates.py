@@ -52,7 +52,7 @@ def test_spikes_forward_and_the_surrogate_backward(inputs):
     found = np.diagonal(ds.step_jacobian.values[..., :8, 8:], axis1=-2, axis2=-1)
     expected = 0.9 * (1 - spikes[:-1].values) / (1 + np.abs(above)) ** 2
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
-    assert json.loads(ds.provenance)["derivatives"] == dict.fromkeys(
+    assert json.loads(ds.provenance)["derivatives_of"] == dict.fromkeys(
         ("step_jacobian", "state_vjp", "params_vjp"), "surrogate"
     )
 

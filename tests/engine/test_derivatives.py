@@ -121,7 +121,7 @@ def test_free_derivatives_are_the_analytic_ones(cell, inputs, dtype):
 
 def test_the_method_is_in_the_dataset(inputs):
     methods = [
-        json.loads(gradsim.simulate(c, inputs).attrs["provenance"])["derivatives"]["step_jacobian"]
+        json.loads(gradsim.simulate(c, inputs).attrs["provenance"])["derivatives_of"]["step_jacobian"]
         for c in (Elman(2, 4), OneBlock())
     ]
     assert methods == ["analytic", "autograd"]

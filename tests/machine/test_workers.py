@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import CancelledError
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def test_jobs_may_have_jobs_of_their_own():
 
     Workers(2).run([job] * 4)
     assert sorted(done) == sorted(4 * [*range(10)])
+
+
+def test_helpers_work_in_the_context_of_who_asks():
+    marked, seen, meeting = ContextVar("marked", default=0), [], threading.Barrier(2)
+    marked.set(1)
+
+    def job():
+        meeting.wait(timeout=30)
+        seen.append(marked.get())
+
+    Workers(2).run([job] * 2)
+    assert seen == [1, 1]
 
 
 def blas_threads():

@@ -61,6 +61,7 @@ TAKEN = {
     "batch": COUNT,
     "cell": set(),
     "checkpoint_seconds": {"zero", "one", "half", "numpy"},
+    "derivatives": set(),
     "dtype": {"none"},
     "epochs": COUNT,
     "force": SWITCH,

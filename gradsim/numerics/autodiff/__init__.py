@@ -1,7 +1,8 @@
 """Derivatives of any `step`, for cells that give no analytic ones: one file a library.
 
 `step` computes with the namespace `xp` that it is given, by the names of the array API standard. autograd
-is always there, so `by_autograd` makes the free derivatives.
+is always there; `provider` says which library makes the free derivatives of a run. What is named here by
+itself, such as `state_vjp`, is autograd's.
 """
 
 from gradsim.numerics.autodiff.advice import advice, uses
@@ -14,25 +15,41 @@ from gradsim.numerics.autodiff.by_autograd import (
     named_vjp,
     params_vjp,
     state_vjp,
-    step_jacobian,
     step_jacobians,
     value_and_gradient,
 )
 from gradsim.numerics.autodiff.pieces import jacobian_vjp, path_jacobians
+from gradsim.numerics.autodiff.providers import (
+    AUTOGRAD,
+    Block,
+    Provider,
+    deriving,
+    jax_refused,
+    load_jax,
+    provider,
+    step_jacobian,
+)
 from gradsim.numerics.autodiff.tags import detach, opened, surrogate, through
 
 __all__ = [
+    "AUTOGRAD",
+    "Block",
+    "Provider",
     "advice",
     "bilinear_vjp",
+    "deriving",
     "detach",
     "gradient",
     "inputs_jacobian",
     "inputs_vjp",
     "jacobian_vjp",
+    "jax_refused",
+    "load_jax",
     "named_vjp",
     "opened",
     "params_vjp",
     "path_jacobians",
+    "provider",
     "state_vjp",
     "step_jacobian",
     "step_jacobians",

@@ -26,6 +26,8 @@ from gradsim.types import Array, Params, StepData
 
 Step = Callable[..., Any]
 
+name = "autograd"
+
 _TRACE_BYTES = 2**20
 """Largest array of one traced step, so that many stay in cache; more steps are cut into pieces."""
 
@@ -33,18 +35,17 @@ _COPIES_BYTES = 2**16
 """Up to here it is calling that takes the time, and several rows of a Jacobian are had for one."""
 
 
-def step_jacobian(
-    step: Step, groups: int, params: Params, state: Array, inputs: Array, data: StepData
-) -> Array:
-    """J of a step, shape (..., g, k, k): [..., j, a, c] = d s'[a*g + j] / d s[c*g + j]."""
-    (jacobian,) = step_jacobians(step, groups, 1, params, state, inputs, data)
-    return jacobian
+def unroll(step: Step, params: Params, state: Array, inputs: Array, step_data: StepData) -> None:
+    """Autograd has no way of its own to take steps."""
 
 
 def step_jacobians(
     step: Step, groups: int, parts: int, params: Params, state: Array, inputs: Array, data: StepData
 ) -> list[Array]:
-    """Those of a step from several states side by side (..., parts * m): with respect to each of them."""
+    """J of a step, shape (..., g, k, k): [..., j, a, c] = d s'[a*g + j] / d s[c*g + j].
+
+    Of a step from several states side by side (..., parts * m), with respect to each of them.
+    """
     m = state.shape[-1] // parts
     rows = _rows(step, m // groups, m, params, state, inputs, data)
     rows = rows.reshape(*rows.shape[:-1], parts, m // groups, groups)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.numerics.autodiff.by_autograd import Step, step_jacobian
+from gradsim.numerics.autodiff.providers import Step, step_jacobian
 from gradsim.numerics.autodiff.tags import opened
 from gradsim.types import Array, Params, StepData
 

@@ -25,6 +25,12 @@ def through(x: Any, path: str) -> Any:
     return x if path in names else detach(x)
 
 
+def open_paths() -> tuple[str, ...] | None:
+    """The paths that are open; None if nobody asked."""
+    asked = _open.get()
+    return None if asked is None else tuple(asked[0])
+
+
 @contextmanager
 def opened(paths: Collection[str]) -> Iterator[list[str]]:
     """Close all other paths for derivatives made within; gives the list of those that are met."""

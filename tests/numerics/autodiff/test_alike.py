@@ -1,0 +1,109 @@
+"""Whether what was compiled for one step serves another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradsim.numerics.autodiff.alike import look
+
+GAIN = 1.0
+TABLE = {"a": [1, 2]}
+
+
+def helped(x):
+    return TABLE["a"][0] * x
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    gain: Any = 1.0
+    inner: Any = None
+
+    slope = 2.0
+
+    @cached_property
+    def twice(self):
+        return 2 * self.gain
+
+    @property
+    def offset(self):
+        return GAIN
+
+    def step(self, x):
+        return self.gain * self.twice * helped(x) + self.offset
+
+
+FIELDS = [1.0, 1, True, -0.0, 0.0, None, "one", np.ones(2), np.ones(2, "float32"), np.ones((2, 1)), (1,), [1]]
+
+
+@pytest.mark.parametrize("one", FIELDS, ids=repr)
+def test_objects_are_alike_if_they_hold_the_same(one):
+    for other in FIELDS:
+        same = look(Scaling(one).step) == look(Scaling(other).step)
+        assert same == (one is other)
+    copied = one.copy() if isinstance(one, np.ndarray) else one
+    assert look(Scaling(one).step) == look(Scaling(copied).step)
+
+
+def test_objects_inside_are_looked_into():
+    assert look(Scaling(inner=Scaling(2)).step) == look(Scaling(inner=Scaling(2)).step)
+    assert look(Scaling(inner=Scaling(2)).step) != look(Scaling(inner=Scaling(3)).step)
+    assert look(Scaling(inner={1: {2.0}}).step) != look(Scaling(inner={1: {3.0}}).step)
+
+
+def test_what_is_no_plain_value_is_itself_only():
+    thing = object()
+    assert look(Scaling(thing).step) == look(Scaling(thing).step)
+    assert look(Scaling(object()).step) != look(Scaling(object()).step)
+
+
+def test_what_an_object_makes_of_the_rest_does_not_count():
+    one, other = Scaling(), Scaling()
+    assert one.twice == 2
+    assert look(one.step) == look(other.step)
+
+
+def test_what_is_kept_beside_the_fields_does():
+    one, other = Scaling(), Scaling()
+    object.__setattr__(one, "hidden", 1)
+    assert look(one.step) != look(other.step)
+
+
+@pytest.mark.parametrize(("name", "value"), [("GAIN", 2.0), ("TABLE", {"a": [3, 2]})])
+def test_constants_beside_the_class_count(name, value, monkeypatch):
+    before = look(Scaling().step)
+    assert look(Scaling().step) == before
+    monkeypatch.setitem(globals(), name, value)
+    assert look(Scaling().step) != before
+
+
+def test_constants_of_the_class_count(monkeypatch):
+    before = look(Scaling().step)
+    monkeypatch.setattr(Scaling, "slope", 3.0)
+    assert look(Scaling().step) != before
+
+
+def test_closures_of_functions_count():
+    gain = 1.0
+
+    def step(x):
+        return gain * x
+
+    before = look(step)
+    assert look(step) == before
+    gain = 2.0
+    assert look(step) != before
+
+
+def test_closures_that_are_empty_yet_do_no_harm():
+    def step(x):
+        return later * x
+
+    before = look(step)
+    later = 1.0
+    assert look(step) != before
