@@ -14,9 +14,6 @@ from gradsim.types import Array, Params
 if TYPE_CHECKING:
     from gradsim_cells.dense import Dense
 
-STRIP_BYTES = 64
-"""Columns of a weight that compiled kernels read together."""
-
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -43,6 +40,8 @@ class Weights:
 
 def _strips(weight: Array) -> Array:
     """`weight` (K, columns) as (strips, K, width), to be read from start to end; zeros fill the last one."""
+    from gradsim_cells.kernels.parts import STRIP_BYTES  # with numba, which need not be there
+
     width = STRIP_BYTES // weight.itemsize
     strips = np.zeros((-(-weight.shape[1] // width), len(weight), width), dtype=weight.dtype)
     for i, strip in enumerate(strips):

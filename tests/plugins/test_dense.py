@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +74,7 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
                 states[t + 1, b, j] = kept * states[t, b, j] + new * saved[t, b, j]
 
 
-def backward(states, saved, state_weight, direct, adjoints, cotangents, first, last):
+def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, first, last):
     n = states.shape[2]
     one, kept, new = states.dtype.type(1), states.dtype.type(0.9), states.dtype.type(0.1)
     pulled = room(last - first, state_weight, state_weight, 0)
@@ -122,3 +123,24 @@ def test_both_give_the_same_numbers(kernels, inputs):
 def test_a_kernel_that_is_not_there_is_not_looked_for_without_numba(inputs, monkeypatch):
     monkeypatch.setenv("GRADSIM_COMPILED", "0")
     gradsim.simulate(LeakyCompiled(), inputs, record=["gradient"])
+
+
+def test_a_kernel_is_compiled_anew_where_what_it_is_made_of_has_changed(tmp_path, monkeypatch):
+    kernels = importlib.import_module("gradsim_cells.kernels")
+    (tmp_path / "some_kernels.py").write_text(NOTHING)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for stamp in ("one", "one", "other", "other"):
+        monkeypatch.setattr(kernels, "parts_stamp", lambda stamp=stamp: stamp)
+        stats = kernels.compiled.__wrapped__("some_kernels", "forward", np.dtype("float32")).stats
+        found.append(sum(stats.cache_hits.values()))
+    assert found == [0, 1, 0, 1]
+
+
+NOTHING = '''"""Steps that do nothing."""
+
+
+def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):
+    """The state stays."""
+    states[1:, first:last] = states[:1, first:last]
+'''

@@ -7,8 +7,11 @@ imported where numba is there and not switched off, and only then.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import importlib
+from pathlib import Path
 
 import numpy as np
 
@@ -37,7 +40,19 @@ def compiled(module, way, dtype):
         for i, n in enumerate(arrays)
     ]
     signature = types.void(*kinds, *[types.intp] * (len(names) - len(arrays)))
-    try:
-        return njit(signature, cache=True, **OPTIONS)(function)
-    except RuntimeError:  # there is no folder that a cache could be written to
-        return njit(signature, **OPTIONS)(function)
+    kernel = njit(**OPTIONS)(function)
+    with contextlib.suppress(RuntimeError):  # there is no folder that a cache could be written to
+        kernel.enable_caching()
+        # Numba notices changes of the file that a kernel is in, and of no other.
+        file = kernel._cache._cache_file
+        file._source_stamp = file._source_stamp, parts_stamp()
+    kernel.compile(signature)
+    return kernel
+
+
+@functools.cache
+def parts_stamp():
+    """What tells `parts`, of which all kernels are made, from earlier versions of it."""
+    from gradsim_cells.kernels import parts
+
+    return hashlib.sha256(Path(parts.__file__).read_bytes()).hexdigest()

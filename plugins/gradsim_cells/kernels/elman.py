@@ -1,6 +1,6 @@
 """Compiled passes of Elman and the linear cell: activation 0 tanh, 1 relu, 2 logistic, 3 none."""
 
-from gradsim_cells.kernels.parts import preactivations, pull, range_ends, room, sigmoid_all, tanh_all
+from gradsim_cells.kernels.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last, activation):
@@ -8,18 +8,23 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
     n = states.shape[2]
     a = room(last - first, input_weight, state_weight, 0)
     for t in range(len(inputs)):
-        old, new = states[t, first:last], states[t + 1, first:last]
+        old = states[t, first:last]
         preactivations(inputs[t, first:last], old, input_weight, state_weight, bias, 0, a)
-        for b in range(last - first):
-            new[b] = a[b, :n]
+        for b in range(first, last):
             if activation == 0:
-                tanh_all(new[b])
+                for j in range(n):
+                    states[t + 1, b, j] = tanh(a[at(b - first), j])
             elif activation == 1:
                 for j in range(n):
-                    if new[b, j] < 0:  # and a NaN stays one
-                        new[b, j] = 0
+                    states[t + 1, b, j] = (
+                        0 if a[at(b - first), j] < 0 else a[at(b - first), j]
+                    )  # a NaN stays one
             elif activation == 2:
-                sigmoid_all(new[b])
+                for j in range(n):
+                    states[t + 1, b, j] = sigmoid(a[at(b - first), j])
+            else:
+                for j in range(n):
+                    states[t + 1, b, j] = a[at(b - first), j]
 
 
 def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, first, last, activation):
@@ -29,21 +34,19 @@ def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, fi
     pulled = room(last - first, state_weight, state_weight, 0)
     for t in range(len(direct) - 1, -1, -1):
         for b in range(first, last):
-            h, adjoint, d = states[t + 1, b], adjoints[t + 1, b], cotangents[t, b]
-            if activation == 0:
-                for j in range(n):
-                    d[j] = adjoint[j] * (one - h[j] * h[j])
-            elif activation == 1:
-                for j in range(n):
-                    d[j] = adjoint[j] if h[j] > 0 else 0
-            elif activation == 2:
-                for j in range(n):
-                    d[j] = adjoint[j] * (h[j] * (one - h[j]))
-            else:
-                d[:] = adjoint
+            for j in range(n):
+                h, adjoint = states[t + 1, b, j], adjoints[t + 1, b, j]
+                if activation == 0:
+                    cotangents[t, b, j] = adjoint * (one - h * h)
+                elif activation == 1:
+                    cotangents[t, b, j] = adjoint if h > 0 else 0
+                elif activation == 2:
+                    cotangents[t, b, j] = adjoint * (h * (one - h))
+                else:
+                    cotangents[t, b, j] = adjoint
         pull(cotangents[t, first:last], state_weight, pulled)
         for b in range(first, last):
             for j in range(n):
-                adjoints[t, b, j] = pulled[b - first, j] + direct[t, b, j]
+                adjoints[t, b, j] = pulled[at(b - first), j] + direct[t, b, j]
         if range_ends(adjoints, t, ends, first, last):
             return

@@ -1,6 +1,6 @@
 """Compiled passes of the GRU; saved are n, r, z and the recurrent part U_n h + c_n of n."""
 
-from gradsim_cells.kernels.parts import preactivations, pull, range_ends, room, sigmoid_all, tanh_all
+from gradsim_cells.kernels.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):
@@ -11,15 +11,17 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
         old = states[t, first:last]
         preactivations(inputs[t, first:last], old, input_weight, state_weight, bias, n, a)
         for b in range(first, last):
-            gates, h, h_old = saved[t, b], states[t + 1, b], states[t, b]
-            candidate = gates[:n]
-            gates[:] = a[b - first, : 4 * n]
-            sigmoid_all(gates[n : 3 * n])
+            for j in range(2 * n):
+                saved[t, b, at(n + j)] = sigmoid(a[at(b - first), at(n + j)])
             for j in range(n):
-                candidate[j] += gates[n + j] * gates[3 * n + j]
-            tanh_all(candidate)
+                saved[t, b, at(3 * n + j)] = a[at(b - first), at(3 * n + j)]
             for j in range(n):
-                h[j] = candidate[j] + gates[2 * n + j] * (h_old[j] - candidate[j])
+                saved[t, b, j] = tanh(
+                    a[at(b - first), j] + saved[t, b, at(n + j)] * a[at(b - first), at(3 * n + j)]
+                )
+            for j in range(n):
+                candidate = saved[t, b, j]
+                states[t + 1, b, j] = candidate + saved[t, b, at(2 * n + j)] * (states[t, b, j] - candidate)
 
 
 def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, first, last):
@@ -29,21 +31,21 @@ def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, fi
     pulled = room(last - first, state_weight, state_weight, 0)
     for t in range(len(direct) - 1, -1, -1):
         for b in range(first, last):
-            candidate, r, z = saved[t, b, :n], saved[t, b, n : 2 * n], saved[t, b, 2 * n : 3 * n]
-            recurrent, h_old = saved[t, b, 3 * n :], states[t, b]
-            adjoint, d = adjoints[t + 1, b], cotangents[t, b]
             for j in range(n):
-                d[j] = adjoint[j] * (one - z[j]) * (one - candidate[j] * candidate[j])
+                candidate, z = saved[t, b, j], saved[t, b, at(2 * n + j)]
+                cotangents[t, b, j] = adjoints[t + 1, b, j] * (one - z) * (one - candidate * candidate)
             for j in range(n):
-                d[n + j] = d[j] * recurrent[j] * r[j] * (one - r[j])
+                r = saved[t, b, at(n + j)]
+                cotangents[t, b, at(n + j)] = cotangents[t, b, j] * saved[t, b, at(3 * n + j)] * r * (one - r)
             for j in range(n):
-                d[2 * n + j] = adjoint[j] * (h_old[j] - candidate[j]) * z[j] * (one - z[j])
+                z, apart = saved[t, b, at(2 * n + j)], states[t, b, j] - saved[t, b, j]
+                cotangents[t, b, at(2 * n + j)] = adjoints[t + 1, b, j] * apart * z * (one - z)
             for j in range(n):
-                d[3 * n + j] = d[j] * r[j]
+                cotangents[t, b, at(3 * n + j)] = cotangents[t, b, j] * saved[t, b, at(n + j)]
         pull(cotangents[t, first:last, n:], state_weight, pulled)
         for b in range(first, last):
             for j in range(n):
-                local = adjoints[t + 1, b, j] * saved[t, b, 2 * n + j]
-                adjoints[t, b, j] = pulled[b - first, j] + local + direct[t, b, j]
+                local = adjoints[t + 1, b, j] * saved[t, b, at(2 * n + j)]
+                adjoints[t, b, j] = pulled[at(b - first), j] + local + direct[t, b, j]
         if range_ends(adjoints, t, ends, first, last):
             return

@@ -1,6 +1,6 @@
 """Compiled passes of the LSTM; saved are i, f, g, o and tanh(c)."""
 
-from gradsim_cells.kernels.parts import preactivations, pull, range_ends, room, sigmoid_all, tanh_all
+from gradsim_cells.kernels.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):
@@ -11,18 +11,22 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
         old = states[t, first:last]
         preactivations(inputs[t, first:last], old, input_weight, state_weight, bias, 0, a)
         for b in range(first, last):
-            gates, tanh_c = saved[t, b, : 4 * n], saved[t, b, 4 * n :]
-            gates[:] = a[b - first, : 4 * n]
-            sigmoid_all(gates[: 2 * n])
-            tanh_all(gates[2 * n : 3 * n])
-            sigmoid_all(gates[3 * n :])
-            h, c, c_old = states[t + 1, b, :n], states[t + 1, b, n:], states[t, b, n:]
+            for j in range(2 * n):
+                saved[t, b, j] = sigmoid(a[at(b - first), j])
             for j in range(n):
-                c[j] = gates[n + j] * c_old[j] + gates[j] * gates[2 * n + j]
-            tanh_c[:] = c
-            tanh_all(tanh_c)
+                saved[t, b, at(2 * n + j)] = tanh(a[at(b - first), at(2 * n + j)])
             for j in range(n):
-                h[j] = gates[3 * n + j] * tanh_c[j]
+                saved[t, b, at(3 * n + j)] = sigmoid(a[at(b - first), at(3 * n + j)])
+            for j in range(n):
+                c = (
+                    saved[t, b, at(n + j)] * states[t, b, at(n + j)]
+                    + saved[t, b, j] * saved[t, b, at(2 * n + j)]
+                )
+                states[t + 1, b, at(n + j)] = c
+            for j in range(n):
+                saved[t, b, at(4 * n + j)] = tanh(states[t + 1, b, at(n + j)])
+            for j in range(n):
+                states[t + 1, b, j] = saved[t, b, at(3 * n + j)] * saved[t, b, at(4 * n + j)]
 
 
 def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, first, last):
@@ -32,24 +36,29 @@ def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, fi
     pulled = room(last - first, state_weight, state_weight, 0)
     for t in range(len(direct) - 1, -1, -1):
         for b in range(first, last):
-            i, f, g = saved[t, b, :n], saved[t, b, n : 2 * n], saved[t, b, 2 * n : 3 * n]
-            o, tanh_c, c_old = saved[t, b, 3 * n : 4 * n], saved[t, b, 4 * n :], states[t, b, n:]
-            dh, dc, d = adjoints[t + 1, b, :n], adjoints[t, b, n:], cotangents[t, b]
             for j in range(n):
-                dc[j] = adjoints[t + 1, b, n + j] + dh[j] * o[j] * (one - tanh_c[j] * tanh_c[j])
+                o, tanh_c = saved[t, b, at(3 * n + j)], saved[t, b, at(4 * n + j)]
+                through_h = adjoints[t + 1, b, j] * o * (one - tanh_c * tanh_c)
+                adjoints[t, b, at(n + j)] = adjoints[t + 1, b, at(n + j)] + through_h
             for j in range(n):
-                d[j] = dc[j] * g[j] * i[j] * (one - i[j])
+                i, dc = saved[t, b, j], adjoints[t, b, at(n + j)]
+                cotangents[t, b, j] = dc * saved[t, b, at(2 * n + j)] * i * (one - i)
             for j in range(n):
-                d[n + j] = dc[j] * c_old[j] * f[j] * (one - f[j])
+                f, dc = saved[t, b, at(n + j)], adjoints[t, b, at(n + j)]
+                cotangents[t, b, at(n + j)] = dc * states[t, b, at(n + j)] * f * (one - f)
             for j in range(n):
-                d[2 * n + j] = dc[j] * i[j] * (one - g[j] * g[j])
+                g, dc = saved[t, b, at(2 * n + j)], adjoints[t, b, at(n + j)]
+                cotangents[t, b, at(2 * n + j)] = dc * saved[t, b, j] * (one - g * g)
             for j in range(n):
-                d[3 * n + j] = dh[j] * tanh_c[j] * o[j] * (one - o[j])
+                o, dh = saved[t, b, at(3 * n + j)], adjoints[t + 1, b, j]
+                cotangents[t, b, at(3 * n + j)] = dh * saved[t, b, at(4 * n + j)] * o * (one - o)
             for j in range(n):
-                dc[j] = dc[j] * f[j] + direct[t, b, n + j]
+                adjoints[t, b, at(n + j)] = (
+                    adjoints[t, b, at(n + j)] * saved[t, b, at(n + j)] + direct[t, b, at(n + j)]
+                )
         pull(cotangents[t, first:last], state_weight, pulled)
         for b in range(first, last):
             for j in range(n):
-                adjoints[t, b, j] = pulled[b - first, j] + direct[t, b, j]
+                adjoints[t, b, j] = pulled[at(b - first), j] + direct[t, b, j]
         if range_ends(adjoints, t, ends, first, last):
             return

@@ -1,8 +1,4 @@
-"""What the compiled passes are made of: products with weights, and tanh.
-
-Numba's cache on disk notices changes of the file that a kernel is in, and of no other: whoever changes this
-one must touch those with kernels as well. (An installation writes all anew.)
-"""
+"""What the compiled passes are made of: products with weights, and tanh."""
 
 from __future__ import annotations
 
@@ -10,18 +6,30 @@ import functools
 import math
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from gradsim.numerics.scaled import ROOM
-from gradsim_cells.weights import STRIP_BYTES
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 """Of every compiled function. A product and a sum may become one operation; nothing is reordered."""
 
-_VECTOR_BYTES = STRIP_BYTES // 2
+
+def _vector_bytes():
+    """What the registers of this machine hold; no number depends on it."""
+    try:
+        features = binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know the machine
+        features = {}
+    return 64 if features.get("avx512f") else 32
+
+
+_VECTOR_BYTES = _vector_bytes()
+
+STRIP_BYTES = 2 * _VECTOR_BYTES
+"""Columns of a weight that are read together."""
 
 
 def _tile(rows):
@@ -95,12 +103,18 @@ def add_product(left, weight, out, column):
             row += 1
 
 
+at = np.uintp
+"""Around a sum that is an index: else its sign is looked at, and loops do not become vectors."""
+
+
 @njit(**OPTIONS)
 def preactivations(inputs, states, input_weight, state_weight, bias, column, out):
     """Fill `out` with x W + b, and add the product with the state from `column` on."""
-    for row in out:
-        row[: len(bias)] = bias
-        row[len(bias) :] = 0
+    for b in range(len(out)):
+        for j in range(len(bias)):
+            out[b, j] = bias[j]
+        for j in range(out.shape[1] - len(bias)):
+            out[b, at(len(bias) + j)] = 0
     add_product(inputs, input_weight, out, 0)
     add_product(states, state_weight, out, column)
 
@@ -115,7 +129,9 @@ def room(rows, input_weight, state_weight, column):
 @njit(**OPTIONS)
 def pull(cotangents, state_weight, out):
     """Fill `out` with cotangents (rows, G) @ state_weight (G, n)."""
-    out[:] = 0
+    for b in range(len(out)):
+        for j in range(out.shape[1]):
+            out[b, j] = 0
     add_product(cotangents, state_weight, out, 0)
 
 
@@ -144,33 +160,32 @@ _MOST = 2.0 ** ROOM[4], 2.0 ** ROOM[8]
 
 
 @njit(**OPTIONS)
-def _has_left(adjoint, after):
-    """Whether an adjoint has left its range, made of the one after."""
-    most = _MOST[adjoint.itemsize // 8]
-    largest = size(adjoint[0])
-    for j in range(1, len(adjoint)):
-        largest = max(largest, size(adjoint[j]))
-    if largest >= size(adjoint.dtype.type(most)):
-        return True
-    if largest >= size(adjoint.dtype.type(1 / most)):
-        return False
-    # Zero is right where there has been nothing.
-    there = largest > 0
-    for j in range(len(after)):
-        there |= after[j] != 0
-    return there
+def _is_lost(adjoints, t, b):
+    """Whether a tiny adjoint should be larger. Zero is right where there has been nothing."""
+    lost = False
+    for j in range(adjoints.shape[2]):
+        lost |= adjoints[t, b, j] != 0 or adjoints[t + 1, b, j] != 0
+    return lost
 
 
 @njit(**OPTIONS)
 def range_ends(adjoints, t, ends, first, last):
-    """Note in `ends` (batch) whether `adjoints[t, first:last]` have left their range.
+    """Note in `ends` (batch) whether `adjoints[t, first:last]` have left their range, made of those after.
 
     Whether it is in vain to go on: what one row makes of the steps before is thrown away once another stops.
     """
+    most = _MOST[adjoints.itemsize // 8]
+    beyond, within = size(adjoints.dtype.type(most)), size(adjoints.dtype.type(1 / most))
     for b in range(first, last):
-        if _has_left(adjoints[t, b], adjoints[t + 1, b]):
+        largest = size(adjoints[t, b, 0])
+        for j in range(adjoints.shape[2]):
+            largest = max(largest, size(adjoints[t, b, j]))
+        if largest >= beyond or (largest < within and _is_lost(adjoints, t, b)):
             ends[b] = t
-    return ends.max() >= t
+    latest = ends[0]
+    for end in ends:
+        latest = max(latest, end)
+    return latest >= t
 
 
 # tanh = e / (e + 2) with e = exp(y) - 1 and y = 2|x|. For y = k ln 2 + r, e = 2^k (exp(r) - 1) + (2^k - 1),
@@ -227,15 +242,7 @@ def _tanh(x):
 
 
 @njit(**OPTIONS)
-def tanh_all(row):
-    """Tanh, in place."""
-    for j in range(len(row)):
-        row[j] = tanh(row[j])
-
-
-@njit(**OPTIONS)
-def sigmoid_all(row):
-    """1 / (1 + exp(-x)), in place."""
-    half = row.dtype.type(0.5)
-    for j in range(len(row)):
-        row[j] = half * tanh(half * row[j]) + half
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    half = type(x)(0.5)
+    return half * tanh(half * x) + half
