@@ -136,13 +136,15 @@ class Backward:
         steps, given = trajectory.steps[first:], after(direct, slice(first, len(direct)))[:-1]
         if exponent.any() and given.any():
             given = Scaled(given, np.zeros_like(exponent)).over(exponent)
+        here = trajectory[steps]
         with np.errstate(all="ignore"), calling(trajectory.cell, "state_vjp", trajectory.params):
-            pulled = trajectory[steps].pull(last.over(exponent), given)
-            adjoints = rows_pulled(trajectory[steps], pulled)
+            pulled = here.pull(last.over(exponent), given)
+            adjoints = rows_pulled(here, pulled)
             end = range_end(adjoints)
             if end:  # it did not stop in time
                 adjoints = adjoints[end:]
-            here = trajectory[steps[1 - len(adjoints) :]]
+            if len(adjoints) <= len(steps):
+                here = here[steps[1 - len(adjoints) :]]
             adjoint = Scaled(adjoints, np.broadcast_to(exponent, (len(adjoints), *exponent.shape)))
             row = len(direct) - len(adjoints)
             before = adjoint[0] if end is None else _pulled(here, 0, adjoint[1].settled())

@@ -175,7 +175,10 @@ def _added(a: Scaled, b: Scaled) -> Scaled:
     if a.exponent == b.exponent:
         np.add(a.mantissa, b.mantissa, out=a.mantissa)
         return a
-    return add(a, b, axis=None)
+    if not (a.mantissa.any() and b.mantissa.any()):  # a zero does not hold down the other
+        return a if a.mantissa.any() else Scaled(b.mantissa.copy(), b.exponent)
+    exponent = np.maximum(a.exponent, b.exponent)
+    return Scaled(a.over(exponent) + b.over(exponent), exponent)
 
 
 def _fields(scaled: Scaled) -> tuple[Array, Array]:

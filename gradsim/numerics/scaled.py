@@ -130,10 +130,10 @@ def add(a: Scaled, b: Scaled, axis: Axes = -1) -> Scaled:
 def largest(vectors: Array) -> Array:
     """The largest size along the last axis; NaN if there is one."""
     sizes = np.abs(vectors)
-    while (length := sizes.shape[-1]) > 8:  # halves, one on the other: to reduce short axes is slow
+    while (length := sizes.shape[-1]) > 1:  # halves, one on the other: to reduce short axes is slow
         half = -(-length // 2)
         sizes = np.maximum(sizes[..., :half], sizes[..., length - half :])
-    return np.asarray(sizes.max(axis=-1))
+    return sizes[..., 0]
 
 
 def range_end(vectors: Array) -> int | None:
@@ -143,7 +143,8 @@ def range_end(vectors: Array) -> int | None:
     """
     most = ROOM[vectors.itemsize]
     # At a glance: where the squares are in range themselves.
-    for wide in (vectors, vectors.astype(np.float64, copy=False)):
+    for number in (vectors.dtype, np.float64):
+        wide = vectors.astype(number, copy=False)
         with np.errstate(all="ignore"):
             squares = np.vecdot(wide, wide)
         most_square = min(2 * most, {4: 120, 8: 1000}[wide.itemsize])

@@ -76,6 +76,21 @@ class DenseSteps(Trajectory):
         first = int(ends.max())
         return PulledDense(self[self.steps[first:]], adjoints[first:], d[first:])
 
+    def contributions(self, adjoints: Array) -> Params:
+        """See `Trajectory.contributions`; nothing that `activate` made is made again."""
+        return self._made_of(adjoints).contributions()
+
+    def gradient(self, adjoints: Array) -> Params:
+        """See `Trajectory.gradient`."""
+        return self._made_of(adjoints).gradient()
+
+    def _made_of(self, adjoints: Array) -> PulledDense:
+        """What is made of adjoints after each step, wherever they come from."""
+        d = np.empty((*adjoints.shape[:2], len(self.weights.bias)), dtype=adjoints.dtype)
+        slopes = self.cell.slopes(self.before, self.after, self.saved)
+        self.cell.deactivate(adjoints, slopes, d, np.empty_like(adjoints))
+        return PulledDense(self, adjoints, d)
+
     @property
     def _compiled(self) -> bool:
         return self.cell.kernel is not None and accelerator.enabled()
@@ -116,7 +131,7 @@ class DenseSteps(Trajectory):
 
 @dataclass(frozen=True, eq=False)
 class PulledDense:
-    """Adjoints of all states (steps + 1, batch, m), cotangents of all preactivations (steps, batch, G)."""
+    """Adjoints (steps + 1, batch, m) of states, and cotangents of all preactivations (steps, batch, G)."""
 
     steps: DenseSteps
     adjoints: Array

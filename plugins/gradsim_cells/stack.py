@@ -13,12 +13,15 @@ from gradsim import Cell
 from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
-from gradsim.contracts.trajectory import Pulled, Trajectory, shortened
+from gradsim.contracts.trajectory import Pulled, PulledByVjp, Trajectory, shortened
 from gradsim.errors import InputError
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import Array, Params, StepData
 from gradsim_cells.lstm import LSTM
+
+_LIFT = 50
+"""Powers of two by which adjoints of a layer may be small before they are lifted, and to which they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +280,7 @@ class StackSteps(Trajectory):
             entering = np.concatenate((q[first:], last[None]))
             if above is not None:
                 entering[1:] = _onto_output(taken.cell, entering[1:], above)
-            pulled.append(taken[taken.steps[first:]].pull(entering[-1], entering[:-1]))
+            pulled.append(_lifted(taken[taken.steps[first:]], entering))
             found = pulled[-1].adjoints
             # A layer may stop; the ones below go no further then.
             first = len(a) - len(found)
@@ -291,6 +294,17 @@ class StackSteps(Trajectory):
                 above = steps.inputs_vjp(found[1:])
         layers = [shortened(p, t[t.steps[first:]]) for p, t in zip(pulled[::-1], self.taken, strict=True)]
         return PulledStack(adjoints[first:], layers)
+
+
+def _lifted(taken: Trajectory, entering: Array) -> Pulled:
+    """The pull of a layer, each batch element from its own size: it may be small beside the other layers."""
+    octaves = np.frexp(np.abs(entering).max(axis=(0, 2)))[1][:, None]
+    if octaves.min() > -_LIFT:
+        return taken.pull(entering[-1], entering[:-1])
+    octaves -= _LIFT  # where it has become small, it will go on to
+    own = np.ldexp(entering, -octaves)
+    adjoints = np.ldexp(taken.pull(own[-1], own[:-1]).adjoints, octaves)
+    return PulledByVjp(taken[taken.steps[1 - len(adjoints) :]], adjoints)
 
 
 @dataclass(frozen=True, eq=False)

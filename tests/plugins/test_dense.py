@@ -58,7 +58,7 @@ class Leaky(Dense):
 
 
 KERNELS = """
-from gradsim_cells.kernels.parts import preactivations, pull, room, tanh
+from gradsim_cells.kernels.parts import preactivations, pull, range_ends, room, tanh
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):
@@ -88,6 +88,8 @@ def backward(states, saved, state_weight, direct, adjoints, cotangents, ends, fi
             for j in range(n):
                 carried = kept * adjoints[t + 1, b, j]
                 adjoints[t, b, j] = carried + pulled[b - first, j] + direct[t, b, j]
+        if range_ends(adjoints, t, ends, first, last):
+            return
 """
 
 

@@ -106,6 +106,30 @@ def test_an_adjoint_that_vanishes_beside_a_large_one_keeps_its_digits(rng):
     np.testing.assert_allclose(adjoints[0], expected, rtol=1e-12)
 
 
+def test_a_layer_that_vanishes_sooner_does_not_stop_the_others(rng):
+    """Each batch element of each layer goes from a size of its own."""
+    cell = Stack((Elman(2, 5, gain=0.9), LRU(5, 3, r_max=0.3)))
+    params = {n: p.astype(np.float32) for n, p in cell.init_params(rng).items()}
+    x = rng.standard_normal((60, 3, 2)).astype(np.float32)
+    taken = cell.unroll(params, np.zeros((3, 11), dtype=np.float32), x, {}, one_by_one)
+    incoming, direct = rng.standard_normal((3, 11)), np.zeros((60, 3, 11))
+    incoming[:, 5:] *= np.ldexp(1.0, [[-95], [0], [-40]])
+    pulled = taken.pull(incoming.astype(np.float32), direct.astype(np.float32))
+    assert len(pulled.adjoints) > 30
+    expected = {n: 0.0 for n in params}
+    for t in range(59, 60 - len(pulled.adjoints), -1):
+        at = {n: p.astype(np.float64) for n, p in params.items()}, taken.states[t].astype(np.float64), x[t]
+        contribution = Cell.params_vjp(cell, *at, incoming)
+        incoming = Cell.state_vjp(cell, *at, incoming)
+        found = pulled.adjoints[t - 61 + len(pulled.adjoints)]
+        for part in (slice(0, 5), slice(5, 11)):
+            size = np.abs(incoming[:, part]).max(axis=-1, keepdims=True)
+            assert (np.abs(found - incoming)[:, part] <= 1e-4 * size + 2.0**-149).all()
+        expected = {n: g + contribution[n] for n, g in expected.items()}
+    for name, found in pulled.gradient().items():
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4 * np.abs(expected[name]).max())
+
+
 def test_names_of_a_stack():
     cell = CELLS["masks in each layer"]
     assert dict(cell.blocks) == {"layer0_h": 3, "layer1_h": 2}

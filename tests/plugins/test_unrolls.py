@@ -12,7 +12,7 @@ import pytest
 from numba import njit
 
 import gradsim
-from gradsim.contracts.trajectory import one_by_one
+from gradsim.contracts.trajectory import Trajectory, one_by_one
 from gradsim.errors import NonFiniteError
 from gradsim.testing import check_cell
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, kernels
@@ -77,6 +77,56 @@ def test_same_bits_on_any_number_of_threads(cell, threads, compiled, monkeypatch
         together = there_and_back(cell, 20, 37, "float32", lambda jobs: list(pool.map(lambda j: j(), jobs)))
     for name, value in alone.items():
         np.testing.assert_array_equal(value, together[name])
+
+
+@pytest.mark.parametrize("compiled", ["0", "1"])
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize(
+    "cell", [Elman(3, 64, gain=0.1), GRU(3, 64, gain=0.1), LSTM(3, 64, gain=0.1, forget_bias=0.0)], ids=repr
+)
+def test_where_a_pull_stops_is_told_by_its_numbers_alone(cell, dtype, compiled, monkeypatch):
+    """By the first batch element that vanishes; threads may have gone on with others, in any order."""
+    monkeypatch.setenv("GRADSIM_COMPILED", compiled)
+    rng = np.random.default_rng(0)
+    params = {n: p.astype(dtype) for n, p in cell.init_params(rng).items()}
+    inputs, state = np.ones((40, 37, 3), dtype=dtype), np.zeros((37, cell.state_size), dtype=dtype)
+    edge = {"float32": -100, "float64": -900}[dtype]
+    incoming = np.zeros((37, cell.state_size))
+    incoming[5:30] = rng.standard_normal((25, cell.state_size))
+    incoming[17] *= 2.0 ** (edge + 8)
+    direct = np.zeros((40, *state.shape), dtype=dtype)
+    found = []
+    for order in (1, -1):
+        jobs = lambda jobs, order=order: one_by_one(jobs[::order])
+        pulled = cell.unroll(params, state, inputs, {}, jobs).pull(incoming.astype(dtype), direct)
+        found.append((pulled.adjoints, *pulled.gradient().values(), *pulled.contributions().values()))
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)
+    sizes = np.abs(found[0][0]).max(axis=-1)
+    assert 2 < len(sizes) < 41
+    assert sizes[1:, 5:30].min() >= 2.0**edge
+    assert sizes[0].min(where=sizes[1] > 0, initial=1.0) < 2.0**edge
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("cell", CELLS, ids=repr)
+def test_what_is_made_of_adjoints_from_elsewhere(cell, dtype):
+    rng = np.random.default_rng(0)
+    params = {n: p.astype(dtype) for n, p in cell.init_params(rng).items()}
+    state, inputs, adjoints = (
+        rng.standard_normal(s).astype(dtype)
+        for s in ((5, cell.state_size), (7, 5, 3), (7, 5, cell.state_size))
+    )
+    taken = cell.unroll(params, state, inputs, {}, one_by_one)
+    plain = Trajectory(cell, params, taken.states, inputs, {})
+    for ours, theirs in (
+        (taken.contributions(adjoints), plain.contributions(adjoints)),
+        (taken.gradient(adjoints), plain.gradient(adjoints)),
+    ):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            atol = CLOSE[dtype] * np.abs(value).max()
+            np.testing.assert_allclose(ours[name], value, rtol=0, atol=atol, err_msg=name)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=repr)

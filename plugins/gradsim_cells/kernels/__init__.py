@@ -22,8 +22,8 @@ def compiled(module, way, dtype):
 
     A forward kernel takes (inputs, input_weight, state_weight, bias, states, saved), a backward one (states,
     saved, state_weight, direct, adjoints, cotangents, ends), and writes what comes after the first four; then
-    integers. `ends` (batch) are integers, too: for each row of the batch where its pull ended. It and the
-    bias have one axis, all other arrays have three.
+    integers. `ends` (batch) are integers, too, zero as they are given: for each row of the batch the time at
+    which `parts.range_ends` stopped its pull. They and the bias have one axis, all other arrays have three.
     """
     from numba import njit, types
 
