@@ -9,7 +9,7 @@ import xarray as xr
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import described
-from gradsim.contracts.problem import Pairs, Problem
+from gradsim.contracts.problem import EVERY_PAIR, Problem
 from gradsim.contracts.recorder import with_own_dims
 from gradsim.data import schema
 from gradsim.engine.streams import BACKWARD
@@ -88,8 +88,9 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
     model = Model(prepared, task, hooks, kind)
     recorders = chosen_recorders(given.record, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
-    problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, given.pairs or Pairs()), recorders)
-    problem.pairs.refuse_none(steps)
+    pairs = given.pairs or EVERY_PAIR
+    pairs.refuse_none(steps)
+    problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, pairs), recorders)
     plan = Plan(problem, recorders, hooks, in_memory)
     setup = model.setup(seeds, own, readout, x, episode, state, Moment())
     expected = seconds(problem, plan.asks(*BACKWARD), plan.makes_jacobians)

@@ -14,7 +14,7 @@ from gradsim.contracts import hookspecs, registry
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import calling, refuse_by_value
+from gradsim.contracts.plugin import calling, parameters_of, refuse_by_value
 from gradsim.contracts.promises import initial_params
 from gradsim.contracts.returned import refuse_other_array, refuse_wrong
 from gradsim.contracts.trajectory import Trajectory
@@ -68,6 +68,8 @@ class Core:
         return params
 
 
+_CORE = Core()
+
 RUN_HOOKS = tuple(name for name in vars(Core) if name.startswith("gradsim_"))
 
 REPLACED_BY_A_RULE = ("jacobians", "adjoint", "contributions")
@@ -87,7 +89,7 @@ class _Manager(pluggy.PluginManager):
 def _core() -> pluggy.PluginManager:
     manager = _Manager("gradsim")
     manager.add_hookspecs(hookspecs)
-    manager.register(Core(), name="core")
+    manager.register(_CORE, name="core")
     return manager
 
 
@@ -178,6 +180,9 @@ class RunHooks:
 
     def __call__(self, hook: str, **arguments: Any) -> Any:
         """Call a run hook."""
+        if not self._asked[hook]:  # nothing is changed: without a way through the manager
+            inner = getattr(_CORE, hook)
+            return inner(**{name: arguments[name] for name in parameters_of(inner)})
         return getattr(self.manager.hook, hook)(**arguments)
 
 

@@ -279,12 +279,16 @@ def described(value: Any) -> Any:
         case Plugin():
             return {"name": value.name, **value.parameters}
         case np.ndarray():
-            return f"array of shape {value.shape}, dtype {value.dtype}, sha256 {_digest(value)}"
+            return f"array of shape {value.shape}, dtype {_shown_dtype(value.dtype)}, sha256 {_digest(value)}"
         case list() | tuple():
             return [described(item) for item in value]
         case dict():
             return {str(key): described(item) for key, item in value.items()}
     return repr(value)
+
+
+_shown_dtype = functools.cache(str)
+"""A dtype in words, which NumPy makes anew each time."""
 
 
 def _digest(array: Array) -> str:

@@ -87,6 +87,9 @@ def _chosen(what: str, wanted: tuple[int, ...] | None, steps: int) -> Array:
     return np.unique([i % (steps + 1) for i in wanted])
 
 
+EVERY_PAIR = Pairs()
+"""All of them."""
+
 OF_TRAINING = ("update", "probe_update", "validation_update", "train_lag", "weight_block")
 """The dims that a dataset of a training has besides."""
 

@@ -119,6 +119,8 @@ class Trajectory:
 
     def __getitem__(self, steps: range) -> Self:
         """These steps of it."""
+        if steps == self.steps:
+            return self
         first, last = steps.start - self.first, steps.stop - self.first
         rows = slice(first, last)
         kept = {name: getattr(self, name)[rows] for name in self.by_step}

@@ -22,7 +22,9 @@ _STEP = 1e-5
 _RATIO = 4.0
 _WIDTHS = _RATIO ** -np.arange(3.0, 14.0)
 _KINK = 1e-3
-_CLOSE = {"float64": 1e-7, "float32": 1e-2}
+_CLOSE = {8: 1e-7, 4: 1e-2}
+"""By bytes of the dtype."""
+
 _MARGIN = 10
 """How much larger than the doubt in differences an error has to be."""
 
@@ -67,12 +69,17 @@ class Slope:
 
     def __init__(self, at: Trajectory, direction: Array | Params) -> None:
         self._start, self._direction = at, direction
-        self.size = max(np.abs(x).max(initial=0.0) for x in (at.before, at.inputs))
         self._known: dict[float, Array] = {}
 
     def __call__(self, width: float) -> Array:
         """(..., m), with this much to both sides."""
         return np.asarray((self._at(width) - self._at(-width)) / (2 * width))
+
+    @property
+    def size(self) -> float:
+        """The largest number that it has met."""
+        met = (self._start.before, self._start.inputs, *self._known.values())
+        return max(float(np.abs(x).max(initial=0.0)) for x in met)
 
     def bend(self, width: float) -> Array:
         """The slope to the right less that to the left: proportional to the width, unless there is a kink."""
@@ -91,9 +98,7 @@ class Slope:
         else:
             state = state + h * direction
         with calling(at.cell, "step", params):
-            new = np.asarray(at.cell.step(params, state, at.inputs, np, **at.step_data))
-        self.size = max(self.size, np.abs(new).max(initial=0.0))
-        return new
+            return np.asarray(at.cell.step(params, state, at.inputs, np, **at.step_data))
 
 
 def _jacobian_error(at: Trajectory, v: Array, slope: Slope) -> float:
@@ -213,7 +218,7 @@ def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
         pairs |= {f"gradient()[{n!r}] of unroll().pull()": (mine[n], g) for n, g in expected.items()}
         for what, (a, b) in pairs.items():
             apart = np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) + 1e-6)
-            if np.shape(a) != np.shape(b) or apart > _CLOSE[taken.states.dtype.name]:
+            if np.shape(a) != np.shape(b) or apart > _CLOSE[taken.states.itemsize]:
                 raise DerivativeError(
                     f"{cell!r}: {what} differ by {apart:.1e} from those of single steps; mend "
                     f"{type(cell).__name__}.unroll, or delete it to go step by step"
@@ -286,7 +291,7 @@ def _careful(ours: Array, slope: Slope, seen: Callable[[Array], Array]) -> tuple
 
 
 def _length(x: Array) -> Array:
-    return np.asarray(np.linalg.norm(x, axis=-1))
+    return np.asarray(np.sqrt(np.vecdot(x, x)))
 
 
 def singular(cell: Cell, method: str) -> str:

@@ -75,6 +75,7 @@ class Loss:
         self.check = False
         """Whether the loss of the task is to be tried on some outputs before it is believed."""
         self._slopes: Array | None = None
+        self._counted: dict[range, slice | Array] = {}
 
     def terms(self, steps: range, states: Array) -> Array:
         """The weighted losses (step, batch) of these steps, from the states after them; once a step."""
@@ -236,6 +237,11 @@ class Loss:
 
     def _counting(self, steps: range) -> slice | Array:
         """The rows of these steps at which some loss counts; a slice, which copies nothing, if it can."""
+        if steps not in self._counted:
+            self._counted[steps] = self._found_counting(steps)
+        return self._counted[steps]
+
+    def _found_counting(self, steps: range) -> slice | Array:
         if self.episode is None:
             return slice(len(steps) - (steps.stop > self.steps), len(steps))
         rows = np.flatnonzero(self.episode.weights[step_rows(steps)].any(axis=1))

@@ -18,8 +18,8 @@ from gradsim.types import Array, Params, StepData
 _REACH = np.array([[0.5], [-2.0]])
 """How far the two states lie from where the run starts: to opposite sides, and the second one further."""
 
-_CLOSE = {"float64": 1e-6, "float32": 1e-3}
-"""What rounding may make of a batch element among others."""
+_CLOSE = {8: 1e-6, 4: 1e-3}
+"""What rounding may make of a batch element among others, by bytes of the dtype."""
 
 _AT_ONCE = 2**16
 """Floats of the states that are taken again in one call."""
@@ -142,7 +142,7 @@ def _off(one: Array, other: Array, place: Place) -> Array:
     for x in (place.state, place.inputs, other):
         size = np.maximum(size, np.abs(x).max(axis=-1, initial=0.0))
     apart = np.abs(np.asarray(one) - other).max(axis=-1)
-    return np.asarray(apart / (_CLOSE[place.state.dtype.name] * size))
+    return np.asarray(apart / (_CLOSE[place.state.itemsize] * size))
 
 
 def _near(start: Array) -> Array:
@@ -193,4 +193,4 @@ def _changes(call: Callable[..., Any], place: Place) -> str | None:
 
 def _differ(one: Array, other: Array, place: Place) -> bool:
     size = max(np.abs(x).max(initial=1.0) for x in (one, place.state, place.inputs))
-    return bool((np.abs(one - other) > _CLOSE[place.state.dtype.name] * size).any())
+    return bool((np.abs(one - other) > _CLOSE[place.state.itemsize] * size).any())
