@@ -112,7 +112,8 @@ class Backward:
         steps, ahead, goes = trajectory.steps, len(trajectory.steps), list[Go]()
         while stop := len(steps):
             rows = slice(max(stop - ahead, 0), stop)
-            go = self._go(trajectory[steps[rows]], after(direct, rows), int(reach[-1]))
+            here = trajectory[steps[rows]] if goes else trajectory
+            go = self._go(here, after(direct, rows), int(reach[-1]))
             if go is None:
                 break
             goes.append(go)
@@ -136,7 +137,7 @@ class Backward:
         steps, given = trajectory.steps[first:], after(direct, slice(first, len(direct)))[:-1]
         if exponent.any() and given.any():
             given = Scaled(given, np.zeros_like(exponent)).over(exponent)
-        here = trajectory[steps]
+        here = trajectory[steps] if first else trajectory
         with np.errstate(all="ignore"), calling(trajectory.cell, "state_vjp", trajectory.params):
             pulled = here.pull(last.over(exponent), given)
             adjoints = rows_pulled(here, pulled)
@@ -147,14 +148,14 @@ class Backward:
                 here = here[steps[1 - len(adjoints) :]]
             adjoint = Scaled(adjoints, np.broadcast_to(exponent, (len(adjoints), *exponent.shape)))
             row = len(direct) - len(adjoints)
-            before = adjoint[0] if end is None else _pulled(here, 0, adjoint[1].settled())
+            before = adjoint[0].settled() if end is None else _pulled(here, 0, adjoint[1].settled())
         if changes is not None:
             for i in range(len(adjoints) - 2, 0, -1):
                 if not changes.leaves_alone(here, here.steps[i - 1], adjoint[i]):
                     return None
         # What comes in at that time is there, unless it was kept for the next go.
         missing = end is not None or row == first
-        self._windows = {window: _plus(before.settled(), direct[row]) if missing else before.settled()}
+        self._windows = {window: _plus(before, direct[row]) if missing else before}
         # Contributions are sums over the batch.
         together = shortened(pulled, here) if (exponent == exponent[0]).all() else None
         return Go(here, adjoint, together, int(exponent[0, 0]))
@@ -222,10 +223,10 @@ def _pulled(trajectory: Trajectory, row: int, window: Scaled) -> Scaled:
 
 
 def _plus(window: Scaled | None, direct: Array) -> Scaled:
+    if window is not None and not direct.any():
+        return window
     fresh = Scaled(direct, np.zeros((len(direct), 1), dtype=np.int32)).settled()
-    if window is None:
-        return fresh
-    return add(window, fresh).settled() if direct.any() else window
+    return fresh if window is None else add(window, fresh).settled()
 
 
 def _exponents(last: Scaled, direct: Array) -> tuple[Array, int]:
@@ -238,12 +239,12 @@ def _exponents(last: Scaled, direct: Array) -> tuple[Array, int]:
     within = direct[1:-1]
     if not last.exponent.any() and max(within.max(initial=0.0), -within.min(initial=0.0)) < 2.0**keep:
         return none, 0  # as nearly always: then nothing is scaled, and no array is copied
-    coming = direct[:-1] if direct[:-1].any() else direct[:0]
-    sizes = largest(np.concatenate((coming, last.mantissa[None])))
-    tops = np.where(sizes > 0, np.frexp(sizes)[1], LOWEST)
-    tops[-1] += np.where(sizes[-1] > 0, last.exponent[:, 0], 0)
-    # That of what comes in first, from the end.
-    entering = tops[::-1][np.argmax(sizes[::-1] > 0, axis=0), np.arange(len(last.mantissa))]
+    entering, tops = _tops(last), np.empty((0, len(none)), dtype=np.int32)
+    if direct[:-1].any():
+        tops = _tops(Scaled(direct[:-1], np.zeros((len(direct) - 1, *none.shape), dtype=np.int32)))
+        # That of what comes in first, from the end.
+        later = tops[::-1][np.argmax(tops[::-1] > LOWEST, axis=0), np.arange(len(none))]
+        entering = np.where(entering > LOWEST, entering, later)
     there = entering > LOWEST
     if not there.any():
         return none, 0
@@ -252,8 +253,14 @@ def _exponents(last: Scaled, direct: Array) -> tuple[Array, int]:
     # Where it vanishes, there is more room ahead.
     exponent = np.where(exponent < 0, exponent - 3 * most // 4, exponent)
     # What comes in later may be too large beside that.
-    large = np.flatnonzero((tops[:-1] - exponent > most - keep).any(axis=-1))
+    large = np.flatnonzero((tops - exponent > most - keep).any(axis=-1))
     return exponent[:, None].astype(np.int32), int(large[-1]) if len(large) else 0
+
+
+def _tops(vectors: Scaled) -> Array:
+    """Powers of two just above vectors; LOWEST where they are zero."""
+    sizes = largest(vectors.mantissa)
+    return np.where(sizes > 0, np.frexp(sizes)[1] + vectors.exponent[..., 0], LOWEST)
 
 
 class _Changes:

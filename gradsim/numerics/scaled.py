@@ -83,7 +83,10 @@ class Scaled:
     def settled(self, axis: Axes = -1, keep: int | None = None) -> Scaled:
         """The same numbers, where an exponent takes up what its axes hold beyond 2**-keep..2**keep."""
         size = np.abs(self.mantissa).max(axis=axis, keepdims=axis is not None)
-        shift = shift_of(size, KEEP[self.mantissa.itemsize] if keep is None else keep)
+        keep = KEEP[self.mantissa.itemsize] if keep is None else keep
+        if axis is None and abs(math.frexp(size)[1]) <= keep:
+            return self
+        shift = shift_of(size, keep)
         if not shift.any():
             return self
         return Scaled(np.ldexp(self.mantissa, -shift), self.exponent + shift)

@@ -74,7 +74,7 @@ class DenseSteps(Trajectory):
             self._split(self._numpy_rows, partial(self._pull_rows, direct, adjoints, d, ends))
         # Some rows of the batch may have gone on where others have left their range.
         first = int(ends.max())
-        return PulledDense(self[self.steps[first:]], adjoints[first:], d[first:])
+        return PulledDense(self[self.steps[first:]] if first else self, adjoints[first:], d[first:])
 
     def contributions(self, adjoints: Array) -> Params:
         """See `Trajectory.contributions`; nothing that `activate` made is made again."""
