@@ -25,6 +25,9 @@ _HALVED_BYTES = 2**28
 _CUMULATED_BYTES = 2**26
 """Cumulative products of all steps that are kept at one time, for as many batch elements."""
 
+_SQUARES_BYTES = 2**25
+"""Squares of norms that are kept at one time, for as many batch elements, beyond those of a job."""
+
 PANEL = 64
 """Times whose pairs are made together from cumulative products."""
 
@@ -81,12 +84,19 @@ def halves(problem: Problem) -> int:
     return min(max(1, _CHAIN_BYTES // chain), max(1, p.batch // 4))
 
 
-def halving_bytes(problem: Problem) -> int:
-    """What it takes at most to make the norms of so many batch elements: chains, Gram matrices, all pairs."""
+def joining_bytes(problem: Problem, jobs: int) -> int:
+    """What it takes at most to make norms by halving: what each job has, and the squares of all pairs."""
     p = problem
     # In float64: products after and before and their Gram matrices, and what is made on the way.
     chain = 26 * p.steps * p.groups * p.block**2
-    return halves(p) * (chain + 40 * (p.steps + 1) ** 2)
+    pairs = (p.steps + 1) ** 2
+    kept = max(joined_together(p.steps + 1, p.batch, halves(p)), jobs * halves(p))
+    return jobs * halves(p) * (chain + 20 * pairs) + 12 * kept * pairs
+
+
+def joined_together(times: int, batch: int, least: int) -> int:
+    """Of how many batch elements squares of all norms are kept at one time."""
+    return min(batch, max(least, _SQUARES_BYTES // (12 * times**2)))
 
 
 def cumulated(steps: int, batch: int, groups: int, least: int) -> int:

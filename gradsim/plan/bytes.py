@@ -120,7 +120,7 @@ def _norms(needs: Needs) -> int:
     p = needs.problem
     pairs, jobs = needs.halved * (p.steps + 1) ** 2, _jobs(math.ceil(p.batch / needs.halved))
     quotients = layout.cumulating_bytes(p, jobs) if p.block <= 2 and accelerator.enabled() else 0
-    joined = jobs * layout.halving_bytes(p) if p.block > 1 or not quotients else 0
+    joined = layout.joining_bytes(p, jobs) if p.block > 1 or not quotients else 0
     return max(quotients, joined, jobs * pairs * (18 if needs.in_memory else 64))
 
 

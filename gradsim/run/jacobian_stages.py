@@ -14,7 +14,7 @@ from gradsim.data.sink import Block, Sink
 from gradsim.engine.jacobians import Drift, ScaledJacobians
 from gradsim.engine.layout import Tile, cut, job_shape, parts, tile_shape
 from gradsim.engine.lyapunov import LyapunovSum
-from gradsim.engine.norms.pairs import norm_jobs
+from gradsim.engine.norms.pairs import Room, norm_jobs
 from gradsim.engine.products import NormTable, walk_products, walk_rows
 from gradsim.engine.segments import jacobian_steps
 from gradsim.engine.streams import FROM_JACOBIANS, PRODUCTS
@@ -124,8 +124,8 @@ class JacobianStages:
 
         def made(part: slice, run: Callable[[Sequence[Job]], None]) -> ProductNorms:
             norms, logs = (np.empty((times, times, part.stop - part.start)) for _ in range(2))
-            blocks = jacobians.raw[:, jacobians.own(part)]
-            for jobs in norm_jobs(blocks, norms, logs, self.plan.halved, workers.check, done):
+            room = Room(jacobians.raw[:, jacobians.own(part)], norms, logs)
+            for jobs in norm_jobs(room, self.plan.halved, workers.check, done):
                 run(jobs)
             if reach is not None:
                 beyond = np.arange(times) < reach[:, None]

@@ -54,7 +54,6 @@ def test_a_chunk_of_times_is_at_least_one_and_at_most_all(problem):
 
 def test_only_all_pairs_are_halved(problem):
     assert (layout.halves(problem) > 0) == (problem.pairs == Pairs())
-    assert (layout.halving_bytes(problem) > 0) == (layout.halves(problem) > 0)
 
 
 def test_areas_are_cut_where_they_end():

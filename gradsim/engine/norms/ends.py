@@ -14,14 +14,19 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from gradsim.engine.jacobians import SMALL
+from gradsim.machine import accelerator
 from gradsim.numerics.scaled import KEEP, LOWEST, Scaled, top
 from gradsim.types import Array
 
 _RELIABLE = {4: 1e-9, 8: 1e-5}
 """||A B||^2 over ||A||^2 ||B||^2 (by bytes of the dtype), below which a pair is multiplied out: the inner
 product has lost so many digits of float64 that fewer are left than A and B have."""
+
+_PACKED = 32
+"""Gram matrices of larger blocks are as quick by a library of matrix products."""
 
 _AT_ONCE = 2**22
 """Elements of the pairs that are multiplied out in one go."""
@@ -46,6 +51,12 @@ class Span:
         return slice(self.start, self.stop)
 
 
+def _halves(span: Span, width: int) -> tuple[Array, Array]:
+    """The steps of the second halves of intervals, which follow `width` others, and of the first ones."""
+    steps = np.arange(span.start, span.stop).reshape(span.count, span.length)
+    return steps[:, width:], steps[:, :width]
+
+
 def spans(steps: int, length: int) -> Iterator[Span]:
     """Time cut into intervals of a length, and what is left as another."""
     whole = steps // length * length
@@ -53,6 +64,14 @@ def spans(steps: int, length: int) -> Iterator[Span]:
         yield Span(0, whole, whole // length)
     if whole < steps:
         yield Span(whole, steps, 1)
+
+
+def pairs_of(pairs: Array, span: Span, rows: tuple[int, int], columns: tuple[int, int]) -> Array:
+    """A view of pairs (batch, time, source) by interval, from its start: (batch, interval, row, column)."""
+    begun = pairs[:, span.start + rows[0] :, span.start + columns[0] :]
+    batch, time, source = pairs.strides
+    shape = len(pairs), span.count, rows[1] - rows[0], columns[1] - columns[0]
+    return as_strided(begun, shape, (batch, span.length * (time + source), time, source))
 
 
 @dataclass(frozen=True)
@@ -121,16 +140,16 @@ class Plain(Ends):
             _settle(self.steps)
         self.after, self.before = _like(given), _like(given)
         self.reliable = _RELIABLE[self.steps.mantissa.itemsize] * (blocks.shape[-1] > 1)
+        packs = SMALL < blocks.shape[-1] <= _PACKED
+        self.kernels: Any = accelerator.kernels("gradsim.engine.norms.gram_kernels") if packs else None
 
     def multiply_out(self, width: int, squares: Array, exponents: Array) -> None:
         """From the last source of each interval back, all intervals at once."""
         for span in spans(squares.shape[-1] - 1, width):
-            found = self._multiplied_out(span)
-            lower = np.tril_indices(span.length)
-            for i in range(span.count):
-                start = span.start + i * span.length
-                at = (slice(None), start + 1 + lower[0], start + lower[1])
-                squares[at], exponents[at] = (x[:, i][:, *lower] for x in found)
+            rows, columns = (1, span.length + 1), (0, span.length)
+            lower = np.tri(span.length, dtype=bool)
+            for whole, found in zip((squares, exponents), self._multiplied_out(span), strict=True):
+                np.copyto(pairs_of(whole, span, rows, columns), found, where=lower)
 
     def _multiplied_out(self, span: Span) -> tuple[Array, Array]:
         """Squared norms (batch, interval, time, source) and their exponents."""
@@ -151,8 +170,33 @@ class Plain(Ends):
 
     def grams(self, span: Span, width: int) -> tuple[Grams, Grams]:
         """Brings the products into range, too."""
+        if self.kernels is not None:
+            later, earlier = _halves(span, width)
+            return self._packed(self.after, later), self._packed(self.before, earlier)
         after, before = self._ends(span)
         return _grams(after[:, :, :, width:]), _grams(before[:, :, :, :width])
+
+    def _packed(self, products: Scaled, times: Array) -> Grams:
+        """Upper triangles, compiled, of products at these times (interval, time)."""
+        batch, groups, _, k, _ = products.mantissa.shape
+        count = -(-times.size // 8) * 8
+        matrix = np.empty((batch, k * (k + 1) // 2, groups, count))
+        trace, tops = np.empty((batch, groups, count)), np.empty((batch, count), np.int32)
+        keep = 4.0 ** KEEP[products.mantissa.itemsize]
+        self.kernels.grams(
+            products.mantissa,
+            products.exponent[..., 0, 0],
+            np.resize(times, count),
+            keep,
+            matrix,
+            trace,
+            tops,
+        )
+        matrix, trace, tops = (
+            x[..., : times.size].reshape(*x.shape[:-1], *times.shape) for x in (matrix, trace, tops)
+        )
+        matrix = matrix.reshape(batch, -1, *times.shape).transpose(0, 2, 3, 1)
+        return Grams(matrix, trace.transpose(0, 2, 3, 1), tops)
 
     def multiply_pairs(self, span: Span, width: int, chosen: Array, squares: Array, exponents: Array) -> None:
         """Many at a time."""
@@ -331,4 +375,4 @@ def _grams(products: Scaled) -> Grams:
     if trace.shape[-1] > 1 and (down := np.where(trace > 0, exponent - highest, 0)).any():
         weight = np.ldexp(1.0, 2 * down)  # what underflows makes pairs doubtful
         matrix, trace = matrix * weight[..., None, :], trace * weight
-    return Grams(matrix.reshape(*shape, -1), trace, highest[..., 0])
+    return Grams(matrix.reshape(*trace.shape[:-1], -1), trace, highest[..., 0])

@@ -9,15 +9,18 @@ from gradsim.numerics.scaled import Scaled
 from gradsim.types import Array
 
 
-def finish(squares: Array, exponents: Array, norms: Array, logs: Array) -> None:
+def finish(squares: Array, exponents: Array, first: int, norms: Array, logs: Array) -> None:
     """Roots of squares * 4**exponents, (batch, time, source), and their log10, both (time, source, batch).
 
-    Norms are 0 or infinite where float64 cannot hold them. Squares are NaN for sources after the time, where
-    nothing is to be found.
+    Times are those from `first` on; NaN for sources after them. Norms are 0 or infinite where float64 cannot
+    hold them.
     """
     kernels = accelerator.kernels("gradsim.engine.norms.finish_kernels")
     if kernels is not None:
-        kernels.finish(squares, exponents, norms, logs)
+        kernels.finish(squares, exponents, first, norms, logs)
         return
     found = Scaled(np.sqrt(squares), exponents)
     norms[...], logs[...] = (x.transpose(1, 2, 0) for x in (found.value, found.log10))
+    times, sources, _ = norms.shape
+    later = np.arange(sources) > np.arange(first, first + times)[:, None]
+    norms[later] = logs[later] = np.nan

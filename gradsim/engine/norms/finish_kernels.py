@@ -84,14 +84,18 @@ def laid_out(rows, width, out):
 
 
 @_compiled
-def finish(squares, exponents, norms, logs):
+def finish(squares, exponents, first, norms, logs):
     """See `gradsim.engine.norms.finish`."""
-    size, times, _ = squares.shape
-    roots, log_rows = np.empty((size, times)), np.empty((size, times))
-    for t in range(times):
+    size, times, sources = squares.shape
+    roots, log_rows = np.empty((size, sources)), np.empty((size, sources))
+    powers = np.empty(sources, np.int64)
+    for n in range(times):
+        width = first + n + 1
         for b in range(size):
-            root_and_log10(squares[b, t, : t + 1], 2 * exponents[b, t, : t + 1], roots[b], log_rows[b])
-        laid_out(roots, t + 1, norms[t])
-        laid_out(log_rows, t + 1, logs[t])
-        norms[t, t + 1 :] = np.nan
-        logs[t, t + 1 :] = np.nan
+            for k in range(width):
+                powers[k] = 2 * exponents[b, n, k]
+            root_and_log10(squares[b, n, :width], powers, roots[b], log_rows[b])
+        laid_out(roots, width, norms[n])
+        laid_out(log_rows, width, logs[n])
+        norms[n, width:] = np.nan
+        logs[n, width:] = np.nan

@@ -20,11 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from gradsim.engine.jacobians import SMALL
-from gradsim.engine.norms.ends import Compiled, Ends, Plain, Span, spans
-from gradsim.engine.norms.finish import finish
+from gradsim.engine.norms.ends import Compiled, Ends, Plain, Span, pairs_of, spans
 from gradsim.machine import accelerator
 from gradsim.numerics.scaled import LEAST_SQUARE
 from gradsim.types import Array
@@ -33,19 +31,17 @@ _DIRECT = 8
 """Intervals of up to so many steps are multiplied out: Gram matrices would not pay."""
 
 
-def all_norms(blocks: Array, norms: Array, logs: Array, check: Callable[[], None] = lambda: None) -> None:
-    """Write the norms of all P(t, k) and their log10, (time, source, batch); NaN for t < k.
+def join(blocks: Array, squares: Array, exponents: Array, check: Callable[[], None] = lambda: None) -> None:
+    """Write the squared norms of all P(t, k) over 4**exponents, (batch, time, source).
 
-    `blocks`: step Jacobians (step, batch, g, k, k). `check` is called now and then, and may raise to leave.
+    `blocks`: step Jacobians (step, batch, g, k, k). Pairs t < k are left alone. `check` is called now and
+    then, and may raise to leave.
     """
-    steps, size, groups, k, _ = blocks.shape
-    squares = np.full((size, steps + 1, steps + 1), np.nan)
-    exponents = np.zeros(squares.shape, dtype=np.int32)
+    steps, _, groups, k, _ = blocks.shape
     diagonal = np.arange(steps + 1)
-    squares[:, diagonal, diagonal] = groups * k
+    squares[:, diagonal, diagonal], exponents[:, diagonal, diagonal] = groups * k, 0
     for ends, part in _arithmetic(blocks):
         _Tree(ends, squares[part], exponents[part]).fill(check)
-    finish(squares, exponents, norms, logs)
 
 
 def _arithmetic(blocks: Array) -> Iterator[tuple[Ends, slice]]:
@@ -83,7 +79,8 @@ class _Tree:
     def _join(self, span: Span, width: int) -> None:
         """The pairs across the middles of joint intervals, whose first halves have `width` steps."""
         after, before = self.ends.grams(span, width)
-        squares, exponents = (_across(x, span, width) for x in (self.squares, self.exponents))
+        rows, columns = (width + 1, span.length + 1), (0, width)
+        squares, exponents = (pairs_of(x, span, rows, columns) for x in (self.squares, self.exponents))
         np.matmul(after.matrix, before.matrix.swapaxes(-1, -2), out=squares)
         np.add(after.top[..., :, None], before.top[..., None, :], out=exponents)
         reliable = self.ends.reliable
@@ -100,14 +97,6 @@ class _Tree:
             doubtful &= after.alive[..., :, None] & before.alive[..., None, :]  # exact zeros are beyond doubt
             if doubtful.any():
                 self.ends.multiply_pairs(span, width, doubtful, squares, exponents)
-
-
-def _across(pairs: Array, span: Span, width: int) -> Array:
-    """Of pairs (batch, time, source) a view of those across middles, (batch, interval, time, source)."""
-    begun = pairs[:, span.start + width + 1 :, span.start :]
-    batch, time, source = pairs.strides
-    shape = len(pairs), span.count, span.length - width, width
-    return as_strided(begun, shape, (batch, span.length * (time + source), time, source))
 
 
 def _first_width(steps: int) -> int:

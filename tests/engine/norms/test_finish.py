@@ -12,7 +12,7 @@ compiled_or_not = pytest.mark.parametrize("compiled", ["0", "1"], ids=["numpy", 
 
 def finished(squares, exponents):
     norms, logs = np.full((2, *squares.transpose(1, 2, 0).shape), 7.0)
-    finish(squares, exponents, norms, logs)
+    finish(squares, exponents, 0, norms, logs)
     return norms, logs
 
 
@@ -51,3 +51,14 @@ def test_zero_one_infinite_and_nan(monkeypatch, compiled):
     np.testing.assert_allclose(
         logs, [[[np.nan, np.inf], [np.nan] * 2], [[-np.inf, half], [0, -half]]], rtol=1e-15
     )
+
+
+@compiled_or_not
+def test_rows_are_those_of_the_whole(rng, monkeypatch, compiled):
+    monkeypatch.setenv("GRADSIM_COMPILED", compiled)
+    squares = rng.uniform(0.1, 2, (3, 12, 12))
+    exponents = rng.integers(-5, 6, squares.shape).astype(np.int32)
+    whole, parts = finished(squares, exponents), np.full((2, 12, 12, 3), 7.0)
+    for rows in (slice(0, 5), slice(5, 12)):
+        finish(squares[:, rows], exponents[:, rows], rows.start, *parts[:, rows])
+    np.testing.assert_array_equal(parts, whole)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradsim.engine import layout
-from gradsim.engine.norms.pairs import norm_jobs
+from gradsim.engine.norms.pairs import Room, norm_jobs
 
 compiled_or_not = pytest.mark.parametrize("compiled", ["0", "1"], ids=["numpy", "compiled"])
 
@@ -15,7 +15,7 @@ def made(blocks, each=2, reverse=False):
     times, batch = len(blocks) + 1, blocks.shape[1]
     norms, logs = np.full((2, times, times, batch), 7.0)
     shares = []
-    for jobs in norm_jobs(blocks, norms, logs, each, done=shares.append):
+    for jobs in norm_jobs(Room(blocks, norms, logs), each, done=shares.append):
         for job in reversed(jobs) if reverse else jobs:
             job()
     assert sum(shares) == pytest.approx(batch)
@@ -52,9 +52,11 @@ def test_all_blocks_side_by_side(size, rotating, compiled, monkeypatch, rng):
         np.testing.assert_allclose(logs, np.log10(expected), rtol=1e-12, atol=1e-12)
 
 
-def test_elements_that_are_kept_at_one_time_make_no_difference(monkeypatch, rng):
-    blocks = rng.standard_normal((20, 5, 3, 1, 1))
+@pytest.mark.parametrize("size", [1, 2, 6])
+def test_elements_that_are_kept_at_one_time_make_no_difference(size, monkeypatch, rng):
+    blocks = rng.standard_normal((20, 5, 3, size, size))
     whole = made(blocks)
     monkeypatch.setattr(layout, "_CUMULATED_BYTES", 1)
+    monkeypatch.setattr(layout, "_SQUARES_BYTES", 1)
     for x, y in zip(whole, made(blocks), strict=True):
         np.testing.assert_array_equal(x, y)

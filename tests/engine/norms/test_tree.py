@@ -12,7 +12,8 @@ import pytest
 
 import gradsim
 from gradsim import Cell, Episode, Pairs, Task
-from gradsim.engine.norms.tree import all_norms
+from gradsim.engine.norms.finish import finish
+from gradsim.engine.norms.tree import join
 from gradsim.errors import OutOfRangeWarning
 
 with_and_without_kernels = pytest.mark.parametrize("compiled", ["0", "1"], ids=["numpy", "compiled"])
@@ -155,8 +156,12 @@ def test_a_group_that_is_nothing_beside_another_adds_nothing(dtype, octaves, beh
 def norms_of(jacobian):
     """Norms of all pairs and their log10, (time, source, batch)."""
     steps, batch = jacobian.shape[:2]
+    squares = np.full((batch, steps + 1, steps + 1), np.nan)
+    exponents = np.zeros(squares.shape, dtype=np.int32)
+    join(jacobian, squares, exponents)
+    assert np.isnan(squares[:, *np.triu_indices(steps + 1, 1)]).all()
     found = np.empty((2, steps + 1, steps + 1, batch))
-    all_norms(jacobian, *found)
+    finish(squares, exponents, 0, *found)
     return found
 
 
