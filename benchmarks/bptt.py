@@ -6,8 +6,8 @@
 The work is the forward pass, a loss at every step (the squared error of a linear readout), the adjoint at
 every step and the gradient, in float32; last, the contribution of every step to the gradient too. Each
 round runs gradsim (through `gradsim.simulate`) and the peers once, one after the other, with the same
-weights, inputs and threads; what is quoted is the median of the ratios of the rounds. Before anything is
-timed the numbers are compared. Compilation is not timed.
+weights, inputs and threads; what is quoted is the median of the ratios of the rounds, with its quartiles.
+Before anything is timed the numbers are compared. Compilation is not timed.
 
 The peers:
 
@@ -16,16 +16,17 @@ The peers:
 - loop: a loop over `torch.nn.LSTMCell`, ... that retains the gradient of every h, as people write it;
 - numpy: gradsim without numba.
 
-Afterwards the time from the start of a process to the first result, for gradsim with and without numba and
-for JAX. Writes bptt.json and bptt.png beside this file, and the table of the README. Needs the extra `bench`.
+Afterwards gradsim alone with the loss at the last step, at gains at which adjoints vanish and at which they
+do not, and the time that a process takes to its first result, for gradsim with and without numba and for JAX.
+Writes bptt.json and bptt.png beside this file, and the tables of the README. Needs the extra `bench`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +34,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -40,18 +42,29 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from measured import dots, machine, middle, ratios, spread
+from steps import STEPS as STEP
 from tables import put
 from threadpoolctl import threadpool_limits
 
 import gradsim
 from gradsim import Episode, Task, squared_error
-from gradsim_cells import GRU, LSTM, Elman
+from gradsim_cells import GRU, LRU, LSTM, Elman
 
 HERE = Path(__file__).parent
 INPUT, BATCH, STEPS = 4, 32, 200
 KINDS = {"elman": Elman, "gru": GRU, "lstm": LSTM}
 WORKS = {f"{kind}_{n}": cell(INPUT, n) for kind, cell in KINDS.items() for n in (32, 64, 128, 256)}
 COLUMNS = ("jax", "fused", "loop", "numpy")
+GAINS = (0.5, 1.0, 2.0)
+GAINED = {
+    "Elman 64": lambda gain: Elman(INPUT, 64, gain=gain),
+    "GRU 64": lambda gain: GRU(INPUT, 64, gain=gain),
+    "LSTM 64": lambda gain: LSTM(INPUT, 64, gain=gain, forget_bias=4 * (gain - 1)),
+    "LRU 64": lambda gain: LRU(INPUT, 64, r_min=0.4 * gain, r_max=0.4 * gain + 0.19),
+}
+"""Adjoints of the last loss vanish at the first of the gains, and are about as large as it at the last."""
+JAX = SimpleNamespace(**vars(jnp) | {"sigmoid": jax.nn.sigmoid})
 REST = 0.05
 """Seconds between two runs, in which the threads of the one before stop spinning."""
 
@@ -73,43 +86,27 @@ class Follow(Task):
         return 1
 
     def sample(self, rng, batch):
-        return Episode(self.inputs, self.targets, np.full((STEPS, BATCH), 1 / STEPS))
+        return Episode(self.inputs, self.targets, np.full(self.targets.shape[:2], 1 / len(self.targets)))
 
     def loss(self, outputs, targets, xp):
         return squared_error(outputs, targets, xp)
 
 
-def jax_step(kind, p, s, x):
-    """One step in JAX; the equations of the cells of gradsim."""
-    n = p["b"].shape[0] // {"elman": 1, "gru": 3, "lstm": 4}[kind]
-    if kind == "elman":
-        return jnp.tanh(s @ p["W"].T + x @ p["U"].T + p["b"])
-    a = x @ p["W"].T + p["b"]
-    if kind == "gru":
-        u = s @ p["U"].T + p["c"]
-        r, z = jnp.split(jax.nn.sigmoid(a[:, : 2 * n] + u[:, : 2 * n]), 2, axis=1)
-        return z * s + (1 - z) * jnp.tanh(a[:, 2 * n :] + r * u[:, 2 * n :])
-    h, c = s[:, :n], s[:, n:]
-    i, f, g, o = jnp.split(a + h @ p["U"].T, 4, axis=1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jnp.concatenate((jax.nn.sigmoid(o) * jnp.tanh(c), c), axis=1)
-
-
-def jax_run(cell, params, task, by_step=False):
+def jax_run(step, m, params, task, by_step=False):
     """Loss, adjoints, gradient (by step: contributions, from a copy of the parameters for each step)."""
-    n, m = cell.hidden_size, cell.state_size
     p, readout = ({k: jnp.asarray(v) for k, v in part.items()} for part in apart(params))
-    x, y, added = jnp.asarray(task.inputs), jnp.asarray(task.targets), jnp.zeros((STEPS, BATCH, m))
+    x, y = jnp.asarray(task.inputs), jnp.asarray(task.targets)
+    added, width = jnp.zeros((*x.shape[:2], m), x.dtype), params["readout_W"].shape[1]
     if by_step:
-        p = {name: jnp.broadcast_to(v, (STEPS, *v.shape)) for name, v in p.items()}
+        p = {name: jnp.broadcast_to(v, (len(x), *v.shape)) for name, v in p.items()}
 
     def loss(p, readout, added):
         def advance(s, now):
             copy, u, more = now
-            s = jax_step(cell.name, copy if by_step else p, s, u) + more
-            return s, s[:, :n]
+            s = step(JAX, copy if by_step else p, s, u) + more
+            return s, s[:, :width]
 
-        start = jnp.zeros((BATCH, m))
+        start = jnp.zeros((x.shape[1], m), x.dtype)
         outputs = jax.lax.scan(advance, start, (p if by_step else x[:, 0, 0], x, added))[1]
         return jnp.mean((outputs @ readout["readout_W"].T + readout["readout_b"] - y) ** 2)
 
@@ -177,12 +174,12 @@ def torch_loop(cell, params, task):
     return run
 
 
-def ours(cell, params, task, by_step=False):
+def ours(cell, params, task, by_step=False, **more):
     kind = "contribution" if by_step else "gradient"
-    record = ["loss", "adjoint", kind]
+    given = {"task": task, "batch": task.inputs.shape[1], "params": params, "dtype": "float32", **more}
 
     def run():
-        ds = gradsim.simulate(cell, task=task, batch=BATCH, params=params, record=record, dtype="float32")
+        ds = gradsim.simulate(cell, record=["loss", "adjoint", kind], **given)
         values = {n: ds[f"{kind}_{n}"].values for n in apart(params)[0]}
         return ds.attrs["loss"], ds.adjoint.values[1:], values
 
@@ -208,31 +205,63 @@ def seconds(run):
     return time.perf_counter() - start
 
 
-def compare(cell, rounds, by_step=False):
-    """Medians of the ratios peer / ours, and of our seconds."""
+def given(cell, batch, steps):
+    """Parameters with a readout, and a task, in float32."""
     rng = np.random.default_rng(0)
-    n = cell.hidden_size
+    n = cell.output_size
     drawn = cell.init_params(rng) | {
         "readout_W": rng.standard_normal((1, n)) / n**0.5,
         "readout_b": np.ones(1),
     }
     params = {name: p.astype(np.float32) for name, p in drawn.items()}
-    task = Follow(*(rng.standard_normal((STEPS, BATCH, k)).astype(np.float32) for k in (INPUT, 1)))
-    mine = ours(cell, params, task, by_step)
-    runs = {"gradsim": mine, "jax": jax_run(cell, params, task, by_step), "numpy": lambda: in_numpy(mine)}
-    if not by_step:
-        runs |= {"fused": torch_fused(cell, params, task), "loop": torch_loop(cell, params, task)}
-    agree(runs, cell.hidden_size)
+    return params, Follow(*(rng.standard_normal((steps, batch, k)).astype(np.float32) for k in (INPUT, 1)))
+
+
+def timed(runs, rounds):
+    """Seconds of each run in each round."""
     times = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             times[name].append(seconds(run))
-    result = {
-        name: statistics.median(t / o for t, o in zip(times[name], times["gradsim"], strict=True))
-        for name in COLUMNS
-        if name in runs
-    }
-    return result | {"seconds": statistics.median(times["gradsim"])}
+    return times
+
+
+def compare(cell, rounds, by_step=False):
+    """The ratios peer / ours with spread, and the median of our seconds."""
+    params, task = given(cell, BATCH, STEPS)
+    mine = ours(cell, params, task, by_step)
+    jax_one = jax_run(STEP[cell.name], cell.state_size, params, task, by_step)
+    runs = {"gradsim": mine, "jax": jax_one, "numpy": lambda: in_numpy(mine)}
+    if not by_step:
+        runs |= {"fused": torch_fused(cell, params, task), "loop": torch_loop(cell, params, task)}
+    agree(runs, cell.hidden_size)
+    times = timed(runs, rounds)
+    return ratios(times) | {"seconds": statistics.median(times["gradsim"])}
+
+
+@dataclass(frozen=True, eq=False)
+class Last(Follow):
+    """The loss at the last step alone."""
+
+    name = "last"
+
+    def sample(self, rng, batch):
+        weights = np.zeros(self.targets.shape[:2])
+        weights[-1] = 1
+        return Episode(self.inputs, self.targets, weights)
+
+
+def vanishing(kind, dtype, rounds):
+    """Seconds at each gain, and those of the slowest over those of the fastest."""
+    runs = {}
+    for gain in GAINS:
+        cell = GAINED[kind](gain)
+        params, task = given(cell, 16, STEPS)
+        runs[gain] = ours(cell, params, Last(task.inputs, task.targets), dtype=dtype)
+        runs[gain]()
+    times = timed(runs, rounds)
+    share = [max(row) / min(row) for row in zip(*times.values(), strict=True)]
+    return {str(gain): statistics.median(found) for gain, found in times.items()} | {"share": spread(share)}
 
 
 def agree(runs, n):
@@ -279,22 +308,19 @@ print(value, np.asarray(adjoint).sum())
 """
 
 
-def first_results(rounds):
-    """Seconds from the start of a process to the first result of LSTM 64."""
-
-    def cold(code):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - start
-
-    cold(OURS_COLD)  # fills numba's cache on disk
-    times = {"gradsim": [], "gradsim without numba": [], "jax": []}
-    for _ in range(rounds):
-        times["gradsim"].append(cold(OURS_COLD))
-        with without_numba():
-            times["gradsim without numba"].append(cold(OURS_COLD))
-        times["jax"].append(cold(JAX_COLD))
-    return {name: statistics.median(t) for name, t in times.items()}
+def cold(codes, rounds):
+    """Seconds from the start of a process to its end: of each {name: (code, environment)}."""
+    times = {name: [] for name in codes}
+    for turn in range(rounds + 1):
+        for name, (code, more) in codes.items():
+            start = time.perf_counter()
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path[1:]])} | more
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=environment
+            )
+            if turn:  # the first one fills the caches on disk
+                times[name].append(time.perf_counter() - start)
+    return {name: {"label": name, "seconds": spread(found)} for name, found in times.items()}
 
 
 def label(work):
@@ -304,7 +330,7 @@ def label(work):
 def table(results):
     lines = [f"{'work':22}" + "".join(f"{c:>9}" for c in COLUMNS) + f"{'ours':>12}"]
     for work, row in results.items():
-        cells = [f"{row[c]:.2f}x" if c in row else "-" for c in COLUMNS]
+        cells = [f"{middle(row[c]):.2f}x" if c in row else "-" for c in COLUMNS]
         lines.append(f"{work:22}" + "".join(f"{c:>9}" for c in cells) + f"{1e3 * row['seconds']:9.1f} ms")
     return "\n".join(lines)
 
@@ -321,17 +347,11 @@ def draw(results, looks, xlabel, path):
     """Ratios by work, one marker for each of the peers in `looks`."""
     figure = Figure(figsize=(6.4, 0.36 * len(results) + 1.2), layout="constrained")
     ax = figure.subplots()
-    for name, (marker, colour, label) in looks.items():
-        there = [(row[name], i) for i, row in enumerate(results.values()) if name in row]
-        ax.plot(*zip(*there, strict=True), marker, color=colour, label=label)
-    ax.set_yticks(range(len(results)), [row["label"] for row in results.values()])
-    ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
+    dots(ax, results, looks)
     ax.set(xscale="log", xlabel=xlabel)
     ax.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.invert_yaxis()
     figure.legend(frameon=False, loc="outside upper center", ncols=2)
-    ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=200)
 
 
@@ -351,23 +371,28 @@ def main():
         for work in options.works:
             results[work] = {"label": label(work), **compare(WORKS[work], options.rounds)}
             print(table({work: results[work]}).splitlines()[-1], flush=True)
-    if options.works == list(WORKS):
+        if options.works != list(WORKS):
+            return
         by_step = compare(WORKS["lstm_64"], options.rounds, by_step=True)
         results["lstm_64 by step"] = {"label": f"{label('lstm_64')}, gradient by step", **by_step}
-        first = first_results(options.rounds)
-        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "numpy": np.__version__}
-        versions = {"torch": torch.__version__, "jax": jax.__version__}
-        record = {
-            "machine": machine | versions,
-            "rounds": options.rounds,
-            "results": results,
-            "first result of lstm_64, seconds": first,
-        }
-        (HERE / "bptt.json").write_text(json.dumps(record, indent=2) + "\n")
-        draw(results, LOOKS, "Time of the peer over time of gradsim (1)", HERE / "bptt.png")
-        put("bptt")
-        print("\n".join(f"first result of lstm_64, {name}: {s:.2f} s" for name, s in first.items()))
-    print("\n" + table(results))
+        gains = {}
+        for kind, dtype in itertools.product(GAINED, ("float32", "float64")):
+            gains[f"{kind} {dtype}"] = {"label": f"{kind}, {dtype}", **vanishing(kind, dtype, options.rounds)}
+    codes = {
+        "gradsim": (OURS_COLD, {}),
+        "gradsim without numba": (OURS_COLD, {"GRADSIM_COMPILED": "0"}),
+        "JAX": (JAX_COLD, {}),
+    }
+    record = {
+        "machine": machine(np, torch, jax),
+        "rounds": options.rounds,
+        "results": results,
+        "gains": gains,
+        "first": cold(codes, options.rounds),
+    }
+    (HERE / "bptt.json").write_text(json.dumps(record, indent=2) + "\n")
+    draw(results, LOOKS, "Time of the peer over time of gradsim (1)", HERE / "bptt.png")
+    put("bptt")
 
 
 if __name__ == "__main__":

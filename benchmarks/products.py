@@ -12,7 +12,8 @@ The peers, from what people write to what an expert would:
 - torch: `vmap(jacrev(step))` over time and batch, then one batched matmul a step;
 - jax: the same, jitted, the products in a scan;
 - jax diagonal: for MinGRU and LRU, a scan over products of numbers instead of matrices;
-- jax by hand: as little work as the mathematics allows, for each cell (see `jax_by_hand`).
+- jax by hand: as little work as products take, for each cell (see `jax_by_hand`);
+- jax grams: our own algorithm, without its checks (see `jax_grams`).
 
 "Of peak" counts our operations as if every product were multiplied out, over a large matrix product;
 "of copy" the bytes of our result, over copying as many from memory to memory. The last work, full
@@ -26,7 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -38,7 +38,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from bptt import JAX
 from matplotlib.figure import Figure
+from measured import dots, machine, middle, ratios
+from steps import STEPS, elman
 from tables import put
 from threadpoolctl import threadpool_limits
 
@@ -69,45 +72,7 @@ STORED = (Elman(INPUT, 64), 4, 200)
 """Cell, batch and steps of the products that are written out."""
 
 
-def elman(xp, p, s, x):
-    return xp.tanh(s @ p["W"].T + x @ p["U"].T + p["b"])
-
-
-def lstm(xp, p, s, x):
-    n = s.shape[-1] // 2
-    h, c = s[..., :n], s[..., n:]
-    a = x @ p["W"].T + h @ p["U"].T + p["b"]
-    i, f, g, o = (a[..., j * n : (j + 1) * n] for j in range(4))
-    c = xp.sigmoid(f) * c + xp.sigmoid(i) * xp.tanh(g)
-    return xp.concatenate((xp.sigmoid(o) * xp.tanh(c), c), axis=-1)
-
-
-def min_gru(xp, p, s, x):
-    a = x @ p["W"].T + p["b"]
-    z = xp.sigmoid(a[..., : s.shape[-1]])
-    return (1 - z) * s + z * a[..., s.shape[-1] :]
-
-
-def lru(xp, p, s, x):
-    n = s.shape[-1] // 2
-    size, phase, gamma = xp.exp(-xp.exp(p["nu"])), xp.exp(p["theta"]), xp.exp(p["log_gamma"])
-    a, b, re, im = size * xp.cos(phase), size * xp.sin(phase), s[..., :n], s[..., n:]
-    return xp.concatenate(
-        (a * re - b * im + gamma * (x @ p["B_re"].T), a * im + b * re + gamma * (x @ p["B_im"].T)), axis=-1
-    )
-
-
 DIAGONAL = ("min_gru", "lru")
-STEPS = {"elman": elman, "lstm": lstm, "min_gru": min_gru, "lru": lru}
-
-
-class JaxNames:
-    """jax.numpy with the one name that it keeps elsewhere."""
-
-    sigmoid = staticmethod(jax.nn.sigmoid)
-
-    def __getattr__(self, name):
-        return getattr(jnp, name)
 
 
 def torch_user(step, params, x, m):
@@ -135,7 +100,7 @@ def torch_user(step, params, x, m):
 
 def jax_states(step, p, x, m):
     def forward(s, u):
-        return step(JaxNames(), p, s, u), s
+        return step(JAX, p, s, u), s
 
     return jax.lax.scan(forward, jnp.zeros((x.shape[1], m), x.dtype), x)[1]
 
@@ -145,7 +110,7 @@ def jax_user(step, params, x, m):
 
     @jax.jit
     def run(p, x):
-        one = jax.jacrev(lambda s, u: step(JaxNames(), p, s, u))
+        one = jax.jacrev(lambda s, u: step(JAX, p, s, u))
         jacobians = jax.vmap(jax.vmap(one))(jax_states(step, p, x, m), x)
         start = jnp.broadcast_to(jnp.eye(m, dtype=x.dtype), (steps + 1, batch, m, m))
 
@@ -176,20 +141,22 @@ def jax_diagonal(kind, step, params, x, m):
     return jax_blocks(kind, step, params, x, m, length=len(x) + 1)
 
 
+def jax_matrices(kind, step, p, states, x, m):
+    """What makes a step Jacobian: for Elman diag(1 - h^2), for diagonal cells one number a unit."""
+    if kind == "elman":
+        return 1 - elman(JAX, p, states, x) ** 2
+    if kind == "min_gru":
+        return 1 - jax.nn.sigmoid((x @ p["W"].T + p["b"])[..., :m])
+    if kind == "lru":
+        one = jnp.exp(-jnp.exp(p["nu"]))  # the rotation does not change a norm
+        return jnp.broadcast_to(one, (*x.shape[:2], m // 2))
+    return jax.vmap(jax.vmap(jax.jacrev(lambda s, u: step(JAX, p, s, u))))(states, x)
+
+
 def jax_blocks(kind, step, params, x, m, length):
     """A scan for each block of so many sources, from the first of them on."""
     steps, batch = x.shape[:2]
     diagonal = kind in DIAGONAL
-
-    def matrices(p, states, x):
-        if kind == "elman":
-            return 1 - elman(JaxNames(), p, states, x) ** 2
-        if kind == "min_gru":
-            return 1 - jax.nn.sigmoid((x @ p["W"].T + p["b"])[..., :m])
-        if kind == "lru":
-            one = jnp.exp(-jnp.exp(p["nu"]))  # the rotation does not change a norm
-            return jnp.broadcast_to(one, (steps, batch, m // 2))
-        return jax.vmap(jax.vmap(jax.jacrev(lambda s, u: step(JaxNames(), p, s, u))))(states, x)
 
     def multiply(p, j, products):
         if kind == "elman":
@@ -198,7 +165,7 @@ def jax_blocks(kind, step, params, x, m, length):
 
     @jax.jit
     def run(p, x):
-        j = matrices(p, jax_states(step, p, x, m), x)
+        j = jax_matrices(kind, step, p, jax_states(step, p, x, m), x, m)
         shape = (j.shape[-1],) if diagonal else (m, m)
         unit = jnp.ones(shape, x.dtype) if diagonal else jnp.eye(m, dtype=x.dtype)
         columns = []
@@ -222,6 +189,75 @@ def jax_blocks(kind, step, params, x, m, length):
 
     p = {n: jnp.asarray(v) for n, v in params.items()}
     return lambda: np.asarray(run(p, jnp.asarray(x)))
+
+
+def jax_grams(kind, step, params, x, m):
+    """What an expert could do who has read `gradsim/engine/norms/tree.py`: intervals of time are multiplied
+    out up to 13 steps, then joined two and two, where norms across are inner products of Gram matrices. Those
+    are in float64, as in ours; nothing that has lost digits or left the range is looked for. Diagonal cells
+    take squares of numbers for products and Gram matrices alike.
+    """
+    steps, batch = x.shape[:2]
+    diagonal = kind in DIAGONAL
+    width = steps
+    while width > 13:
+        width = -(-width // 2)
+    count = 1
+    while count * width < steps:
+        count *= 2
+
+    def times(a, b):
+        return a * b if diagonal else a @ b
+
+    def gram(a, transposed):
+        """A^T A or A A^T of each matrix, as a vector: (batch, interval, time, m^2)."""
+        if diagonal:
+            return a
+        a = a.astype(jnp.float64)
+        left, right = (a.swapaxes(-1, -2), a) if transposed else (a, a.swapaxes(-1, -2))
+        return (left @ right).reshape(*a.shape[:3], -1)
+
+    @jax.jit
+    def run(p, x):
+        j = jax_matrices(kind, step, p, jax_states(step, p, x, m), x, m)
+        if kind == "elman":
+            j = j[..., None] * p["W"]
+        if diagonal:
+            j = j.astype(jnp.float64) ** 2
+        unit = jnp.ones_like(j[:1]) if diagonal else jnp.broadcast_to(jnp.eye(m, dtype=j.dtype), j[:1].shape)
+        j = jnp.concatenate((j, jnp.repeat(unit, count * width - steps, axis=0)))
+        j = jnp.moveaxis(j, 1, 0).reshape(batch, count, width, *j.shape[2:])
+        squares = jnp.zeros((batch, count, width, count, width))
+        same, after, before = jnp.arange(count), j[:, :, :0], []
+        for k in reversed(range(width)):
+            after = jnp.concatenate((j[:, :, k : k + 1], times(after, j[:, :, k : k + 1])), axis=2)
+            axes = tuple(range(3, after.ndim))
+            found = jnp.sum(after if diagonal else after.astype(jnp.float64) ** 2, axis=axes)
+            squares = squares.at[:, same, k:, same, k].set(jnp.moveaxis(found, 1, 0))
+            before.insert(0, after[:, :, -1])
+        before, size = jnp.stack(before, axis=2), width
+        while size < count * width:
+            a, b = after[:, 1::2], before[:, ::2]
+            across = jnp.einsum("bitm,bikm->ibtk", gram(a, True), gram(b, False))
+            same = jnp.arange(across.shape[0])
+            squares = squares.reshape(batch, len(same), 2 * size, len(same), 2 * size)
+            squares = squares.at[:, same, size:, same, :size].set(across)
+            first, last = after[:, ::2, -1:], after[:, 1::2, -1:]
+            after = jnp.concatenate((after[:, ::2], times(a, first)), axis=2)
+            before = jnp.concatenate((times(last, b), before[:, 1::2]), axis=2)
+            size *= 2
+        squares = squares.reshape(batch, size, size)[:, :steps, :steps]
+        norms = jnp.pad(jnp.sqrt(squares * (2 if kind == "lru" else 1)), ((0, 0), (1, 0), (0, 1)))
+        return jnp.moveaxis(norms, 0, 2) + m**0.5 * jnp.eye(steps + 1)[..., None]
+
+    with jax.enable_x64(True):
+        p, x = {n: jnp.asarray(v) for n, v in params.items()}, jnp.asarray(x)
+
+    def in_64_bits():
+        with jax.enable_x64(True):
+            return np.asarray(run(p, x))
+
+    return in_64_bits
 
 
 def ours(cell, params, x):
@@ -264,6 +300,7 @@ def compare(cell, batch, steps, dense, rounds):
     if diagonal:
         runs["jax diagonal"] = jax_diagonal(cell.name, step, params, x, m)
     runs["jax by hand"] = jax_by_hand(cell.name, step, params, x, m)
+    runs["jax grams"] = jax_grams(cell.name, step, params, x, m)
     agree(runs, steps)
     times = {name: [] for name in runs}
     machine = []
@@ -273,11 +310,7 @@ def compare(cell, batch, steps, dense, rounds):
             times[name].append(seconds(run))
     work = 2 * 8 * (steps + 1) ** 2 * batch if diagonal else steps * (steps - 1) / 2 * batch * 2 * m**3
     share = statistics.median(work / t / r for t, r in zip(times["gradsim"], machine, strict=True))
-    result = {
-        name: statistics.median(t / o for t, o in zip(times[name], times["gradsim"], strict=True))
-        for name in runs
-        if name != "gradsim"
-    }
+    result = ratios(times)
     result["of copy" if diagonal else "of peak"] = share
     return result | {"seconds": statistics.median(times["gradsim"]), "rounds": rounds}
 
@@ -322,14 +355,17 @@ def agree(runs, steps):
             raise SystemExit(f"{name} does not agree with gradsim: relative difference {error:.1e}")
 
 
-PEERS = ["torch", "jax", "jax diagonal", "jax by hand"]
+PEERS = ["torch", "jax", "jax diagonal", "jax by hand", "jax grams"]
 
 
 def table(results):
     columns = [*PEERS, "of peak", "of copy"]
     lines = [f"{'work':18}" + "".join(f"{c:>14}" for c in columns)]
     for work, row in results.items():
-        cells = [(f"{row[c]:.2f}x" if c in PEERS else f"{row[c]:.0%}") if c in row else "-" for c in columns]
+        cells = [
+            (f"{middle(row[c]):.2f}x" if c in PEERS else f"{row[c]:.0%}") if c in row else "-"
+            for c in columns
+        ]
         lines.append(f"{work:18}" + "".join(f"{c:>14}" for c in cells))
     return "\n".join(lines)
 
@@ -337,15 +373,10 @@ def table(results):
 def draw(results):
     figure = Figure(figsize=(6.8, 0.42 * len(results) + 1.4), layout="constrained")
     ax = figure.subplots()
-    for name, marker, colour in zip(PEERS, "osD^", ["#D55E00", "#0072B2", "#CC79A7", "#009E73"], strict=True):
-        there = [(row[name], i) for i, row in enumerate(results.values()) if name in row]
-        ax.plot(*zip(*there, strict=True), marker, color=colour, label=name)
-    ax.set_yticks(range(len(results)), [row["label"] for row in results.values()])
-    ax.axvline(1, color="0.6", linewidth=0.8, zorder=0)
+    colours = ["#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00"]
+    dots(ax, results, {name: look for name, *look in zip(PEERS, "osD^v", colours, PEERS, strict=True)})
     ax.set(xscale="log", xlabel="Time of the peer over time of gradsim (1)")
-    ax.invert_yaxis()
     figure.legend(frameon=False, loc="outside upper center", ncols=len(PEERS))
-    ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(HERE / "products.png", dpi=200)
 
 
@@ -371,9 +402,12 @@ def main():
     if disk:
         print(f"full products: {disk['bytes per second'] / 1e6:.0f} MB/s, {disk['of disk']:.0%} of the disk")
     if options.works == [*WORKS, "stored"]:
-        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "numpy": np.__version__}
-        versions = {"torch": torch.__version__, "jax": jax.__version__}
-        record = {"machine": machine | versions, "results": results, "stored": disk}
+        record = {
+            "machine": machine(np, torch, jax),
+            "rounds": options.rounds,
+            "results": results,
+            "stored": disk,
+        }
         (HERE / "products.json").write_text(json.dumps(record, indent=2) + "\n")
         draw(results)
         put("products")

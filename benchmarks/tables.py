@@ -36,55 +36,129 @@ def rate(value):
     return f"{value:#.2g}" if value < 9.95 else f"{value:.0f}"
 
 
+def seconds(value):
+    """As 0.62 s, 12 s."""
+    return f"{value:#.2g} s" if value < 9.95 else f"{value:.0f} s"
+
+
+def times(value):
+    """As 1.05, 12."""
+    return f"{value:.2f}" if value < 9.95 else f"{value:.0f}"
+
+
 PYTORCH = {"fused": ("PyTorch, fused", ratio), "loop": ("PyTorch, loop", ratio)}
-COLUMNS = {
-    "products": {
-        "torch": ("PyTorch", ratio),
-        "jax": ("JAX", ratio),
-        "jax diagonal": ("JAX, a scan of diagonals", ratio),
-        "jax by hand": ("JAX by hand", ratio),
-        "of peak": ("of peak", share),
-        "of copy": ("of copy", share),
-        "seconds": ("ours", milliseconds),
-    },
-    "bptt": {
-        "jax": ("JAX", ratio),
-        **PYTORCH,
-        "numpy": ("ours without numba", ratio),
-        "seconds": ("ours", milliseconds),
-    },
-    "training": {
-        "jax": ("JAX", ratio),
-        **PYTORCH,
-        "updates_per_second": ("updates a second, ours", rate),
-    },
+FIRST = ("first", "first result of a process", {"seconds": ("seconds", seconds)})
+TABLES = {
+    "products": [
+        (
+            "results",
+            "work",
+            {
+                "torch": ("PyTorch", ratio),
+                "jax": ("JAX", ratio),
+                "jax diagonal": ("JAX, a scan of diagonals", ratio),
+                "jax by hand": ("JAX by hand", ratio),
+                "jax grams": ("JAX by hand, our algorithm", ratio),
+                "of peak": ("of peak", share),
+                "of copy": ("of copy", share),
+                "seconds": ("ours", milliseconds),
+            },
+        )
+    ],
+    "bptt": [
+        (
+            "results",
+            "work",
+            {
+                "jax": ("JAX", ratio),
+                **PYTORCH,
+                "numpy": ("ours without numba", ratio),
+                "seconds": ("ours", milliseconds),
+            },
+        ),
+        (
+            "gains",
+            "loss at the last step",
+            {
+                **{gain: (f"gain {gain}", milliseconds) for gain in ("0.5", "1.0", "2.0")},
+                "share": ("slowest over fastest", times),
+            },
+        ),
+        FIRST,
+    ],
+    "training": [
+        (
+            "results",
+            "work",
+            {
+                "jax": ("JAX", ratio),
+                **PYTORCH,
+                "updates_per_second": ("updates a second, ours", rate),
+            },
+        )
+    ],
+    "own_cell": [
+        (
+            "results",
+            "work",
+            {
+                "jax": ("JAX", ratio),
+                "torch": ("PyTorch, loop", ratio),
+                "shipped": ("shipped cell", ratio),
+                "autograd": ("ours by autograd", ratio),
+                "seconds": ("ours by JAX", milliseconds),
+                "training": ("update, JAX and optax", ratio),
+                "training shipped": ("update, shipped cell", ratio),
+            },
+        ),
+        FIRST,
+    ],
 }
-"""Benchmark -> what its results hold: the head of the column, and how to write a value."""
+"""Benchmark -> its tables: the key of their rows in the record, the head of the first column, and of each
+other column its key in a row, its head, and how to write a value."""
+
+
+def written(write, value):
+    """A number, or the median with its quartiles."""
+    if not isinstance(value, list):
+        return write(value)
+    low, median, high = (write(v) for v in value)
+    return f"{median} ({_bare(low)}-{_bare(high)})"
+
+
+def _bare(text):
+    """Without the unit."""
+    return text.rstrip("x%ms ")
 
 
 def table(name):
-    """All results of a benchmark, a row for each work."""
-    results = json.loads((HERE / f"{name}.json").read_text())["results"]
-    columns = COLUMNS[name]
-    rows = [["work", *(head for head, _ in columns.values())], ["---"] * (1 + len(columns))]
-    for row in results.values():
-        values = (write(row[key]) if key in row else "" for key, (_, write) in columns.items())
-        rows.append([row["label"], *values])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    """All results of a benchmark, a row for each work, and what they were measured on."""
+    record = json.loads((HERE / f"{name}.json").read_text())
+    parts = []
+    for key, first, columns in TABLES[name]:
+        rows = [[first, *(head for head, _ in columns.values())], ["---"] * (1 + len(columns))]
+        for row in record[key].values():
+            values = (written(write, row[at]) if at in row else "" for at, (_, write) in columns.items())
+            rows.append([row["label"], *values])
+        parts.append("".join(f"| {' | '.join(cells)} |\n" for cells in rows))
+    processor, cores, *versions = record["machine"].items()
+    libraries = ", ".join(" ".join(version) for version in versions)
+    parts.append(f"{record['rounds']} rounds; {processor[1]}, {cores[1]} cores; {libraries}.\n")
+    return "\n".join(parts)
 
 
 def place(name):
-    """Where the table of a benchmark stands in the README."""
-    return re.compile(rf"(?<=<!-- {name}.json -->\n)(?:\|.*\n)*(?=<!-- end -->)")
+    """Where the tables of a benchmark stand in the README."""
+    return re.compile(rf"(?<=<!-- {name}.json -->\n)(?:(?!<!--).*\n)*(?=<!-- end -->)")
 
 
 def put(name):
-    """Write the table of a benchmark into the README."""
-    text, times = place(name).subn(lambda _: table(name), README.read_text())
-    assert times == 1, f"README.md has {times} places for the table of {name}"
+    """Write the tables of a benchmark into the README."""
+    text, places = place(name).subn(lambda _: table(name), README.read_text())
+    assert places == 1, f"README.md has {places} places for the tables of {name}"
     README.write_text(text)
 
 
 if __name__ == "__main__":
-    for name in COLUMNS:
+    for name in TABLES:
         put(name)

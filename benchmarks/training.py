@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -33,7 +32,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from bptt import BATCH, LOOKS, REST, STEPS, WORKS, Follow, Modules, chosen, draw, jax_step, label
+from bptt import BATCH, JAX, LOOKS, REST, STEPS, WORKS, Modules, chosen, draw, given, label
+from measured import machine, middle, ratios
+from steps import STEPS as STEP
 from tables import put
 from threadpoolctl import threadpool_limits
 
@@ -60,7 +61,7 @@ class Clock:
         return self.times[-1] - self.times[0]
 
 
-def ours(cell, params, task, watch=True):
+def ours(cell, params, task, **more):
     """Parameters after the updates, and the seconds that they took."""
 
     def run():
@@ -70,29 +71,29 @@ def ours(cell, params, task, watch=True):
             task,
             optimizer=Adam(learning_rate=RATE),
             updates=UPDATES + 1,
-            batch=BATCH,
+            batch=task.inputs.shape[1],
             params=params,
-            watch=watch,
             dtype="float32",
             progress=False,
             report=clock,
+            **more,
         )
         return gradsim.trained_params(ds), clock.seconds
 
     return run
 
 
-def in_jax(cell, params, task):
-    n, m = cell.hidden_size, cell.state_size
+def in_jax(step, m, params, task):
+    width = params["readout_W"].shape[1]
     x, y = jnp.asarray(task.inputs), jnp.asarray(task.targets)
     optimizer = optax.adam(RATE)
 
     def loss(p):
         def advance(s, u):
-            s = jax_step(cell.name, p, s, u)
-            return s, s[:, :n]
+            s = step(JAX, p, s, u)
+            return s, s[:, :width]
 
-        outputs = jax.lax.scan(advance, jnp.zeros((BATCH, m)), x)[1]
+        outputs = jax.lax.scan(advance, jnp.zeros((x.shape[1], m)), x)[1]
         return jnp.mean((outputs @ p["readout_W"].T + p["readout_b"] - y) ** 2)
 
     @jax.jit
@@ -165,35 +166,30 @@ def loop(cell, params, task):
 
 
 def compare(cell, rounds):
-    """Medians of the ratios peer / ours, of ours watched / not, and our updates per second."""
-    rng = np.random.default_rng(0)
-    n = cell.hidden_size
-    drawn = cell.init_params(rng) | {
-        "readout_W": rng.standard_normal((1, n)) / n**0.5,
-        "readout_b": np.ones(1),
-    }
-    params = {name: p.astype(np.float32) for name, p in drawn.items()}
-    task = Follow(*(rng.standard_normal((STEPS, BATCH, k)).astype(np.float32) for k in (4, 1)))
+    """The ratios peer / ours and what watching costs, with spread, and our updates per second."""
+    params, task = given(cell, BATCH, STEPS)
     runs = {
         "gradsim": ours(cell, params, task),
         "unwatched": ours(cell, params, task, watch=False),
-        **{peer.__name__.removeprefix("in_"): peer(cell, params, task) for peer in (in_jax, fused, loop)},
+        "jax": in_jax(STEP[cell.name], cell.state_size, params, task),
+        "fused": fused(cell, params, task),
+        "loop": loop(cell, params, task),
     }
     agree(runs)
+    times = timed(runs, rounds)
+    found = ratios(times)
+    found["overhead"] = [1 / share - 1 for share in found.pop("unwatched")[::-1]]
+    return found | {"updates_per_second": UPDATES / statistics.median(times["gradsim"])}
+
+
+def timed(runs, rounds):
+    """The seconds that each run says it took, in each round."""
     times = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             time.sleep(REST)
             times[name].append(run()[1])
-    ratios = {
-        name: statistics.median(t / o for t, o in zip(times[name], times["gradsim"], strict=True))
-        for name in (*PEERS, "unwatched")
-    }
-    overhead = 1 / ratios.pop("unwatched") - 1
-    return ratios | {
-        "overhead": overhead,
-        "updates_per_second": UPDATES / statistics.median(times["gradsim"]),
-    }
+    return times
 
 
 def agree(runs):
@@ -209,8 +205,10 @@ def agree(runs):
 def table(results):
     lines = [f"{'work':12}" + "".join(f"{c:>9}" for c in PEERS) + f"{'overhead':>10}{'updates/s':>11}"]
     for work, row in results.items():
-        cells = "".join(f"{row[c]:8.2f}x" for c in PEERS)
-        lines.append(f"{work:12}{cells}{100 * row['overhead']:9.1f}%{row['updates_per_second']:11.1f}")
+        cells = "".join(f"{middle(row[c]):8.2f}x" for c in PEERS)
+        lines.append(
+            f"{work:12}{cells}{100 * middle(row['overhead']):9.1f}%{row['updates_per_second']:11.1f}"
+        )
     return "\n".join(lines)
 
 
@@ -223,9 +221,11 @@ def main():
             results[work] = {"label": label(work), **compare(WORKS[work], options.rounds)}
             print(table({work: results[work]}).splitlines()[-1], flush=True)
     if options.works == list(WORKS):
-        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "numpy": np.__version__}
-        versions = {"torch": torch.__version__, "jax": jax.__version__, "optax": optax.__version__}
-        record = {"machine": machine | versions, "rounds": options.rounds, "results": results}
+        record = {
+            "machine": machine(np, torch, jax, optax),
+            "rounds": options.rounds,
+            "results": results,
+        }
         (HERE / "training.json").write_text(json.dumps(record, indent=2) + "\n")
         xlabel = "Time of an update of the peer over that of gradsim (1)"
         draw(results, {peer: LOOKS[peer] for peer in PEERS}, xlabel, HERE / "training.png")

@@ -43,18 +43,30 @@ def test_ci_does_what_the_readme_says():
 def tables(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     yield importlib.import_module("tables")
-    del sys.modules["tables"]
+    for name in ("tables", "measured"):
+        sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", ["products", "bptt", "training"])
+@pytest.mark.parametrize("name", ["products", "bptt", "own_cell", "training"])
 def test_tables_are_those_of_the_committed_results(tables, name):
-    """All rows of them: the program that measures writes the table."""
+    """All rows of them: the program that measures writes the tables."""
     (found,) = tables.place(name).findall(README)
     assert found == tables.table(name)
-    results = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())["results"]
-    _, _, *rows = found.splitlines()
-    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [r["label"] for r in results.values()]
+    record = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
+    labels = [row["label"] for key, *_ in tables.TABLES[name] for row in record[key].values()]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in found.splitlines() if line.startswith("| ")]
+    assert [row for row in rows if row in labels] == labels
+    assert record["machine"]["numpy"] in found.splitlines()[-1]
     assert f'put("{name}")' in (ROOT / "benchmarks" / f"{name}.py").read_text()
+
+
+def test_a_median_stands_beside_its_quartiles(tables):
+    measured = importlib.import_module("measured")
+    times = {"gradsim": [1.0, 2.0, 4.0], "peer": [2.0, 4.0, 4.0]}
+    assert measured.ratios(times) == {"peer": [1.5, 2.0, 2.0]}
+    assert measured.spread([3.0]) == [3.0, 3.0, 3.0]
+    assert tables.written(tables.ratio, [1.5, 2.0, 12.0]) == "2.0x (1.5-12)"
+    assert tables.written(tables.ratio, 2.0) == "2.0x"
 
 
 def test_a_table_is_written_in_its_place(tables, tmp_path, monkeypatch):
@@ -78,6 +90,8 @@ def test_a_table_is_written_in_its_place(tables, tmp_path, monkeypatch):
         ("milliseconds", 2.761, "2761 ms"),
         ("rate", 6.49, "6.5"),
         ("rate", 192.4, "192"),
+        ("seconds", 0.62, "0.62 s"),
+        ("times", 1.0449, "1.04"),
     ],
 )
 def test_numbers_have_two_digits_or_no_fraction(tables, write, value, text):
