@@ -113,9 +113,12 @@ def _retake(taken: Trajectory) -> None:
             return
         t, b = (int(i) for i in np.argwhere(~(off <= 1))[0])
         where = f"step {taken.first + t}, batch {b}"
-        if not _off(here[t].call(step, np), taken.after[t], here[t])[b] <= 1:
-            _refuse_other_steps(cell, where)
-            return
+        # Twice, of arrays that lie elsewhere: one may be taken for another that was there before.
+        single = here[t]
+        for place in (single, single.copy(single.state.dtype.name)):
+            if not _off(place.call(step, np), taken.after[t], single)[b] <= 1:
+                _refuse_other_steps(cell, where)
+                return
         # In float64 rounding explains nothing that is worth a word.
         wide = here.copy()
         found, apart = wide.call(step, np)[t], wide[t].call(step, np)
