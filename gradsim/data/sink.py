@@ -119,8 +119,10 @@ class MemorySink(Sink):
         own = array.flags.writeable and array.base is None
         if fits and own and not any(array is kept for kept in self._arrays.values()):
             self._arrays[name] = array
+        elif name in self._arrays:
+            self._arrays[name][...] = array
         else:
-            self.read(name)[...] = array
+            self._arrays[name] = np.broadcast_to(array, self.shape(name)).astype(self.dtype(name), order="C")
 
     def read(self, name: str) -> Array:
         with self._lock:

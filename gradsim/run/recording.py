@@ -69,8 +69,13 @@ class Recording:
             self._rolling.write(name, piece.region, values)
 
     def piece(self, piece: Piece, effective: bool = False, bounds: Bounds | None = None) -> None:
-        """Record a piece that fills a block of its own."""
-        if self.plan.asks(_stream(piece), effective=effective):
+        """Record a piece that fills a block of its own, or its variables."""
+        if not self.plan.asks(_stream(piece), effective=effective):
+            return
+        if not piece.region:
+            for name, values in self._computed(piece, effective):
+                self.sink.put(name, values)
+        else:
             with Block(self.sink, bounds or {}) as block:
                 self.into(block, piece, effective)
 
