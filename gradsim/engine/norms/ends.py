@@ -172,26 +172,19 @@ class Plain(Ends):
         """Brings the products into range, too."""
         if self.kernels is not None:
             later, earlier = _halves(span, width)
-            return self._packed(self.after, later), self._packed(self.before, earlier)
+            return self._packed(self.after, later, 2.0), self._packed(self.before, earlier, 1.0)
         after, before = self._ends(span)
         return _grams(after[:, :, :, width:]), _grams(before[:, :, :, :width])
 
-    def _packed(self, products: Scaled, times: Array) -> Grams:
-        """Upper triangles, compiled, of products at these times (interval, time)."""
+    def _packed(self, products: Scaled, times: Array, beside: float) -> Grams:
+        """Upper triangles, compiled, of products at these times (interval, time); see the kernel."""
         batch, groups, _, k, _ = products.mantissa.shape
         count = -(-times.size // 8) * 8
         matrix = np.empty((batch, k * (k + 1) // 2, groups, count))
         trace, tops = np.empty((batch, groups, count)), np.empty((batch, count), np.int32)
         keep = 4.0 ** KEEP[products.mantissa.itemsize]
-        self.kernels.grams(
-            products.mantissa,
-            products.exponent[..., 0, 0],
-            np.resize(times, count),
-            keep,
-            matrix,
-            trace,
-            tops,
-        )
+        arrays = products.mantissa, products.exponent[..., 0, 0], np.resize(times, count)
+        self.kernels.grams(*arrays, keep, beside, matrix, trace, tops)
         matrix, trace, tops = (
             x[..., : times.size].reshape(*x.shape[:-1], *times.shape) for x in (matrix, trace, tops)
         )

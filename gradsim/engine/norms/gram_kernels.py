@@ -115,12 +115,13 @@ def _weigh(exponents, here, matrix, trace, top, first):
 
 
 @_compiled
-def grams(products, exponents, times, keep, matrix, trace, top):
+def grams(products, exponents, times, keep, beside, matrix, trace, top):
     """X^T X of products (batch, g, time, k, k) at chosen times, over 4**top: upper triangles.
 
-    `matrix` (batch, triangle, g, chosen), `trace` (batch, g, chosen), `top` (batch, chosen). Elements off the
-    diagonal are times sqrt(2), so that inner products count them twice. Brings products and their exponents
-    into range, too, where traces are not within 1 / keep..keep. Chosen times are a multiple of eight.
+    `matrix` (batch, triangle, g, chosen), `trace` (batch, g, chosen), `top` (batch, chosen). Elements
+    beside the diagonal are times `beside`: 2 in one of two factors, so that inner products count them twice.
+    Brings products and their exponents into range, too, where traces are not within 1 / keep..keep. Chosen
+    times are a multiple of eight.
     """
     batch, groups, _, k, _ = products.shape
     columns, sums = np.zeros((2, k + 1, k + _RIGHTS, _LANES))
@@ -145,8 +146,8 @@ def grams(products, exponents, times, keep, matrix, trace, top):
                 for c in range(k):
                     for d in range(c, k):
                         out = matrix[b, at, j, first : first + _LANES]
-                        twice = 1.0 if d == c else math.sqrt(2.0)
+                        weight = 1.0 if d == c else beside
                         for lane in range(_LANES):
-                            out[lane] = sums[c, d, lane] * twice
+                            out[lane] = sums[c, d, lane] * weight
                         at += 1
             _weigh(exponents[b], here, matrix[b], trace[b], top[b], first)

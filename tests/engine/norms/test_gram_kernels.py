@@ -17,7 +17,7 @@ def made(products, exponents, times):
     batch, groups, _, k, _ = products.shape
     matrix = np.full((batch, k * (k + 1) // 2, groups, len(times)), 7.0)
     trace, top = np.empty((batch, groups, len(times))), np.empty((batch, len(times)), np.int32)
-    grams(products, exponents, np.array(times), KEEP, matrix, trace, top)
+    grams(products, exponents, np.array(times), KEEP, 2.0, matrix, trace, top)
     return matrix, trace, top
 
 
@@ -30,7 +30,7 @@ def test_upper_triangles_whose_inner_products_are_those_of_matrices(k, dtype, rn
     wide = products[:, 0, times].astype(np.float64)
     exact = wide.swapaxes(-1, -2) @ wide
     rows, columns = np.triu_indices(k)
-    weight = np.where(rows == columns, 1, np.sqrt(2))
+    weight = np.where(rows == columns, 1, 2)
     expected = exact[..., rows, columns] * weight
     np.testing.assert_allclose(matrix[:, :, 0].swapaxes(1, 2), expected, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(trace[:, 0], np.trace(exact, axis1=-2, axis2=-1), rtol=1e-13)
