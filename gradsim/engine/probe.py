@@ -58,7 +58,7 @@ class Place:
             return "params"
         pairs |= {f"params[{n!r}]": (p, other.params[n]) for n, p in self.params.items()}
         pairs |= {n: (x, other.data[n]) for n, x in self.data.items()}
-        unlike = (n for n, (a, b) in pairs.items() if a is not b and not np.array_equal(a, b, equal_nan=True))
+        unlike = (n for n, (a, b) in pairs.items() if a is not b and not _same(a, b))
         return next(unlike, None)
 
 
@@ -176,7 +176,7 @@ def _probed(cell: Cell, method: str, place: Place) -> Array:
     refuse(cell, result_mistakes(cell, method, apart, alone.state))
     if name := place.changed(Place(before, place.state, place.inputs, place.data)):
         raise PluginError(f"{cell!r}: {method}() {CHANGED.format(name)}")
-    if not np.array_equal(found, again, equal_nan=True):
+    if not _same(found, again):
         raise PluginError(f"{cell!r}: {method}() {UNEQUAL}")
     if _differ(found[0], apart[0, 0], place):
         # In float64 rounding explains nothing that is worth a word.
@@ -194,6 +194,13 @@ def _changes(call: Callable[..., Any], place: Place) -> str | None:
     return place.changed(free)
 
 
+def _same(one: Array, other: Array) -> bool:
+    # NaN is looked for only where there may be some: that takes three times as long.
+    return np.array_equal(one, other) or np.array_equal(one, other, equal_nan=True)
+
+
 def _differ(one: Array, other: Array, place: Place) -> bool:
+    if _same(one, other):
+        return False
     size = max(np.abs(x).max(initial=1.0) for x in (one, place.state, place.inputs))
     return bool((np.abs(one - other) > _CLOSE[place.state.itemsize] * size).any())
