@@ -14,7 +14,7 @@ from gradsim.contracts.recorder import Adjoints, Contributions
 from gradsim.contracts.trajectory import Pulled, Trajectory
 from gradsim.engine.derivatives import singular
 from gradsim.errors import NonFiniteError
-from gradsim.numerics.scaled import Axes, Scaled, add
+from gradsim.numerics.scaled import Axes, Scaled, add, largest
 from gradsim.types import Array, Params
 
 
@@ -41,7 +41,7 @@ class Go:
         """
         exponent = np.full(len(self.trajectory.steps), self.exponent, dtype=np.int32)
         parts = None if self.pulled is None else _finite(self.trajectory, self.pulled.contributions)
-        if parts is None:
+        if parts is None or self._loses({n: part[:1] for n, part in parts.items()}, slice(0, 1)):
             # A contribution is a sum over the batch, whose elements must share their exponent for it.
             parts, exponent = self._with_room(self.trajectory.contributions, (1, 2))
         return {
@@ -56,7 +56,29 @@ class Go:
         if parts is None:
             # What is tiny beside the largest is lost, as in any sum of the two.
             parts, exponent = self._with_room(self.trajectory.gradient, None)
+        if len(self.trajectory.steps) > 1 and self._loses(parts, slice(None)):
+            half = len(self.trajectory.steps) // 2
+            return _sum_of([self._part(slice(half, None)), self._part(slice(0, half))])
         return {n: Scaled(parts[n], exponent) for n in self.trajectory.params}
+
+    def _part(self, rows: slice) -> Go:
+        """Some of the steps, by themselves."""
+        steps = self.trajectory.steps[rows]
+        first = steps.start - self.trajectory.first
+        return Go(self.trajectory[steps], self.adjoints[first : first + len(steps) + 1])
+
+    def _loses(self, parts: Params, rows: slice) -> bool:
+        """Whether so little is left of what these steps contribute because adjoints are small there."""
+        adjoints = self.adjoints[1:][rows]
+        number = np.finfo(adjoints.mantissa.dtype)
+        small = [n for n, part in parts.items() if np.abs(part).max(initial=0.0) < 1024 * number.tiny]
+        sizes = largest(adjoints.mantissa) if small else np.ones(1)
+        if not ((sizes > 0) & (sizes < number.eps)).any():
+            return False
+        # Nothing is right where larger adjoints make nothing, too.
+        here = self.trajectory[self.trajectory.steps[rows]]
+        there = _finite(here, partial(here.gradient, adjoints.settled(keep=0).mantissa))
+        return there is None or any(there[n].any() for n in small)
 
     def _with_room(self, make: Callable[[Array], Params], axes: Axes) -> tuple[Params, Array]:
         """What is made of adjoints up to 1, and its exponents: large states and inputs do not overflow."""
@@ -111,12 +133,7 @@ class Carried:
 
     def gradient(self) -> dict[str, Scaled]:
         """The sum of the contributions."""
-        if len(self.goes) == 1:
-            return self.goes[0].gradient()
-        total = GradientSum()
-        for go in self.goes:
-            total.add(go.gradient())
-        return total.parts()
+        return _sum_of(self.goes)
 
 
 def _finite(trajectory: Trajectory, make: Callable[[], Params]) -> Params | None:
@@ -160,6 +177,15 @@ class GradientSum:
     def parts(self) -> dict[str, Scaled]:
         """The sum."""
         return self._total
+
+
+def _sum_of(goes: list[Go]) -> dict[str, Scaled]:
+    if len(goes) == 1:
+        return goes[0].gradient()
+    total = GradientSum()
+    for go in goes:
+        total.add(go.gradient())
+    return total.parts()
 
 
 def combined(one: dict[str, Scaled], other: dict[str, Scaled]) -> dict[str, Scaled]:

@@ -300,3 +300,38 @@ def test_a_pull_that_gives_adjoints_of_steps_that_are_none_is_refused(rows):
         PluginError, match=rf"pull\(\).* shape \({rows}, 2, 6\).* for the last k of the steps"
     ):
         gradsim.simulate(Pulls(1, 6, kind=astray), np.ones((11, 2, 1)), record=["adjoint"])
+
+
+def halving(steps, first, dtype, record, each=0.0):
+    """h_t = (h_{t-1} + input) / 2 in one unit, whose last state is the loss: dL/dh_t = 2^(t - T)."""
+    weights = np.zeros((steps, 1))
+    weights[-1] = 1.0
+    params = {"W": [[0.5]], "U": [[0.5]], "readout_W": [[1.0]], "readout_b": [0.0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfRangeWarning)
+        return gradsim.simulate(
+            Linear(1, 1),
+            task=Weighted(weights, each),
+            batch=1,
+            params=params,
+            dtype=dtype,
+            initial_state=[first],
+            record=record,
+        )
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", -100), ("float64", -750)])
+def test_small_adjoints_contribute_by_small_states(dtype, size):
+    """The state remains 2^size, while the adjoint vanishes; so do both, their product is still seen."""
+    steps = 1 - size
+    ds = halving(steps, 2.0**size, dtype, ["contribution_norm"], 2.0**size)
+    found = ds.contribution_norm_log10.sel(param="W") / np.log10(2)
+    np.testing.assert_allclose(found, size - np.arange(steps)[::-1], rtol=1e-6)
+
+
+def test_a_gradient_has_all_that_small_adjoints_of_small_states_contribute():
+    """Each step contributes as much, be its state the small one or its adjoint."""
+    ds = halving(200, 1 / 3, "float32", ["state", "gradient_norm"])
+    states = ds.state.values[:-1, 0, 0].astype(float)
+    expected = (2.0 ** np.arange(-199.0, 1.0) * states).sum()
+    np.testing.assert_allclose(ds.gradient_norm.sel(param="W"), expected, rtol=0.01)
