@@ -115,6 +115,7 @@ UNTESTED_ALONE = {
         "contracts.evaluated",
         "training.parameters",
     },
+    "what JAX compiles, held against autograd in test_by_jax.py": {"numerics.autodiff.jax_steps"},
     "names only": {"numerics.autodiff", "plot"},
 }
 """Modules of more than 40 lines without a file of tests of their own, by the reason."""

@@ -14,31 +14,24 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from gradsim.errors import TracingError, cure
+from gradsim.errors import TracingError
 from gradsim.numerics.autodiff import by_autograd
-from gradsim.numerics.autodiff.advice import advice
 from gradsim.numerics.autodiff.alike import look
+from gradsim.numerics.autodiff.jax_steps import Compiled, cpu
 from gradsim.numerics.autodiff.tags import open_paths
-from gradsim.numerics.scaled import ROOM
 from gradsim.types import Array, Params, StepData
+
+__all__ = ["ByJax", "cpu", "refusal"]
 
 Step = Callable[..., Any]
 
 _TRACE_BYTES = 4 * 2**20
 """Largest array of derivatives of one call; more positions are cut into pieces."""
 
-_SEQUENCES = 16
-_POSITIONS = 128
-"""With fewer sequences, the gradient is a sum over so many positions at a time."""
-
 _KEPT = 64
 """Steps whose compiled functions are kept."""
-
-_HELD = {"xla_cpu_multi_thread_eigen": False}
 
 CACHE = "GRADSIM_JAX_CACHE"
 """The environment variable that names a folder in which JAX keeps what it has compiled."""
@@ -48,168 +41,6 @@ if folder := os.environ.get(CACHE):
     settings.update("jax_compilation_cache_dir", folder)
     settings.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     settings.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-@functools.cache
-def cpu() -> Any:
-    """The device that computes, whatever others there are."""
-    return jax.local_devices(backend="cpu")[0]
-
-
-def _jitted(function: Callable[..., Any]) -> Callable[..., Any]:
-    fast: Any = jax.jit(function, compiler_options=_HELD)
-
-    @functools.wraps(function)
-    def call(*given: Any) -> Any:
-        # JAX knows float64 only where it has been told; for the thread and the time of this call it is.
-        with jax.enable_x64(True), jax.default_device(cpu()):
-            return fast(*given)
-
-    return call
-
-
-class Compiled:
-    """The compiled functions of one step."""
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-        self.take, self.back = _jitted(self._take), _jitted(self._back)
-        self.jacobian = functools.cache(lambda groups, parts: _jitted(self._jacobian(groups, parts)))
-        self.state_vjp, self.params_vjp = _jitted(self._state_vjp), _jitted(self._params_vjp)
-        self.inputs_jacobian, self.inputs_vjp = _jitted(self._inputs_jacobian), _jitted(self._inputs_vjp)
-        self.bilinear_vjp = _jitted(self._bilinear_vjp)
-
-    def refusal(self, params: Params, state: Array, inputs: Array, data: StepData) -> str | None:
-        """Why JAX cannot trace the step, as the end of a sentence; None if it can."""
-        try:
-            with jax.enable_x64(True):
-                made = jax.eval_shape(self._at, params, state, inputs, dict(data))
-                found = made.dtype
-        except Exception as error:  # of whatever kind a step raises when it meets what is no array
-            why = str(error).partition("\n")[0]
-            return f"{type(error).__name__}: {why}{advice(self.step) or cure(error)}"
-        return None if found == state.dtype else f"it gives {found} of {state.dtype}{advice(self.step)}"
-
-    def _at(self, params: Any, state: Any, inputs: Any, data: Any) -> Any:
-        return self.step(params, state, inputs, jnp, **data)
-
-    def _take(self, params: Any, state: Any, inputs: Any, data: Any, count: Any) -> Any:
-        """All states (steps + 1, batch, m) of the first `count` steps."""
-        states = jnp.zeros((len(inputs) + 1, *state.shape), state.dtype)
-
-        def body(t: Any, so_far: Any) -> Any:
-            states, state = so_far
-            state = self._at(params, state, *_row((inputs, data), t))
-            return _put(states, state, t + 1), state
-
-        return lax.fori_loop(0, count, body, (_put(states, state, 0), state))[0]
-
-    def _back(self, params: Any, steps: Any, incoming: Any, direct: Any, first: Any, count: Any) -> Any:
-        """Adjoints (steps + 1, batch, m), gradient and the first row of `count` steps from `first` on.
-
-        It goes from the last one back as far as the range of the dtype reaches. The gradient is made on the
-        way, of the same derivatives; but for few sequences it would be adding to it at every step that
-        takes the time, and a loop over more positions at once makes it.
-        """
-        together = len(incoming) >= _SEQUENCES
-        adjoints = jnp.zeros((len(direct) + 1, *incoming.shape), incoming.dtype)
-        zero = jax.tree.map(jnp.zeros_like, params)
-
-        def body(so_far: Any) -> Any:
-            t, adjoints, adjoint, _, gradient = so_far
-            t -= 1
-            state, inputs, data = _row(steps, first + t)
-            _, pull = jax.vjp(lambda p, s: self._at(p, s, inputs, data), params, state)
-            more, before = pull(adjoint)
-            before += _row(direct, t)
-            gradient = jax.tree.map(jnp.add, gradient, more) if together else gradient
-            return t, _put(adjoints, before, t), before, _in_range(before, adjoint), gradient
-
-        def goes_on(so_far: Any) -> Any:
-            t, _, _, in_range, _ = so_far
-            return (t > 0) & in_range
-
-        start = count, _put(adjoints, incoming, count), incoming, True, zero
-        row, adjoints, *_, gradient = lax.while_loop(goes_on, body, start)
-        if not together:
-            gradient = self._summed(params, steps, adjoints, first, row, count)
-        return adjoints, gradient, row
-
-    def _summed(self, params: Any, steps: Any, adjoints: Any, first: Any, row: Any, count: Any) -> Any:
-        """The gradient of steps `row` to `count`, some positions at a time."""
-        rows = jnp.arange(-(-_POSITIONS // adjoints.shape[1]))
-
-        def sums(i: Any, gradient: Any) -> Any:
-            t = row + i * len(rows) + rows
-            last = jnp.minimum(t, count - 1)  # beyond the end: its derivatives again, times zero
-            state, inputs, data = jax.tree.map(lambda x: _joined(x[first + last]), steps)
-            cotangent = jnp.where((t < count)[:, None, None], adjoints[last + 1], 0)
-            _, pull = jax.vjp(lambda p: self._at(p, state, inputs, data), params)
-            return jax.tree.map(jnp.add, gradient, *pull(_joined(cotangent)))
-
-        pieces = (count - row + len(rows) - 1) // len(rows)
-        return lax.fori_loop(0, pieces, sums, jax.tree.map(jnp.zeros_like, params))
-
-    def _jacobian(self, groups: int, parts: int) -> Callable[..., Any]:
-        """Blocks (positions, parts, g, k, k), a column of all groups and positions at once."""
-
-        def made(params: Any, state: Any, inputs: Any, data: Any) -> Any:
-            k = state.shape[-1] // parts // groups
-            column = jnp.repeat(jnp.eye(parts * k, dtype=state.dtype), groups, axis=1)
-
-            def one(state: Any, inputs: Any, data: Any) -> Any:
-                _, push = jax.linearize(lambda s: self._at(params, s, inputs, data), state)
-                return jax.vmap(push)(column).reshape(parts, k, k, groups).transpose(0, 3, 2, 1)
-
-            return jax.vmap(one)(state, inputs, data)
-
-        return made
-
-    def _inputs_jacobian(self, params: Any, state: Any, inputs: Any, data: Any) -> Any:
-        """(positions, m, input)."""
-
-        def one(state: Any, inputs: Any, data: Any) -> Any:
-            return jax.jacfwd(lambda x: self._at(params, state, x, data))(inputs)
-
-        return jax.vmap(one)(state, inputs, data)
-
-    def _state_vjp(self, params: Any, state: Any, inputs: Any, data: Any, cotangent: Any) -> Any:
-        return jax.vjp(lambda s: self._at(params, s, inputs, data), state)[1](cotangent)[0]
-
-    def _inputs_vjp(self, params: Any, state: Any, inputs: Any, data: Any, cotangent: Any) -> Any:
-        return jax.vjp(lambda x: self._at(params, state, x, data), inputs)[1](cotangent)[0]
-
-    def _params_vjp(self, params: Any, state: Any, inputs: Any, data: Any, cotangent: Any) -> Any:
-        def one(state: Any, inputs: Any, data: Any, cotangent: Any) -> Any:
-            return jax.vjp(lambda p: self._at(p, state, inputs, data), params)[1](cotangent)[0]
-
-        return jax.vmap(one)(state, inputs, data, cotangent)
-
-    def _bilinear_vjp(self, params: Any, state: Any, inputs: Any, data: Any, left: Any, right: Any) -> Any:
-        def scalar(params: Any, state: Any) -> Any:
-            _, push = jax.linearize(lambda s: self._at(params, s, inputs, data), state)
-            return jnp.sum(left * jax.vmap(push)(right))
-
-        return jax.grad(scalar, argnums=(0, 1))(params, state)
-
-
-def _row(tree: Any, t: Any) -> Any:
-    return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, t, keepdims=False), tree)
-
-
-def _put(x: Any, value: Any, t: Any) -> Any:
-    return lax.dynamic_update_index_in_dim(x, value, t, 0)
-
-
-def _joined(x: Any) -> Any:
-    return x.reshape(-1, *x.shape[2:])
-
-
-def _in_range(adjoint: Any, after: Any) -> Any:
-    """Whether the adjoint (batch, m) of no sequence has left the range; see `scaled.range_end`."""
-    size, most = jnp.abs(adjoint).max(axis=-1), 2.0 ** ROOM[adjoint.dtype.itemsize]
-    gone = ~(after != 0).any(axis=-1)
-    return jnp.all((size < most) & ((size >= 1 / most) | ((size == 0) & gone)))
 
 
 class Block:

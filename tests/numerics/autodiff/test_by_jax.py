@@ -112,6 +112,24 @@ def test_a_block_is_taken_and_pulled_back_as_steps_one_by_one(rng, place, by, st
     alike(made, gradient, dtype)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_step_may_turn_its_axes_around(rng, by, batch):
+    def turned(params, state, inputs, xp):
+        return xp.matrix_transpose(xp.tanh(params["W"] @ xp.matrix_transpose(state)))
+
+    params, state = {"W": rng.standard_normal((3, 3))}, rng.standard_normal((batch, 3))
+    block = by.unroll(turned, params, state, np.zeros((9, batch, 1)), {})
+    direct, last = rng.standard_normal((9, batch, 3)), rng.standard_normal((batch, 3))
+    adjoints, gradient = block.pull(0, last, direct)
+    wanted, total = last, np.zeros((3, 3))
+    for t in reversed(range(9)):
+        back = wanted * (1 - block.states[t + 1] ** 2)
+        total += back.T @ block.states[t]
+        wanted = back @ params["W"] + direct[t]
+    alike(adjoints[0], wanted, "float64")
+    alike(gradient, {"W": total}, "float64")
+
+
 @pytest.mark.parametrize("batch", [3, 20])
 def test_part_of_a_block_is_pulled_back_by_itself(rng, place, by, batch):
     block, _ = taken(place, by, 9, batch)
