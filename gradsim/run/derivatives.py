@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import calling
@@ -63,13 +64,19 @@ def derivation(asked: str, cell: Cell, expected: float, start: Callable[[], Traj
     if asked == "jax":
         if why := autodiff.jax_refused():
             raise InputError(f"derivatives='jax': {why}, or use derivatives='auto'")
-        if _asks(cell) and (why := _untraceable(start())):
+        found = autodiff.load_jax().ByJax(asked=True)
+        if _asks(cell) and (why := _untraceable(found, start())):
             raise PluginError(f"{cell!r}: step() cannot be traced by JAX ({why}); or use derivatives='auto'")
-        return Derivation(autodiff.load_jax().ByJax(asked=True))
-    because = _against(cell, expected, start) if asked == "auto" else ""
-    if asked == "auto" and not because:
-        return Derivation(autodiff.load_jax().ByJax(asked=False))
-    return Derivation(autodiff.AUTOGRAD, because)
+        return Derivation(found)
+    if asked == "autograd":
+        return Derivation(autodiff.AUTOGRAD)
+    because = _against(cell, expected)
+    if because:
+        return Derivation(autodiff.AUTOGRAD, because)
+    found = autodiff.load_jax().ByJax(asked=False)
+    if why := _untraceable(found, start()):
+        return Derivation(autodiff.AUTOGRAD, f"step() cannot be traced by JAX: {why}")
+    return Derivation(found)
 
 
 def _asks(cell: Cell) -> bool:
@@ -78,7 +85,7 @@ def _asks(cell: Cell) -> bool:
     return not own or any(_asks(inner) for inner in cell.inside if isinstance(inner, Cell))
 
 
-def _against(cell: Cell, expected: float, start: Callable[[], Trajectory]) -> str:
+def _against(cell: Cell, expected: float) -> str:
     """What speaks against JAX where nobody has asked for it, the cheapest reasons first; empty if nothing."""
     if not _asks(cell):
         return "the cell brings its own"
@@ -88,18 +95,13 @@ def _against(cell: Cell, expected: float, start: Callable[[], Trajectory]) -> st
         return why
     if expected < _WORTH:
         return f"autograd is estimated to take {expected:.1g} s, and to compile takes longer"
-    if why := autodiff.jax_refused():
-        return why
-    why = _untraceable(start())
-    return f"step() cannot be traced by JAX: {why}" if why else ""
+    return autodiff.jax_refused() or ""
 
 
-def _untraceable(start: Trajectory) -> str | None:
+def _untraceable(by_jax: Any, start: Trajectory) -> str | None:
     """Why JAX cannot trace the step, as the end of a sentence; None if it can."""
     with calling(start.cell, "derive", start.params):
         plain = start.cell.evaluated(start.params, start.step_data)
     data = {n: start.step_data[n][0] for n in plain.cell.step_data}
-    found: str | None = autodiff.load_jax().refusal(
-        plain.cell.step, plain.params, start.states[0], start.inputs[0], data
-    )
+    found: str | None = by_jax.refusal(plain.cell.step, plain.params, start.states[0], start.inputs[0], data)
     return found

@@ -25,6 +25,11 @@ class Leaky(Wrapper):
     def mix(self, own, state, inputs, new, xp):
         return (1 - self.rate) * state + self.rate * new
 
+    @property
+    def free(self):
+        """Its derivatives are only quicker ones."""
+        return self.cell.free
+
     def step_jacobian(self, params, state, inputs, **data):
         inner = self.cell.step_jacobian(params, state, inputs, **data)
         unit = np.eye(inner.shape[-1], dtype=inner.dtype)

@@ -14,6 +14,7 @@ from gradsim.contracts.trajectory import Trajectory, one_by_one
 from gradsim.numerics import autodiff
 from gradsim.numerics.autodiff.by_jax import ByJax
 from gradsim_cells import LSTM, Elman, Stack
+from gradsim_mitigations.leak import Leaky
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +56,13 @@ def test_any_of_them_are_pulled_back(both, steps, rng):
             np.testing.assert_allclose(one[n], other[n], rtol=1e-12, atol=1e-13)
 
 
-def test_cells_with_a_way_of_their_own_keep_it(rng, inputs):
+@pytest.mark.parametrize("wrapped", [Damped, Leaky])
+def test_cells_with_a_way_of_their_own_keep_it(wrapped, rng, inputs):
     small = Elman(2, 3)
     for cell, free in ((Stripped(small), True), (small, False), (Stack((small, LSTM(3, 2))), False)):
         assert cell.free == free
+        outer = wrapped(cell, **({"rate": 0.5} if wrapped is Leaky else {}))
+        given = outer.init_params(rng), np.zeros((3, cell.state_size)), inputs, {}
         with autodiff.deriving(ByJax(asked=True)):
-            wrapped = Damped(cell)
-            taken = wrapped.unroll(
-                wrapped.init_params(rng), np.zeros((3, cell.state_size)), inputs, {}, one_by_one
-            )
+            taken = outer.unroll(*given, one_by_one)
         assert isinstance(taken, CompiledSteps) == free

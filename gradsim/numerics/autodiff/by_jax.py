@@ -23,7 +23,7 @@ from gradsim.numerics.autodiff.jax_steps import Compiled, cpu
 from gradsim.numerics.autodiff.tags import open_paths
 from gradsim.types import Array, Params, StepData
 
-__all__ = ["ByJax", "cpu", "refusal"]
+__all__ = ["ByJax", "cpu"]
 
 Step = Callable[..., Any]
 
@@ -70,19 +70,30 @@ class ByJax:
 
     def __init__(self, asked: bool) -> None:
         self.asked = asked
-        self._known: dict[Any, tuple[Step, Compiled | None]] = {}
+        self._known: dict[Any, tuple[Step, Compiled]] = {}
 
-    def _compiled(self, step: Step, params: Params, state: Array, inputs: Array, data: StepData) -> Any:
-        """Its compiled functions; None if autograd is to do it."""
+    def refusal(self, step: Step, params: Params, state: Array, inputs: Array, data: StepData) -> str | None:
+        """Why JAX cannot trace a step, as the end of a sentence; None if it can."""
+        return self._functions(step).refusal(params, state, inputs, data)
+
+    def _functions(self, step: Step) -> Compiled:
         key = getattr(step, "__func__", step), id(getattr(step, "__self__", None)), open_paths()
         if key not in self._known:
-            found = compiled(step)
-            if (why := found.refusal(params, state, inputs, data)) and self.asked:
-                what = "output()" if getattr(step, "__name__", "") == "output" else "step()"
-                raise TracingError(f"{what} cannot be traced by JAX ({why}); or leave out derivatives='jax'")
             # With the step, so that no other one takes its place in memory.
-            self._known[key] = step, None if why else found
+            self._known[key] = step, compiled(step)
         return self._known[key][1]
+
+    def _compiled(
+        self, step: Step, params: Params, state: Array, inputs: Array, data: StepData
+    ) -> Compiled | None:
+        """Its compiled functions; None if autograd is to do it."""
+        found = self._functions(step)
+        if (why := found.refusal(params, state, inputs, data)) is None:
+            return found
+        if self.asked:
+            what = "output()" if getattr(step, "__name__", "") == "output" else "step()"
+            raise TracingError(f"{what} cannot be traced by JAX ({why}); or leave out derivatives='jax'")
+        return None
 
     def unroll(
         self, step: Step, params: Params, state: Array, inputs: Array, step_data: StepData
@@ -231,8 +242,3 @@ def compiled(step: Step) -> Compiled:
     while len(_known) > _KEPT:
         _known.popitem(last=False)
     return found
-
-
-def refusal(step: Step, params: Params, state: Array, inputs: Array, data: StepData) -> str | None:
-    """Why JAX cannot trace a step, as the end of a sentence; None if it can."""
-    return compiled(step).refusal(params, state, inputs, data)

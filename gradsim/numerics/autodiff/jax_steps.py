@@ -57,7 +57,7 @@ class Compiled:
     def refusal(self, params: Params, state: Array, inputs: Array, data: StepData) -> str | None:
         """Why JAX cannot trace the step, as the end of a sentence; None if it can."""
         given = params, state, inputs, dict(data)
-        key = tuple((x.shape, x.dtype) for x in (*params.values(), state, inputs, *data.values()))
+        key = tuple(x.dtype for x in (*params.values(), state, inputs, *data.values()))
         if key not in self._refusals:
             self._refusals[key] = self._refusal(*given)
         return self._refusals[key]
