@@ -66,13 +66,14 @@ class _Labels:
 
 
 def _made(labels: _Labels) -> xr.Dataset:
-    """A dataset of zeros that take no memory."""
+    """A dataset of zeros that take no memory; nobody else has its arrays."""
     zero = np.zeros(())
     data = {
         v.name: (v.dims, np.broadcast_to(zero, labels.shapes[v.name]), schema.attributes(v))
         for v in labels.variables
     }
-    return xr.Dataset(data, coords=labels.coordinates)
+    coordinates = {name: (dim, array.copy(), a) for name, (dim, array, a) in labels.coordinates.items()}
+    return xr.Dataset(data, coords=coordinates)
 
 
 _known = functools.lru_cache(maxsize=32)(_made)

@@ -59,6 +59,14 @@ def test_what_is_done_to_one_is_not_seen_in_the_next():
     assert not any(variable.encoding for variable in again.variables.values())
 
 
+def test_what_is_done_to_given_coordinates_is_not_seen_in_the_next():
+    given = coordinates(first=100)
+    labelled(values(), VARIABLES, given, {})
+    for _, array, _ in given.values():
+        array[:] = array[0]
+    assert labelled(values(), VARIABLES, coordinates(first=100), {}).time.values.tolist() == [100, 101, 102]
+
+
 def test_other_labels_of_the_same_shapes_are_their_own():
     labelled(values(), VARIABLES, coordinates(), {})
     assert labelled(values(), VARIABLES, coordinates(block="q"), {}).block.values[0] == "q"
