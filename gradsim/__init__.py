@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gradsim.contracts import (
         Baseline,
         Cell,
+        Dense,
         Derived,
         Episode,
         FiniteTask,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         Recorder,
         Schedule,
         Task,
+        Term,
         Trajectory,
         Variable,
         Wrapper,
@@ -58,6 +60,7 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "Baseline",
     "Cell",
+    "Dense",
     "Derived",
     "Episode",
     "FiniteTask",
@@ -73,6 +76,7 @@ __all__ = [
     "Schedule",
     "Stopping",
     "Task",
+    "Term",
     "Trajectory",
     "Validation",
     "Variable",

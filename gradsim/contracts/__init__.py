@@ -7,6 +7,7 @@ else is.
 """
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.dense import Dense, Term
 from gradsim.contracts.derived import Derived
 from gradsim.contracts.hooks import hookimpl
 from gradsim.contracts.jacobians import Jacobians
@@ -31,6 +32,7 @@ from gradsim.numerics.autodiff.tags import detach, surrogate, through
 __all__ = [
     "Baseline",
     "Cell",
+    "Dense",
     "Derived",
     "Episode",
     "FiniteTask",
@@ -44,6 +46,7 @@ __all__ = [
     "Recorder",
     "Schedule",
     "Task",
+    "Term",
     "Trajectory",
     "Variable",
     "Wrapper",

@@ -265,6 +265,10 @@ class Cell(Plugin, ABC):
         """Whether the cell overrides this derivative instead of taking the free one."""
         return getattr(type(self), method) is not getattr(Cell, method)
 
+    def written(self, method: str) -> str:
+        """The member in which the author wrote what an analytic derivative is made of."""
+        return method
+
     @property
     def free(self) -> bool:
         """Whether its steps and their way back are made of `step` alone, so that a library may make both."""

@@ -13,14 +13,14 @@ WITH_STEP = (
 """What goes with a step, and not with that of a subclass."""
 
 
-def outlived(cls: type, contract: type) -> Iterator[tuple[str, Any]]:
+def outlived(cls: type, contract: type, names: tuple[str, ...] = WITH_STEP) -> Iterator[tuple[str, Any]]:
     """What a class inherits for another step than its own, and what `contract` has in its place.
 
     A step is another one if it, or a method or constant that it makes use of, has been replaced since.
     """
     own = cls.__mro__[: cls.__mro__.index(contract)]
     used: set[str] | None = None
-    for name in WITH_STEP:
+    for name in names:
         writer = next((c for c in own if name in vars(c)), None)
         if writer is None or vars(writer)[name] is vars(contract)[name]:
             continue

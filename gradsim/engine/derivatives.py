@@ -298,7 +298,7 @@ def singular(cell: Cell, method: str) -> str:
     """What to do where a derivative is NaN or infinite at a finite state, as the end of a sentence."""
     free = (
         ""
-        if cell.analytic(method)
+        if cell.analytic(method) and cell.written(method) != "unit"
         else "; or a part of step() has no derivative there, such as xp.sqrt at 0 "
         "or an xp.exp that is infinite (a sigmoid that never is: 0.5 + 0.5 * xp.tanh(0.5 * z))"
     )
@@ -307,11 +307,11 @@ def singular(cell: Cell, method: str) -> str:
 
 def _advice(cell: Cell, method: str) -> str:
     name = method.split("[")[0]
-    if cell.analytic(name):
-        return f"mend {type(cell).__name__}.{name}, or delete it to get the free derivative"
+    if cell.analytic(name) and (where := cell.written(name)) != "unit":
+        return f"mend {type(cell).__name__}.{where}, or delete it to get the free derivative"
     if cures := autodiff.advice(cell.step):
         return f"autograd cannot see all of step(){cures}"
-    written = [m for n in ("step", "mix") if (m := getattr(cell, n, None)) is not None]
+    written = [m for n in ("step", "mix", "unit") if (m := getattr(cell, n, None)) is not None]
     names = {name for m in written for name in getattr(m, "__code__", _advice.__code__).co_names}
     if cut := sorted({"detach", "surrogate"} & names):
         return f"its step is cut by {cut[0]}(); if that is on purpose, say exact = False in the class"

@@ -1,7 +1,6 @@
 """The cells that ship with gradsim: one file, one idea and its reference."""
 
 from gradsim import hookimpl
-from gradsim_cells.dense import Dense
 from gradsim_cells.elman import Elman
 from gradsim_cells.gru import GRU
 from gradsim_cells.linear import Linear
@@ -9,9 +8,8 @@ from gradsim_cells.lru import LRU
 from gradsim_cells.lstm import LSTM
 from gradsim_cells.min_gru import MinGRU
 from gradsim_cells.stack import Stack
-from gradsim_cells.weights import Term, Weights
 
-__all__ = ["GRU", "LRU", "LSTM", "Dense", "Elman", "Linear", "MinGRU", "Stack", "Term", "Weights"]
+__all__ = ["GRU", "LRU", "LSTM", "Elman", "Linear", "MinGRU", "Stack"]
 
 
 @hookimpl

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from gradsim import Dense, Term
+from gradsim.contracts.dense import Slopes
 from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import bias_vjp, flat, normal, rows_scaled, sigmoid, weight_vjp
-from gradsim_cells.dense import Dense
-from gradsim_cells.weights import Term, Weights
+from gradsim_cells.algebra import bias_vjp, flat, normal, sigmoid, weight_vjp
 
 _ACTIVATIONS = {
     "tanh": lambda a, xp: xp.tanh(a),
@@ -48,6 +48,7 @@ class Elman(Dense):
     """
 
     name = "elman"
+    terms = Term("U", "x"), Term("W", "h"), Term("b", "1")
     kernel = "gradsim_cells.kernels.elman"
 
     input_size: PositiveInt = 1
@@ -59,10 +60,6 @@ class Elman(Dense):
     def blocks(self):
         return {"h": self.hidden_size}
 
-    @property
-    def recurrent_weights(self):
-        return ("W",)
-
     def init_params(self, rng):
         return {
             "W": normal(rng, self.hidden_size, self.hidden_size, self.gain),
@@ -70,12 +67,12 @@ class Elman(Dense):
             "b": np.zeros(self.hidden_size),
         }
 
-    def step(self, params, state, inputs, xp):
-        a = state @ params["W"].T + inputs @ params["U"].T + params["b"]
-        return _ACTIVATIONS[self.activation](a, xp)
+    def unit(self, sums, old, xp):
+        return _ACTIVATIONS[self.activation](sums[0], xp)
 
-    def step_jacobian(self, params, state, inputs):
-        return rows_scaled(self._slope(params, state, inputs), params["W"])[..., None, :, :]
+    def slopes(self, sums, old, data):
+        slopes = _SLOPES[self.activation](_ACTIVATIONS[self.activation](sums, np))
+        return Slopes([(0, 0, slopes[None])], [], [])
 
     def bilinear_vjp(self, params, state, inputs, left, right):
         new = self.step(params, state, inputs, np)
@@ -89,26 +86,6 @@ class Elman(Dense):
             "b": bias_vjp(d),
         }
         return gradient, moved @ params["W"]
-
-    def _slope(self, params, state, inputs):
-        return _SLOPES[self.activation](self.step(params, state, inputs, np))
-
-    def weights(self, params):
-        return Weights(params["U"], params["W"], params["b"])
-
-    def terms(self):
-        whole = slice(0, self.hidden_size)
-        return [Term(name, whole, whole, factor) for name, factor in (("U", "x"), ("W", "h"), ("b", "1"))]
-
-    def activate(self, a, old, new, saved):
-        new[...] = _ACTIVATIONS[self.activation](a, np)
-
-    def slopes(self, old, new, saved):
-        return _SLOPES[self.activation](new)
-
-    def deactivate(self, adjoint, slopes, d, beside):
-        np.multiply(adjoint, slopes, out=d)
-        beside[...] = 0
 
     @property
     def kernel_options(self):

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, through
+from gradsim import Dense, Term, through
+from gradsim.contracts.dense import Slopes
 from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_cells.algebra import bias_vjp, diagonal, normal, rows_scaled, sigmoid, weight_vjp
-from gradsim_cells.dense import Dense
-from gradsim_cells.weights import Term, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +27,7 @@ class GRU(Dense):
     """
 
     name = "gru"
+    sums = 4
     kernel = "gradsim_cells.kernels.gru"
 
     input_size: PositiveInt = 1
@@ -38,10 +38,6 @@ class GRU(Dense):
     @property
     def blocks(self):
         return {"h": self.hidden_size}
-
-    @property
-    def recurrent_weights(self):
-        return ("U",)
 
     @property
     def paths(self):
@@ -60,111 +56,96 @@ class GRU(Dense):
             "c": np.zeros(3 * n),
         }
 
+    @property
+    def terms(self):
+        """Sums of n (from x alone), r, z, and U_n h + c_n."""
+        n = self.hidden_size
+        gates, candidate = slice(0, 2 * n), slice(2 * n, 3 * n)
+        return (
+            *(Term(name, factor, gates, n) for name, factor in (("W", "x"), ("b", "1"))),
+            *(Term(name, factor, candidate, 0) for name, factor in (("W", "x"), ("b", "1"))),
+            *(Term(name, factor, column=n) for name, factor in (("U", "h"), ("c", "1"))),
+        )
+
+    def unit(self, sums, old, xp):
+        candidate, r, z, recurrent = sums
+        r, z = through(sigmoid(r, xp), "reset"), through(sigmoid(z, xp), "update")
+        candidate = through(xp.tanh(candidate + r * recurrent), "candidate")
+        return z * old[0] + (1 - z) * candidate
+
+    def slopes(self, sums, old, data):
+        n = self.hidden_size
+        gates, recurrent = sigmoid(sums[..., n : 3 * n], np), sums[..., 3 * n :]
+        r, z = gates[..., :n], gates[..., n:]
+        candidate = np.tanh(sums[..., :n] + r * recurrent)
+        found = np.empty((4, *r.shape), dtype=old.dtype)
+        np.multiply(1 - z, 1 - candidate * candidate, out=found[0])
+        np.multiply(found[0], r, out=found[3])
+        found[1] = found[3] * recurrent * (1 - r)
+        found[2] = (old - candidate) * z * (1 - z)
+        return Slopes([(0, 0, found)], [(0, 0, z)], [])
+
+    @property
+    def kernel_saves(self):
+        """The candidate n, the gates r and z, and U_n h + c_n."""
+        return 4 * self.hidden_size
+
+    # Without reset_after the candidate sees a product of a gate and the state: units see each other between
+    # two activations, and a step goes on its own.
+
     def step(self, params, state, inputs, xp):
-        _, z, candidate, _ = self._gates(params, state, inputs, xp)
+        if self.reset_after:
+            return super().step(params, state, inputs, xp)
+        _, z, candidate = self._reset_before(params, state, inputs, xp)
         return z * state + (1 - z) * candidate
 
-    def _gates(self, params, state, inputs, xp):
-        """(r, z, candidate, U_n h + c_n); the last one only with reset_after."""
+    def unroll(self, params, state, inputs, step_data, parallel):
+        cls = super() if self.reset_after else super(Dense, self)
+        return cls.unroll(params, state, inputs, step_data, parallel)
+
+    @property
+    def saved_size(self):
+        return super().saved_size if self.reset_after else 0
+
+    def _reset_before(self, params, state, inputs, xp):
+        """(r, z, candidate)."""
         n = self.hidden_size
         x = inputs @ params["W"].T + params["b"]
         u_gates, u_n, c = params["U"][: 2 * n, :], params["U"][2 * n :, :], params["c"]
         gates = sigmoid(x[..., : 2 * n] + state @ u_gates.T + c[: 2 * n], xp)
         r, z = through(gates[..., :n], "reset"), through(gates[..., n:], "update")
-        if self.reset_after:
-            recurrent = state @ u_n.T + c[2 * n :]
-            candidate = xp.tanh(x[..., 2 * n :] + r * recurrent)
-        else:
-            recurrent, candidate = None, xp.tanh(x[..., 2 * n :] + (r * state) @ u_n.T + c[2 * n :])
-        return r, z, through(candidate, "candidate"), recurrent
+        candidate = xp.tanh(x[..., 2 * n :] + (r * state) @ u_n.T + c[2 * n :])
+        return r, z, through(candidate, "candidate")
 
     def step_jacobian(self, params, state, inputs):
-        r, z, candidate, recurrent = self._gates(params, state, inputs, np)
-        u_r, u_z, u_n = np.split(params["U"], 3)
-        slope = (1 - z) * (1 - candidate * candidate)
         if self.reset_after:
-            by_candidate = rows_scaled(slope * r, u_n) + rows_scaled(slope * recurrent * r * (1 - r), u_r)
-        else:
-            reset = diagonal(r) + rows_scaled(state * r * (1 - r), u_r)
-            by_candidate = rows_scaled(slope, u_n) @ reset
+            return super().step_jacobian(params, state, inputs)
+        r, z, candidate = self._reset_before(params, state, inputs, np)
+        u_r, u_z, u_n = np.split(params["U"], 3)
+        reset = diagonal(r) + rows_scaled(state * r * (1 - r), u_r)
+        by_candidate = rows_scaled((1 - z) * (1 - candidate * candidate), u_n) @ reset
         j = diagonal(z) + rows_scaled((state - candidate) * z * (1 - z), u_z) + by_candidate
         return j[..., None, :, :]
-
-    # With reset_after the preactivations are those of n (from x alone), r, z, and U_n h + c_n. Without,
-    # the candidate sees a product of a gate and the state, so that a step goes on its own.
-
-    def unroll(self, params, state, inputs, step_data, parallel):
-        if not self.reset_after:
-            return Cell.unroll(self, params, state, inputs, step_data, parallel)
-        return super().unroll(params, state, inputs, step_data, parallel)
-
-    def weights(self, params):
-        n = self.hidden_size
-        w, b, c = params["W"], params["b"], params["c"]
-        bias = np.concatenate((b[2 * n :], b[: 2 * n] + c[: 2 * n], c[2 * n :]))
-        return Weights(np.concatenate((w[2 * n :], w[: 2 * n], np.zeros_like(w[:n]))), params["U"], bias, n)
-
-    def terms(self):
-        n = self.hidden_size
-        gates, candidate, whole = slice(0, 2 * n), slice(2 * n, 3 * n), slice(0, 3 * n)
-        return [
-            *(Term(name, gates, slice(n, 3 * n), factor) for name, factor in (("W", "x"), ("b", "1"))),
-            *(Term(name, candidate, slice(0, n), factor) for name, factor in (("W", "x"), ("b", "1"))),
-            *(Term(name, whole, slice(n, 4 * n), factor) for name, factor in (("U", "h"), ("c", "1"))),
-        ]
-
-    @property
-    def saved_size(self):
-        """The candidate n, the gates r and z, and U_n h + c_n."""
-        return 4 * self.hidden_size * self.reset_after
-
-    def activate(self, a, old, new, saved):
-        n, half = self.hidden_size, a.dtype.type(0.5)
-        candidate, gates, z = saved[..., :n], saved[..., n : 3 * n], saved[..., 2 * n : 3 * n]
-        np.multiply(a[..., n : 3 * n], half, out=gates)
-        np.tanh(gates, out=gates)
-        gates *= half
-        gates += half
-        saved[..., 3 * n :] = a[..., 3 * n :]
-        np.multiply(saved[..., n : 2 * n], a[..., 3 * n :], out=candidate)
-        candidate += a[..., :n]
-        np.tanh(candidate, out=candidate)
-        np.subtract(old, candidate, out=new)
-        new *= z
-        new += candidate
-
-    def slopes(self, old, new, saved):
-        """From h to the four parts of a, and z, from h to the old h."""
-        candidate, r, z, recurrent = np.split(saved, 4, axis=-1)
-        to_n = (1 - z) * (1 - candidate * candidate)
-        to_z = (old - candidate) * z * (1 - z)
-        return np.concatenate((to_n, to_n * recurrent * r * (1 - r), to_z, to_n * r, z), axis=-1)
-
-    def deactivate(self, adjoint, slopes, d, beside):
-        n = self.hidden_size
-        for first in range(0, 4 * n, n):
-            np.multiply(adjoint, slopes[..., first : first + n], out=d[..., first : first + n])
-        np.multiply(adjoint, slopes[..., 4 * n :], out=beside)
 
     def state_vjp(self, params, state, inputs, cotangent):
         if self.reset_after:
             return super().state_vjp(params, state, inputs, cotangent)
-        r, z, dr, dz, dn = self._reset_before(params, state, inputs, cotangent)
+        r, z, dr, dz, dn = self._sum_cotangents(params, state, inputs, cotangent)
         u_r, u_z, u_n = np.split(params["U"], 3)
         return cotangent * z + dz @ u_z + dr @ u_r + (dn @ u_n) * r
 
     def params_vjp(self, params, state, inputs, cotangent):
         if self.reset_after:
             return super().params_vjp(params, state, inputs, cotangent)
-        r, _, dr, dz, dn = self._reset_before(params, state, inputs, cotangent)
+        r, _, dr, dz, dn = self._sum_cotangents(params, state, inputs, cotangent)
         gates = np.concatenate((dr, dz), axis=-1)
         d = np.concatenate((gates, dn), axis=-1)
         u = np.concatenate((weight_vjp(gates, state), weight_vjp(dn, r * state)), axis=-2)
         return {"W": weight_vjp(d, inputs), "U": u, "b": bias_vjp(d), "c": bias_vjp(d)}
 
-    def _reset_before(self, params, state, inputs, cotangent):
-        """(r, z, and the cotangents of the preactivations of r, z, candidate)."""
-        r, z, candidate, _ = self._gates(params, state, inputs, np)
+    def _sum_cotangents(self, params, state, inputs, cotangent):
+        """(r, z, and the cotangents of the sums of r, z, candidate)."""
+        r, z, candidate = self._reset_before(params, state, inputs, np)
         dn = cotangent * (1 - z) * (1 - candidate * candidate)
         dz = cotangent * (state - candidate) * z * (1 - z)
         u_n = params["U"][2 * self.hidden_size :]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import through
+from gradsim import Dense, through
+from gradsim.contracts.dense import Slopes
 from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import diagonal, normal, rows_scaled, sigmoid
-from gradsim_cells.dense import Dense
-from gradsim_cells.weights import Term, Weights
+from gradsim_cells.algebra import normal, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +31,7 @@ class LSTM(Dense):
     """
 
     name = "lstm"
+    sums = 4
     kernel = "gradsim_cells.kernels.lstm"
 
     input_size: PositiveInt = 1
@@ -43,10 +42,6 @@ class LSTM(Dense):
     @property
     def blocks(self):
         return {"h": self.hidden_size, "c": self.hidden_size}
-
-    @property
-    def recurrent_weights(self):
-        return ("U",)
 
     @property
     def paths(self):
@@ -62,92 +57,24 @@ class LSTM(Dense):
         bias[n : 2 * n] = self.forget_bias
         return {"W": normal(rng, 4 * n, self.input_size), "U": normal(rng, 4 * n, n, self.gain), "b": bias}
 
-    def step(self, params, state, inputs, xp):
-        _, _, _, o, c = self._gates(params, state, inputs, xp)
-        return xp.concat((o * xp.tanh(c), c), axis=-1)
+    def unit(self, sums, old, xp):
+        i, f, g, o = sums
+        gates = sigmoid(i, xp), sigmoid(f, xp), xp.tanh(g), sigmoid(o, xp)
+        i, f, g, o = (through(gate, path) for gate, path in zip(gates, self.paths, strict=True))
+        c = f * old[1] + i * g
+        return o * xp.tanh(c), c
 
-    def _gates(self, params, state, inputs, xp):
-        """(i, f, g, o, the new c)."""
+    def slopes(self, sums, old, data):
         n = self.hidden_size
-        h, c = self.split(state)
-        a = inputs @ params["W"].T + h @ params["U"].T + params["b"]
-        i, f, g, o = (a[..., s * n : (s + 1) * n] for s in range(4))
-        i, f, g, o = sigmoid(i, xp), sigmoid(f, xp), xp.tanh(g), sigmoid(o, xp)
-        i, f, g, o = (through(gate, path) for gate, path in zip((i, f, g, o), self.paths, strict=True))
-        return i, f, g, o, f * c + i * g
-
-    def step_jacobian(self, params, state, inputs):
-        n = self.hidden_size
-        i, f, g, o, c = self._gates(params, state, inputs, np)
-        u_i, u_f, u_g, u_o = np.split(params["U"], 4)
-        old = state[..., n:]
-        tanh_c = np.tanh(c)
-        j = np.zeros((*state.shape[:-1], 1, 2 * n, 2 * n), dtype=state.dtype)
-        from_h = (
-            rows_scaled(g * i * (1 - i), u_i)
-            + rows_scaled(old * f * (1 - f), u_f)
-            + rows_scaled(i * (1 - g * g), u_g)
-        )
-        to_h = o * (1 - tanh_c * tanh_c)
-        j[..., 0, n:, :n] = from_h
-        j[..., 0, n:, n:] = diagonal(f)
-        j[..., 0, :n, :n] = rows_scaled(to_h, from_h) + rows_scaled(tanh_c * o * (1 - o), u_o)
-        j[..., 0, :n, n:] = diagonal(to_h * f)
-        return j
-
-    def weights(self, params):
-        return Weights(params["W"], params["U"], params["b"])
-
-    def terms(self):
-        whole = slice(0, 4 * self.hidden_size)
-        return [Term(name, whole, whole, factor) for name, factor in (("W", "x"), ("U", "h"), ("b", "1"))]
+        gates = sigmoid(sums, np)
+        i, f, o = gates[..., :n], gates[..., n : 2 * n], gates[..., 3 * n :]
+        g, c = np.tanh(sums[..., 2 * n : 3 * n]), old[..., n:]
+        tanh_c = np.tanh(f * c + i * g)
+        by_c = np.stack((g * i * (1 - i), c * f * (1 - f), i * (1 - g * g)))
+        by_h = (tanh_c * o * (1 - o))[None]
+        return Slopes([(0, 3, by_h), (1, 0, by_c)], [(1, 1, f)], [(1, 0, o * (1 - tanh_c * tanh_c))])
 
     @property
-    def saved_size(self):
+    def kernel_saves(self):
         """The gates i, f, g, o, and tanh(c)."""
         return 5 * self.hidden_size
-
-    def activate(self, a, old, new, saved):
-        n = self.hidden_size
-        scale, shift = _sigmoid_or_tanh(n, a.dtype)
-        gates, tanh_c = saved[..., : 4 * n], saved[..., 4 * n :]
-        a *= scale
-        np.tanh(a, out=gates)
-        gates *= scale
-        gates += shift
-        c = new[..., n:]
-        np.multiply(gates[..., n : 2 * n], old[..., n:], out=c)
-        c += gates[..., :n] * gates[..., 2 * n : 3 * n]
-        np.tanh(c, out=tanh_c)
-        np.multiply(gates[..., 3 * n :], tanh_c, out=new[..., :n])
-
-    def slopes(self, old, new, saved):
-        """From c to i, f, g and from h to o; from h to c; and f, from c to the old c."""
-        i, f, g, o, tanh_c = np.split(saved, 5, axis=-1)
-        parts = (
-            g * i * (1 - i),
-            old[..., self.hidden_size :] * f * (1 - f),
-            i * (1 - g * g),
-            tanh_c * o * (1 - o),
-            o * (1 - tanh_c * tanh_c),
-            f,
-        )
-        return np.concatenate(parts, axis=-1)
-
-    def deactivate(self, adjoint, slopes, d, beside):
-        n = self.hidden_size
-        dh, dc = adjoint[..., :n], adjoint[..., n:]
-        dc = dc + dh * slopes[..., 4 * n : 5 * n]
-        for gate in range(3):
-            part = slice(gate * n, gate * n + n)
-            np.multiply(dc, slopes[..., part], out=d[..., part])
-        np.multiply(dh, slopes[..., 3 * n : 4 * n], out=d[..., 3 * n :])
-        beside[..., :n] = 0
-        np.multiply(dc, slopes[..., 5 * n :], out=beside[..., n:])
-
-
-@functools.cache
-def _sigmoid_or_tanh(n, dtype):
-    """(scale, shift) by which scale * tanh(scale * a) + shift is a sigmoid for i, f, o and tanh for g."""
-    scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype=dtype), n)
-    return scale, 1 - scale

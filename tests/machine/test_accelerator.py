@@ -10,12 +10,12 @@ from gradsim.machine import accelerator
 def test_kernels_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("GRADSIM_COMPILED", "0")
     assert not accelerator.enabled()
-    assert accelerator.kernels("gradsim_cells.kernels") is None
+    assert accelerator.kernels("gradsim.contracts.dense.kernels") is None
 
 
 def test_kernels_are_used_where_numba_is_installed(monkeypatch):
     monkeypatch.setenv("GRADSIM_COMPILED", "1")
     installed = importlib.util.find_spec("numba") is not None
     assert accelerator.enabled() == installed
-    found = accelerator.kernels("gradsim_cells.kernels")
-    assert getattr(found, "__name__", None) == ("gradsim_cells.kernels" if installed else None)
+    found = accelerator.kernels("gradsim.contracts.dense.kernels")
+    assert getattr(found, "__name__", None) == ("gradsim.contracts.dense.kernels" if installed else None)

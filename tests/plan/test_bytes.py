@@ -33,7 +33,7 @@ MEMORY = {
     "contributions": (GRU(2, 64), 2_000, 2, ["contribution_norm"], {}),
     "penalty": (GRU(2, 16), 1_000, 4, BOTH, {"mitigations": [JacobianPenalty()]}),
     "penalty on Jacobians": (LSTM(2, 24), 200, 4, BOTH, {"mitigations": [JacobianRegulariser()]}),
-    "lyapunov": (LSTM(2, 24), 300, 8, ["lyapunov"], {}),
+    "lyapunov": (LSTM(2, 16), 300, 8, ["lyapunov"], {}),
     "loss rows": (MinGRU(2, 64), 5_000, 2, ["loss_adjoint_norm"], {"pairs": Pairs(times=(-1,))}),
     "forward": (MinGRU(2, 128), 2_000, 64, ["loss"], {}),
     "output": (SRU(2), 5_000, 64, ["gradient"], {}),

@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from numba import njit
 
 import gradsim
+from gradsim.contracts.dense import kernels
 from gradsim.contracts.trajectory import Trajectory, one_by_one
 from gradsim.errors import NonFiniteError
 from gradsim.testing import check_cell
-from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, kernels
-from gradsim_cells.kernels import parts
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 
 CELLS = [
     *(Elman(3, 17, activation=a) for a in ("tanh", "relu", "logistic")),
@@ -134,30 +133,6 @@ def test_numpy_keeps_the_contract(cell, monkeypatch):
     """As tests/test_conformance.py does for what is installed, compiled."""
     monkeypatch.setenv("GRADSIM_COMPILED", "0")
     check_cell(cell)
-
-
-@njit
-def tanh_of(x, out):
-    for i in range(len(x)):
-        out[i] = parts.tanh(x[i])
-
-
-@pytest.mark.parametrize("dtype", CLOSE)
-def test_compiled_tanh_is_right_to_three_units_in_the_last_place(dtype):
-    small = np.geomspace(np.finfo(dtype).tiny, 50, 300_001)
-    x = np.concatenate((small, -small, np.linspace(-25, 25, 300_001))).astype(dtype)
-    found = np.empty_like(x)
-    tanh_of(x, found)
-    exact = np.tanh(x.astype(np.longdouble))
-    assert (np.abs(found - exact) <= 3 * np.spacing(np.abs(exact).astype(dtype))).all()
-
-
-@pytest.mark.parametrize("dtype", CLOSE)
-def test_compiled_tanh_at_its_ends(dtype):
-    x = np.array([np.nan, np.inf, -np.inf, 0, 1e30, -1e30], dtype=dtype)
-    found = np.empty_like(x)
-    tanh_of(x, found)
-    np.testing.assert_array_equal(found, np.array([np.nan, 1, -1, 0, 1, -1], dtype=dtype))
 
 
 @pytest.mark.parametrize("compiled", ["0", "1"])

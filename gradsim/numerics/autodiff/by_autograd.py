@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 from autograd import builtins, tracer
-from autograd.core import VJPNode, backward_pass, vspace
+from autograd.core import VJPNode, add_outgrads, backward_pass, vspace
+from autograd.util import toposort
 
 from gradsim.errors import TracingError, cure
 from gradsim.numerics.autodiff.advice import advice
@@ -132,6 +133,47 @@ def inputs_vjp(
     """The cotangent of the inputs, shape (..., input)."""
     pull = _trace(step, lambda x: step(params, state, x, xp, **data), inputs)
     return np.asarray(pull(cotangent), dtype=inputs.dtype)
+
+
+def slopes(
+    function: Callable[..., Any], arguments: Array, read: Callable[..., Any]
+) -> list[tuple[Array, list[int], list[tuple[int, Array]]]]:
+    """How results that are made place by place of so many arguments (count, ...) change with each of them.
+
+    ``function(arguments, xp)`` gives the results. Each has slopes (count, ...), the numbers of the arguments
+    that it depends on at all, and its slopes (...) by other results that it was made of: what it owes to
+    these is not among those by the arguments. One cotangent of ones has all places, as none depends on
+    another. `read` is what the author wrote.
+    """
+    given: list[Any] = []
+    made: list[Any] = []
+
+    def results(box: Any) -> Any:
+        given.extend(box[i] for i in range(len(arguments)))
+        made.extend(function(tuple(given), xp))
+        return made[0]
+
+    _pull_and_value(f"{read.__name__}()", read, results, arguments)
+    nodes = [x._node if tracer.isbox(x) else None for x in made]
+    found = []
+    for node in nodes:
+        others = {n: j for j, n in enumerate(nodes) if n is not None and n is not node}
+        by_arguments, by_others, met = np.zeros_like(arguments), [], set[Any]()
+        outgrads = {} if node is None else {node: (np.ones_like(arguments[0]), False)}
+        for at in toposort(node) if node is not None else ():
+            if at not in outgrads:  # it is met by way of other results only
+                continue
+            slope, _ = outgrads.pop(at)
+            if at in others:
+                by_others.append((others[at], slope))
+                continue
+            met.add(at)
+            if not at.parents:
+                by_arguments = slope
+            for parent, more in zip(at.parents, at.vjp(slope), strict=True):
+                outgrads[parent] = add_outgrads(outgrads.get(parent), more)
+        found.append((by_arguments, [i for i, x in enumerate(given) if x._node in met], by_others))
+    return found
 
 
 def bilinear_vjp(

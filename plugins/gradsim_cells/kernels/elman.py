@@ -1,6 +1,6 @@
 """Compiled passes of Elman and the linear cell: activation 0 tanh, 1 relu, 2 logistic, 3 none."""
 
-from gradsim_cells.kernels.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
+from gradsim.contracts.dense.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last, activation):

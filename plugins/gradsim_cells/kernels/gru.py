@@ -1,6 +1,6 @@
 """Compiled passes of the GRU; saved are n, r, z and the recurrent part U_n h + c_n of n."""
 
-from gradsim_cells.kernels.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
+from gradsim.contracts.dense.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):

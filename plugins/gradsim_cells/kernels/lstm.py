@@ -1,6 +1,6 @@
 """Compiled passes of the LSTM; saved are i, f, g, o and tanh(c)."""
 
-from gradsim_cells.kernels.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
+from gradsim.contracts.dense.parts import at, preactivations, pull, range_ends, room, sigmoid, tanh
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):

@@ -1,21 +1,21 @@
-"""Dense cells of somebody else, with and without compiled passes of their own."""
+"""Compiled passes of somebody's own."""
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import gradsim
+from gradsim import Dense
+from gradsim.contracts.dense import kernels as of_all
 from gradsim.testing import check_cell
-from gradsim_cells import Dense, Term, Weights
 
 
 @dataclass(frozen=True, eq=False)
 class Leaky(Dense):
-    """h = 0.9 h + 0.1 tanh(W h + U x + b)."""
+    """h = 0.9 h + 0.1 tanh(W x + U h + b)."""
 
     name = "leaky_dense"
 
@@ -26,39 +26,12 @@ class Leaky(Dense):
     def blocks(self):
         return {"h": self.hidden_size}
 
-    def init_params(self, rng):
-        n = self.hidden_size
-        return {"W": rng.standard_normal((n, n)), "U": rng.standard_normal((n, 2)), "b": np.zeros(n)}
-
-    def step(self, params, state, inputs, xp):
-        a = state @ params["W"].T + inputs @ params["U"].T + params["b"]
-        return 0.9 * state + 0.1 * xp.tanh(a)
-
-    def weights(self, params):
-        return Weights(params["U"], params["W"], params["b"])
-
-    def terms(self):
-        whole = slice(0, self.hidden_size)
-        return [Term(name, whole, whole, factor) for name, factor in (("U", "x"), ("W", "h"), ("b", "1"))]
-
-    @property
-    def saved_size(self):
-        return self.hidden_size
-
-    def activate(self, a, old, new, saved):
-        saved[...] = np.tanh(a)
-        new[...] = 0.9 * old + 0.1 * saved
-
-    def slopes(self, old, new, saved):
-        return 0.1 * (1 - saved * saved)
-
-    def deactivate(self, adjoint, slopes, d, beside):
-        d[...] = adjoint * slopes
-        beside[...] = 0.9 * adjoint
+    def unit(self, sums, old, xp):
+        return 0.9 * old[0] + 0.1 * xp.tanh(sums[0])
 
 
 KERNELS = """
-from gradsim_cells.kernels.parts import preactivations, pull, range_ends, room, tanh
+from gradsim.contracts.dense.parts import preactivations, pull, range_ends, room, tanh
 
 
 def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):
@@ -97,6 +70,19 @@ class LeakyCompiled(Leaky):
     name = "leaky_compiled"
     kernel = "leaky_kernels_of_somebody"
 
+    @property
+    def kernel_saves(self):
+        return self.hidden_size
+
+
+class Softer(LeakyCompiled):
+    """Another unit, which the kernel does not know."""
+
+    name = "softer"
+
+    def unit(self, sums, old, xp):
+        return 0.9 * old[0] + 0.1 * xp.atan(sums[0])
+
 
 @pytest.fixture
 def kernels(tmp_path, monkeypatch):
@@ -127,14 +113,18 @@ def test_a_kernel_that_is_not_there_is_not_looked_for_without_numba(inputs, monk
     gradsim.simulate(LeakyCompiled(), inputs, record=["gradient"])
 
 
+def test_a_kernel_is_not_inherited_by_another_unit(kernels):
+    assert Softer.kernel is None
+    check_cell(Softer())
+
+
 def test_a_kernel_is_compiled_anew_where_what_it_is_made_of_has_changed(tmp_path, monkeypatch):
-    kernels = importlib.import_module("gradsim_cells.kernels")
     (tmp_path / "some_kernels.py").write_text(NOTHING)
     monkeypatch.syspath_prepend(tmp_path)
     found = []
     for stamp in ("one", "one", "other", "other"):
-        monkeypatch.setattr(kernels, "parts_stamp", lambda stamp=stamp: stamp)
-        stats = kernels.compiled.__wrapped__("some_kernels", "forward", np.dtype("float32")).stats
+        monkeypatch.setattr(of_all, "parts_stamp", lambda stamp=stamp: stamp)
+        stats = of_all.compiled.__wrapped__("some_kernels", "forward", np.dtype("float32")).stats
         found.append(sum(stats.cache_hits.values()))
     assert found == [0, 1, 0, 1]
 

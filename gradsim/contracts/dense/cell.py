@@ -1,0 +1,270 @@
+"""The contract of a cell whose units see each other through dense weights only."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradsim.contracts.cell import Cell, keywords
+from gradsim.contracts.dense.slopes import Slopes, steps_at_once
+from gradsim.contracts.dense.steps import DenseSteps, compiles
+from gradsim.contracts.dense.weights import Term, Weights, add_terms, counted, room, slices, weights_of
+from gradsim.contracts.inherited import outlived
+from gradsim.contracts.plugin import Passed
+from gradsim.contracts.promises import kind
+from gradsim.contracts.trajectory import Parallel, Trajectory
+from gradsim.errors import PluginError
+from gradsim.numerics import autodiff
+from gradsim.types import Array, Params, StepData
+
+_apart = Passed()
+"""Cells whose units have been seen to mind their own business."""
+
+
+class Dense(Cell):
+    """A cell whose units see each other through weights only: a = W x + U h + b, and then unit by unit.
+
+    A concrete one is a frozen dataclass that gives `blocks`, all of the same size, the number of `sums` a of
+    each unit, and in `unit` what a unit makes of them and of its own old state. The step, its derivatives
+    and passes over many steps at once follow from that.
+
+    A quantity of each unit that is multiplied with neither x nor h, such as a peephole weight, is a sum of
+    its own, with a bias for its only term.
+    """
+
+    sums: ClassVar[int] = 1
+    """How many sums each unit has."""
+
+    kernel: ClassVar[str | None] = None
+    """The module of compiled passes, `forward` and `backward`, that are taken in place of those in NumPy.
+
+    It gets no step data. See `gradsim.contracts.dense.kernels`.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Leave behind the kernel and the slopes of a unit that another one has replaced."""
+        super().__init_subclass__(**options)
+        for name, instead in list(outlived(cls, Dense, ("kernel", "slopes"))):
+            setattr(cls, name, instead)
+
+    @abstractmethod
+    def unit(self, sums: tuple[Any, ...], old: tuple[Any, ...], xp: Any) -> Any:
+        """The new blocks of the state, of the sums and the old blocks: arrays (..., n) each, and n units.
+
+        What becomes of a unit depends on no other one; functions of `xp` are taken element by element.
+        Of one block its array will do. Keyword-only parameters name step data, as in `Cell.step`.
+        """
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the sums are made of; W x + U h + b unless the cell says otherwise."""
+        return Term("W", "x"), Term("U", "h"), Term("b", "1")
+
+    def init_params(self, rng: np.random.Generator) -> Params:
+        """Draw W ~ N(0, 1 / input_size) and U ~ N(0, 1 / n); b is 0."""
+        rows, n = self.sums * self.units, self.units
+        return {
+            "W": rng.standard_normal((rows, self.input_size)) / np.sqrt(self.input_size),
+            "U": rng.standard_normal((rows, n)) / np.sqrt(n),
+            "b": np.zeros(rows),
+        }
+
+    @property
+    def recurrent_weights(self) -> tuple[str, ...]:
+        """The parameters that multiply h."""
+        return tuple(dict.fromkeys(t.param for t in self.terms if t.factor == "h"))
+
+    @cached_property
+    def units(self) -> int:
+        """Their number n, the size of each block."""
+        sizes = set(self.blocks.values())
+        if len(sizes) != 1:
+            raise PluginError(f"{self!r}: the blocks of a dense cell have one size, not {dict(self.blocks)}")
+        return sizes.pop()
+
+    @cached_property
+    def step_data(self) -> tuple[str, ...]:
+        """What `unit` asks for."""
+        return keywords(self.unit)
+
+    def written(self, method: str) -> str:
+        """All that follows from the unit is written there, or in the slopes."""
+        if getattr(type(self), method) is not getattr(Dense, method):
+            return method
+        return "unit" if type(self).slopes is Dense.slopes else "slopes"
+
+    # What compiled passes need besides.
+
+    @property
+    def kernel_saves(self) -> int:
+        """The floats that the kernel keeps for each step and batch element, besides the state."""
+        return 0
+
+    @property
+    def kernel_options(self) -> tuple[int, ...]:
+        """What the kernel is told besides arrays."""
+        return ()
+
+    @property
+    def saved_size(self) -> int:
+        """What the kernel keeps, or all sums."""
+        return self.kernel_saves if compiles(self) else self.sums * self.units
+
+    # What follows.
+
+    def step(self, params: Params, state: Any, inputs: Any, xp: Any, **data: Any) -> Any:
+        """The blocks that the units make, side by side."""
+        old = self.split(state)
+        new = self.made(self._sums(params, old[0], inputs, xp), old, xp, data)
+        return new[0] if len(new) == 1 else xp.concat(new, axis=-1)
+
+    def _sums(self, params: Params, h: Any, inputs: Any, xp: Any) -> tuple[Any, ...]:
+        """The sums, term by term: those of what goes to the same ones, at once."""
+        spans: dict[tuple[int, int], Any] = {}
+        for name, factor, rows, column in self.counted(params):
+            param, count = params[name], rows.stop - rows.start
+            if param.shape[0] > count:
+                param = param[rows, ...]
+            added = param if factor == "1" else (inputs if factor == "x" else h) @ param.T
+            span = column, column + count
+            spans[span] = spans[span] + added if span in spans else added
+        n, sums = self.units, list[Any]([None] * self.sums)
+        for (first, last), added in spans.items():
+            for at in range(0, last - first, n):
+                i, part = (first + at) // n, added[..., at : at + n]
+                sums[i] = part if sums[i] is None else sums[i] + part
+        if all(x is not None and x.shape == h.shape for x in sums):
+            return tuple(sums)
+        whole = xp.zeros_like(h)  # for what is the same in all positions
+        return tuple(whole if x is None else whole + x for x in sums)
+
+    def counted(self, params: Params) -> list[Term]:
+        """The terms with the numbers of their rows; their shapes are the same in every run."""
+        if "_counted" not in vars(self):
+            vars(self)["_counted"] = counted(self, params)
+        return vars(self)["_counted"]  # type: ignore[no-any-return]
+
+    def made(self, sums: tuple[Any, ...], old: tuple[Any, ...], xp: Any, data: StepData) -> tuple[Any, ...]:
+        """What `unit` makes.
+
+        Raises
+        ------
+        PluginError
+            It is not an array for each block, of the shape of the old one.
+        """
+        new = self.unit(sums, old, xp, **data)
+        new = tuple(new) if isinstance(new, tuple | list) else (new,)
+        if [getattr(x, "shape", None) for x in new] != [x.shape for x in old]:
+            given = ", ".join(kind(x) for x in new)
+            raise PluginError(
+                f"{self!r}: unit() gives {given}, where an array like each old block is needed: "
+                f"{', '.join(f'{n} {x.shape}' for n, x in zip(self.blocks, old, strict=True))}"
+            )
+        return new
+
+    def slopes(self, sums: Array, old: Array, data: StepData) -> Slopes:
+        """Those of the new blocks, of sums (..., G) and states before (..., m), with any leading axes.
+
+        They are traced. A cell may override them with analytic ones, for speed.
+        """
+        given = np.concatenate((self.parted(sums), self.parted(old)))
+
+        def unit(parts: tuple[Any, ...], xp: Any) -> tuple[Any, ...]:
+            return self.made(parts[: self.sums], parts[self.sums :], xp, data)
+
+        by_sums, by_old, made_of = [], [], dict[int, list[tuple[int, Array]]]()
+        for k, (slopes, there, made_of[k]) in enumerate(autodiff.slopes(unit, given, self.unit)):
+            if first := [i for i in there if i < self.sums]:
+                by_sums.append((k, first[0], slopes[first[0] : first[-1] + 1]))
+            by_old += [(i - self.sums, k, slopes[i]) for i in there if i >= self.sums]
+
+        def depth(k: int) -> int:
+            return 1 + max((depth(j) for j, _ in made_of[k]), default=0)
+
+        order = sorted(made_of, key=depth, reverse=True)
+        return Slopes(by_sums, by_old, [(j, k, slope) for k in order for j, slope in made_of[k]])
+
+    def parted(self, x: Array) -> Array:
+        """What is side by side (..., blocks * n), one block after the other: (blocks, ..., n), a view."""
+        lead = x.ndim - 1
+        # As moveaxis would have it, which takes longer than what is done with one step.
+        return x.reshape(*x.shape[:-1], -1, self.units).transpose(lead, *range(lead), lead + 1)
+
+    def unroll(
+        self, params: Params, state: Array, inputs: Array, step_data: StepData, parallel: Parallel
+    ) -> Trajectory:
+        """See `Cell.unroll`."""
+        steps, batch = inputs.shape[:2]
+        states = np.empty((steps + 1, *state.shape), dtype=state.dtype)
+        states[0] = state
+        saved = np.empty((steps, batch, self.saved_size), dtype=state.dtype)
+        taken = DenseSteps(self, params, states, inputs, step_data, saved, parallel)
+        if self not in _apart:
+            sums = taken.weights.sums(inputs[0], self.split(state)[0])
+            self._refuse_mixing(sums, state, {n: x[0] for n, x in step_data.items()})
+            _apart.add(self)
+        taken.take()
+        return taken
+
+    def _refuse_mixing(self, sums: Array, state: Array, data: StepData) -> None:
+        """Refuse units that see each other: when one is moved, no other may."""
+        given = self.parted(sums), self.parted(state)
+        expected = np.stack(self.made(tuple(given[0]), tuple(given[1]), np, data))
+        for moved in (0, -1):
+            parts = [x.copy() for x in given]
+            for x in parts:
+                x[..., moved] += 3
+            new = np.stack(self.made(tuple(parts[0]), tuple(parts[1]), np, data))
+            same = (new == expected) | np.isnan(expected)
+            same[..., moved] = True
+            if not same.all():
+                block, *_, other = (int(i) for i in np.argwhere(~same)[0])
+                raise PluginError(
+                    f"{self!r}: unit() mixes units: when unit {moved % self.units} is moved, unit {other} of "
+                    f"{list(self.blocks)[block]!r} moves too; what units see of each other belongs into the "
+                    "sums, or write the step of a `Cell`"
+                )
+
+    def step_jacobian(self, params: Params, state: Array, inputs: Array, **data: Array) -> Array:
+        """See `Cell.step_jacobian`: slopes times weights."""
+        lead, m = state.shape[:-1] or (1,), self.state_size
+        w = weights_of(self, params)
+        shape = int(np.prod(lead[:-1])), lead[-1]
+        flat = {n: x.reshape(*shape, *x.shape[state.ndim - 1 :]) for n, x in data.items()}
+        old, x = state.reshape(*shape, m), inputs.reshape(*shape, self.input_size)
+        found = np.empty((*shape, m, m), dtype=state.dtype)
+        for at in slices(len(found), steps_at_once(self, lead[-1], state.dtype)):
+            here = {n: d[at] for n, d in flat.items()}
+            self.slopes(w.sums(x[at], old[at, :, : self.units]), old[at], here).fill_jacobian(found[at], w)
+        return found.reshape(*state.shape[:-1], 1, m, m)
+
+    def state_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> Array:
+        """See `Cell.state_vjp`."""
+        w = weights_of(self, params)
+        d, beside = self._cotangents(w, state, inputs, cotangent, data)
+        beside[..., : self.units] += d[..., w.column :] @ w.state
+        return beside
+
+    def params_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> Params:
+        """See `Cell.params_vjp`."""
+        w = weights_of(self, params)
+        d, _ = self._cotangents(w, state, inputs, cotangent, data)
+        found = room(params, w.terms, d.dtype, *d.shape[:-2])
+        add_terms(w.terms, d, {"x": inputs, "h": state[..., : self.units]}, found)
+        return found
+
+    def _cotangents(
+        self, w: Weights, state: Array, inputs: Array, cotangent: Array, data: StepData
+    ) -> tuple[Array, Array]:
+        """Those of the sums, and what reaches the old state beside them."""
+        d, beside = np.empty((*state.shape[:-1], len(w.bias)), dtype=state.dtype), np.zeros_like(state)
+        slopes = self.slopes(w.sums(inputs, state[..., : self.units]), state, data)
+        slopes.pull(self.parted(cotangent), self.parted(d), self.parted(beside))
+        return d, beside

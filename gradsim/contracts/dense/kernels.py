@@ -1,0 +1,61 @@
+"""Compiled passes of dense cells over a block of steps: one file a cell, with `forward` and `backward`.
+
+A kernel takes the rows ``first:last`` of the batch through all steps, so that threads work side by side and
+never wait for another. What it computes is written down, in NumPy, in the cell that names it. Its file is
+imported where numba is there and not switched off, and only then.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, no-any-return, call-overload, attr-defined"
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+@functools.cache
+def compiled(module: str, way: str, dtype: np.dtype) -> Callable[..., None]:
+    """The function `way`, "forward" or "backward", of a module of kernels, compiled or loaded from disk.
+
+    A forward kernel takes (inputs, input_weight, state_weight, bias, states, saved), a backward one (states,
+    saved, state_weight, direct, adjoints, cotangents, ends), and writes what comes after the first four; then
+    integers. `ends` (batch) are integers, too, zero as they are given: for each row of the batch the time at
+    which `parts.range_ends` stopped its pull. They and the bias have one axis, all other arrays have three.
+    """
+    from numba import njit, types
+
+    from gradsim.contracts.dense.parts import OPTIONS
+
+    function = getattr(importlib.import_module(module), way)
+    number = types.float32 if dtype == np.float32 else types.float64
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    arrays = names[: names.index("first")]
+    kinds = [
+        types.Array(
+            types.intp if n == "ends" else number, 1 if n in ("bias", "ends") else 3, "C", readonly=i < 4
+        )
+        for i, n in enumerate(arrays)
+    ]
+    signature = types.void(*kinds, *[types.intp] * (len(names) - len(arrays)))
+    kernel = njit(**OPTIONS)(function)
+    with contextlib.suppress(RuntimeError):  # there is no folder that a cache could be written to
+        kernel.enable_caching()
+        # Numba notices changes of the file that a kernel is in, and of no other.
+        file = kernel._cache._cache_file
+        file._source_stamp = file._source_stamp, parts_stamp()
+    kernel.compile(signature)
+    return kernel
+
+
+@functools.cache
+def parts_stamp() -> str:
+    """What tells `parts`, of which all kernels are made, from earlier versions of it."""
+    from gradsim.contracts.dense import parts
+
+    return hashlib.sha256(Path(parts.__file__).read_bytes()).hexdigest()
