@@ -45,14 +45,16 @@ class ElementwiseSteps(Trajectory):
     def pull(self, incoming: Array, direct: Array) -> PulledByVjp:
         """See `Trajectory.pull`."""
         factor, whole = self.factor.conj(), np.iscomplexobj(self.factor)
-        last, added = (joined(incoming), joined(direct)) if whole else (incoming, direct)
-        adjoints = np.empty((len(added) + 1, *last.shape), dtype=added.dtype)
+        last, comes = joined(incoming) if whole else incoming, direct.any()
+        added = joined(direct) if whole and comes else direct
+        adjoints = np.empty((len(direct) + 1, *last.shape), dtype=last.dtype)
         adjoints[-1] = last
 
         def pull(row: int) -> None:
             np.multiply(factor[row], adjoints[row + 1], out=adjoints[row])
-            adjoints[row] += added[row]
+            if comes:
+                adjoints[row] += added[row]
 
         first = pulled_back(adjoints.view(direct.dtype), pull)
-        found, here = adjoints[first:], self[self.steps[first:]]
+        found, here = adjoints[first:], self[self.steps[first:]] if first else self
         return PulledByVjp(here, parted(found) if whole else found)
