@@ -92,7 +92,11 @@ def test_no_private_name_is_imported(module):
 
 UNTESTED_ALONE = {
     "compiled kernels, held against their NumPy twins": {"engine.lyapunov_kernels"},
-    "part of the tree of norms, whose tests take blocks of every size": {"engine.norms.ends"},
+    "part of the tree of norms, whose tests take blocks of every size": {
+        "engine.norms.compiled",
+        "engine.norms.ends",
+        "engine.norms.plain",
+    },
     "what joins the parts of a run, seen from outside in test_simulation.py": {
         "run.prepared",
         "run.run",

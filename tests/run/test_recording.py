@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import gradsim
-from gradsim import Pairs
-from gradsim_cells import GRU, LRU, LSTM, Elman
+from gradsim import Pairs, Recorder, Variable
+from gradsim.contracts.recorder import ProductNorms
+from gradsim.errors import OutOfRangeWarning
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear
 from gradsim_mitigations import Truncate
 
 RECORD = [
@@ -51,3 +55,43 @@ def test_chosen_lags_in_a_store(cell, rng, tmp_path):
     stored = gradsim.simulate(cell, inputs, store=tmp_path / "run", **setting)
     xr.testing.assert_identical(stored.load(), in_memory)
     xr.testing.assert_identical(gradsim.open_run(tmp_path / "run").load(), in_memory)
+
+
+@dataclass(frozen=True, eq=False)
+class Again(Recorder):
+    """The norms of products once more, and which piece they were in."""
+
+    name = "again"
+    stream = ProductNorms
+
+    def variables(self, problem):
+        dims = (*problem.pair_dims, "batch")
+        return Variable("again", dims, "norm", dtype="float64"), Variable("part", dims, "part")
+
+    def compute(self, piece):
+        return {"again": piece.norm, "part": np.full(piece.norm.shape, piece.region["batch"].start)}
+
+
+def test_arrays_that_a_dataset_keeps_belong_to_one_variable(rng):
+    """Norms of all pairs are made where they stay; a copy is what a second recorder gets."""
+    inputs = rng.standard_normal((20, 5, 2))
+    ds = gradsim.simulate(GRU(2, 3), inputs, record=["product_norm", Again()])
+    np.testing.assert_array_equal(ds.again, ds.product_norm)
+    assert (ds.part == 0).all()
+    assert not np.shares_memory(ds.again.values, ds.product_norm.values)
+    ds.product_norm[:] = 1
+    assert not (ds.again == 1).all()
+    alone = gradsim.simulate(GRU(2, 3), inputs, record=[Again()])
+    np.testing.assert_array_equal(alone.again, ds.again)
+
+
+@pytest.mark.parametrize("chosen", [{}, {"pairs": Pairs(max_lag=900)}], ids=["all", "band"])
+@pytest.mark.parametrize("cell", [Linear(1, 1), Linear(1, 6)], ids=["number", "matrix"])
+def test_norms_beyond_float64_are_said_to_be_infinite(cell, chosen):
+    """Of 3**900 it holds the logarithm only."""
+    n = cell.state_size
+    params = {"W": 3 * np.eye(n), "U": np.zeros((n, 1))}
+    with pytest.warns(OutOfRangeWarning, match=r"product_norm \(\d+ of"):
+        ds = gradsim.simulate(cell, np.zeros((900, 1, 1)), params=params, record=["product_norm"], **chosen)
+    assert np.isinf(ds.product_norm).any()
+    assert ds.product_norm_log10.max() == pytest.approx(900 * np.log10(3) + np.log10(n) / 2)

@@ -22,7 +22,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from gradsim.engine.jacobians import SMALL
-from gradsim.engine.norms.ends import Compiled, Ends, Plain, Span, pairs_of, spans
+from gradsim.engine.norms.compiled import Compiled
+from gradsim.engine.norms.ends import Ends, Span, pairs_of, spans
+from gradsim.engine.norms.plain import Plain
 from gradsim.machine import accelerator
 from gradsim.numerics.scaled import LEAST_SQUARE
 from gradsim.types import Array
