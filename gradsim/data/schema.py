@@ -158,7 +158,9 @@ def derivatives(cell: Cell, library: str, because: str) -> dict[str, Any]:
 def _derivative(cell: Cell, method: str, library: str) -> str:
     if not cell.exact:
         return "surrogate"
-    return "analytic" if cell.analytic(method) else library
+    if cell.analytic(method):
+        return "autograd" if cell.written(method) == "unit" else "analytic"
+    return library
 
 
 def plugin_distributions(plugins: Iterable[Plugin]) -> dict[str, str]:

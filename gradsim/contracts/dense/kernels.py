@@ -1,8 +1,8 @@
 """Compiled passes of dense cells over a block of steps: one file a cell, with `forward` and `backward`.
 
 A kernel takes the rows ``first:last`` of the batch through all steps, so that threads work side by side and
-never wait for another. What it computes is written down, in NumPy, in the cell that names it. Its file is
-imported where numba is there and not switched off, and only then.
+never wait for another. It computes what the `unit` of the cell that names it says. Its file is imported where
+numba is there and not switched off, and only then.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, no-any-return, call-overload, attr-defined"

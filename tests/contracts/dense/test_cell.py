@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from helpers import Stripped, refused
@@ -103,6 +105,12 @@ def test_what_is_in_no_sum_has_no_gradient(rng):
     ds = gradsim.simulate(Read(), rng.standard_normal((5, 2, 2)), record=["gradient", "contribution"])
     assert not ds.gradient_more.any()
     assert not ds.contribution_more.any()
+
+
+def test_the_dataset_says_where_its_derivatives_come_from(inputs):
+    for cell, by in ((Coupled(), "autograd"), (LSTM(2, 3), "analytic")):
+        ds = gradsim.simulate(cell, inputs)
+        assert set(json.loads(ds.provenance)["derivatives_of"].values()) == {by}
 
 
 # Mistakes.
