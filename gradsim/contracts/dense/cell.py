@@ -117,7 +117,7 @@ class Dense(Cell):
 
     def step(self, params: Params, state: Any, inputs: Any, xp: Any, **data: Any) -> Any:
         """The blocks that the units make, side by side."""
-        old = self.split(state)
+        old = (state,) if len(self.blocks) == 1 else self.split(state)
         new = self.made(self._sums(params, old[0], inputs, xp), old, xp, data)
         return new[0] if len(new) == 1 else xp.concat(new, axis=-1)
 
@@ -131,6 +131,8 @@ class Dense(Cell):
             added = param if factor == "1" else (inputs if factor == "x" else h) @ param.T
             span = column, column + count
             spans[span] = spans[span] + added if span in spans else added
+        if self.sums == 1 and (alone := spans.get((0, self.units))) is not None and alone.shape == h.shape:
+            return (alone,)
         n, sums = self.units, list[Any]([None] * self.sums)
         for (first, last), added in spans.items():
             for at in range(0, last - first, n):
