@@ -373,3 +373,19 @@ def test_an_own_way_back_is_looked_at_beyond_its_first_steps():
         PluginError, match=r"the adjoints of unroll\(\).pull\(\) differ by .*e-0\d from those"
     ):
         gradsim.simulate(PullsAstray(), np.ones((12, 2, 2)))
+
+
+class Fires(Good):
+    """A unit that is just at its threshold, where the library decides by rounding."""
+
+    exact = False
+
+    def step(self, params, state, inputs, xp):
+        new = super().step(params, state, inputs, xp)
+        threshold = 0.0 if xp is np else 1e-30
+        just = 0.0 * new + 1e-40
+        return new + gradsim.surrogate(xp.astype(just > threshold, new.dtype), xp.tanh(new))
+
+
+def test_rounding_of_another_library_may_decide_whether_a_unit_fires():
+    gradsim.simulate(Fires(), X, derivatives="jax")
