@@ -87,8 +87,8 @@ class Dense(Cell):
 
     @cached_property
     def step_data(self) -> tuple[str, ...]:
-        """What `unit` asks for."""
-        return keywords(self.unit)
+        """What `unit` asks for, or a step in place of the one that follows from it."""
+        return keywords(self.unit if type(self).step is Dense.step else self.step)
 
     def written(self, method: str) -> str:
         """All that follows from the unit is written there, or in the slopes."""
