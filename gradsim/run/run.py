@@ -28,6 +28,7 @@ from gradsim.engine.probe import probe, retake
 from gradsim.engine.segments import segments
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.machine.progress import Advance, unseen
+from gradsim.numerics import autodiff
 from gradsim.numerics.locked import all_locked, locked
 from gradsim.numerics.scaled import Scaled
 from gradsim.plan.plan import Plan
@@ -147,12 +148,14 @@ class Run:
         """Check the first segment as it was taken.
 
         Far out a saturated step would agree with any derivative; near the start it moves. Free derivatives
-        are checked in every run, those that the cell brings along once a process, and surrogate ones by the
-        kit alone.
+        are checked in every run, if the library follows the numbers at hand; those that are the same for
+        all of them and those that the cell brings along once a process, and surrogate ones by the kit alone.
         """
         s = self.setup
-        known = s.cell in derivatives.trusted
-        methods = [m for m in derivatives.METHODS if not (known and s.cell.analytic(m))]
+        trusted = derivatives.trusted()
+        known, free = s.cell in trusted, [m for m in derivatives.METHODS if not s.cell.analytic(m)]
+        again = () if autodiff.provider().compiles else free
+        methods = again if known else derivatives.METHODS
         # Only penalties on Jacobians ask for second ones.
         second = s.hooks.uses("gradsim_penalty") and s.cell.analytic("bilinear_vjp")
         second = second and s.cell not in derivatives.twice_trusted
@@ -165,10 +168,10 @@ class Run:
                 derivatives.twice_trusted.add(s.cell)
             if not known and s.cell.analytic("unroll"):
                 derivatives.check_unroll(first[first.steps[:_PULLED_STEPS]], rng)
-        if methods:
+        if free or not known:
             retake(first)
-            if not self.unchecked:
-                derivatives.trusted.add(s.cell)
+        if not (known or self.unchecked):
+            trusted.add(s.cell)
 
     # Backward.
 

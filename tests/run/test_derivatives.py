@@ -10,6 +10,7 @@ import pytest
 from helpers import Stripped, refused
 
 import gradsim
+from gradsim.engine import derivatives
 from gradsim.errors import ChangedRunError, InputError, PluginError
 from gradsim.numerics.autodiff import providers
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
@@ -47,6 +48,24 @@ def test_numbers_by_jax_are_those_of_analytic_derivatives(cell, inputs, dtype, t
     for name, wanted in theirs.data_vars.items():
         scale = np.nanmax(np.abs(wanted)) or 1
         np.testing.assert_allclose(ours[name] / scale, wanted / scale, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("by", "wanted"), [("autograd", ["all", "all"]), ("jax", ["all", "none"])])
+def test_what_is_one_program_for_all_numbers_is_checked_once(inputs, monkeypatch, by, wanted):
+    @dataclass(frozen=True, eq=False)
+    class Fresh(Stripped):
+        """Nobody has checked it before."""
+
+    checked, check = [], derivatives.check
+
+    def counting(at, rng, methods):
+        checked.append({derivatives.METHODS: "all", (): "none"}[tuple(methods)])
+        return check(at, rng, methods)
+
+    monkeypatch.setattr(derivatives, "check", counting)
+    for _ in range(2):
+        gradsim.simulate(Fresh(Elman(2, 3)), inputs, record=["adjoint"], derivatives=by)
+    assert [*checked, "none"][:2] == wanted
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -67,6 +67,7 @@ class ByJax:
     """
 
     name = "jax"
+    compiles = True
 
     def __init__(self, asked: bool) -> None:
         self.asked = asked

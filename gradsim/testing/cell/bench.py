@@ -77,7 +77,7 @@ class CellBench(Bench):
 
     def simulation(self, *record: Recorder, rng: int = 0, pairs: Pairs | None = None) -> Simulation:
         """A run of the engine with the parameters, inputs and first states of the bench."""
-        derivatives.trusted.add(self.cell)  # which other checks look at
+        derivatives.trusted().add(self.cell)  # which other checks look at
         r = self.run.copy()
         left = {n: x for n, x in r.data.items() if n != "step_index"}
         return prepare(
