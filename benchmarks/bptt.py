@@ -18,7 +18,7 @@ The peers:
 
 Afterwards gradsim alone with the loss at the last step, at gains at which adjoints vanish and at which they
 do not, and the time that a process takes to its first result, for gradsim with and without numba and for JAX.
-Writes bptt.json and bptt.png beside this file, and the tables of the README. Needs the extra `bench`.
+Writes bptt.json and bptt.png beside this file, and the tables of the pages. Needs the extra `bench`.
 """
 
 from __future__ import annotations

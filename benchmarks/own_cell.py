@@ -18,7 +18,7 @@ not timed.
 - training: an update with Adam in JAX and optax, over one of `gradsim.train`.
 
 Afterwards the time from the start of a process to its first result. Writes own_cell.json and own_cell.png
-beside this file, and the tables of the README. Needs the extra `bench`.
+beside this file, and the tables of the pages. Needs the extra `bench`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ The peers, from what people write to what an expert would:
 "of copy" the bytes of our result, over copying as many from memory to memory. The last work, full
 products into a run folder, is compared with writing a file of the same size and flushing it to disk.
 
-Writes products.json and products.png beside this file, and the table of the README. Needs the extra `bench`.
+Writes products.json and products.png beside this file, and the tables of the pages. Needs the extra `bench`.
 """
 
 from __future__ import annotations

@@ -1,19 +1,22 @@
-"""The tables of the README, written from what the benchmarks measured: all of their rows.
+"""The tables of the benchmarks, written from what they measured: all of their rows, and a summary.
 
     python benchmarks/tables.py
 
-Each benchmark calls `write` after it has written its results, so that nobody copies numbers; a test holds the
-README against the results.
+Each benchmark calls `put` after it has written its results, so that nobody copies numbers; a test holds the
+pages against the results.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 
+from measured import middle
+
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGE, README = HERE / "README.md", HERE.parent / "README.md"
 
 
 def ratio(value):
@@ -147,16 +150,48 @@ def table(name):
     return "\n".join(parts)
 
 
+SUMMARY = {
+    "products": (
+        "norms of all Jacobian products",
+        ("torch", "jax", "jax diagonal", "jax by hand", "jax grams"),
+    ),
+    "bptt": ("adjoints at all steps, gradient", ("jax", "fused", "loop")),
+    "own_cell": ("the same of a cell with nothing but a step", ("jax", "torch", "autograd")),
+    "training": ("an update of a training", ("jax", "fused", "loop")),
+}
+"""Benchmark -> what it is about, and the peers that a reader of the summary is told of."""
+
+
+def summary():
+    """Of each benchmark and peer the median of the ratios of all works, the least and the most."""
+    rows = [["", "next to", "median of all works", "least", "most"], ["---"] * 5]
+    for name, (about, peers) in SUMMARY.items():
+        results = json.loads((HERE / f"{name}.json").read_text())["results"].values()
+        for peer in peers:
+            found = [middle(row[peer]) for row in results if peer in row]
+            if found:
+                head, _ = TABLES[name][0][2][peer]
+                both = statistics.median(found), min(found), max(found)
+                rows.append([about, head, *map(ratio, both)])
+                about = ""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+
+
 def place(name):
-    """Where the tables of a benchmark stand in the README."""
-    return re.compile(rf"(?<=<!-- {name}.json -->\n)(?:(?!<!--).*\n)*(?=<!-- end -->)")
+    """Where the tables of a benchmark, or the summary, stand in a page."""
+    return re.compile(rf"(?<=<!-- {name} -->\n)(?:(?!<!--).*\n)*(?=<!-- end -->)")
 
 
 def put(name):
-    """Write the tables of a benchmark into the README."""
-    text, places = place(name).subn(lambda _: table(name), README.read_text())
-    assert places == 1, f"README.md has {places} places for the tables of {name}"
-    README.write_text(text)
+    """Write the tables of a benchmark, and the summary of all."""
+    _put(PAGE, name, table(name))
+    _put(README, "summary", summary())
+
+
+def _put(page, name, tables):
+    text, places = place(name).subn(lambda _: tables, page.read_text())
+    assert places == 1, f"{page} has {places} places for {name}"
+    page.write_text(text)
 
 
 if __name__ == "__main__":

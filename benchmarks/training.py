@@ -16,7 +16,7 @@ The peers:
 - fused: `torch.nn.LSTM`, `GRU`, `RNN` with torch.optim.Adam;
 - loop: a loop over `torch.nn.LSTMCell`, ... with torch.optim.Adam, as people write it.
 
-Writes training.json and training.png beside this file, and the table of the README. Needs the extra `bench`.
+Writes training.json and training.png beside this file, and the tables of the pages. Needs the extra `bench`.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "benchmarks" / "README.md").read_text()
 
 
 def test_python_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     namespace = {"__name__": "__main__"}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
@@ -25,11 +26,12 @@ def test_python_runs(capsys):
     assert namespace["trained"].train_loss[-20:].mean() < namespace["trained"].train_loss[:20].mean()
 
 
-def test_links_lead_somewhere():
-    targets = re.findall(r"\]\(([^)]+)\)", README)
-    assert len(targets) > 5
+@pytest.mark.parametrize(("folder", "page"), [(ROOT, README), (ROOT / "benchmarks", PAGE)])
+def test_links_lead_somewhere(folder, page):
+    targets = re.findall(r"\]\(([^)]+)\)", page)
+    assert len(targets) > 4
     for target in targets:
-        assert (ROOT / target).exists(), target
+        assert (folder / target).exists(), target
 
 
 def test_ci_does_what_the_readme_says():
@@ -50,7 +52,7 @@ def tables(monkeypatch):
 @pytest.mark.parametrize("name", ["products", "bptt", "own_cell", "training"])
 def test_tables_are_those_of_the_committed_results(tables, name):
     """All rows of them: the program that measures writes the tables."""
-    (found,) = tables.place(name).findall(README)
+    (found,) = tables.place(name).findall(PAGE)
     assert found == tables.table(name)
     record = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
     labels = [row["label"] for key, *_ in tables.TABLES[name] for row in record[key].values()]
@@ -69,11 +71,23 @@ def test_a_median_stands_beside_its_quartiles(tables):
     assert tables.written(tables.ratio, 2.0) == "2.0x"
 
 
-def test_a_table_is_written_in_its_place(tables, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "README", tmp_path / "README.md")
-    tables.README.write_text(tables.place("bptt").sub("| old |\n", README))
+def test_the_summary_is_that_of_all_works(tables):
+    assert tables.SUMMARY.keys() == tables.TABLES.keys()
+    (found,) = tables.place("summary").findall(README)
+    assert found == tables.summary()
+    results = json.loads((ROOT / "benchmarks" / "training.json").read_text())["results"].values()
+    ratios = sorted(tables.middle(row["fused"]) for row in results)
+    _, least, most = found.splitlines()[-2].removesuffix(" |").rsplit(" | ", 2)
+    assert (least, most) == (tables.ratio(ratios[0]), tables.ratio(ratios[-1]))
+
+
+def test_tables_are_written_in_their_places(tables, tmp_path, monkeypatch):
+    for name, here, page in (("README", "summary", README), ("PAGE", "bptt", PAGE)):
+        monkeypatch.setattr(tables, name, tmp_path / name)
+        getattr(tables, name).write_text(tables.place(here).sub("| old |\n", page))
     tables.put("bptt")
     assert tables.README.read_text() == README
+    assert tables.PAGE.read_text() == PAGE
 
 
 @pytest.mark.parametrize(
