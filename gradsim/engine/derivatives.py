@@ -222,7 +222,7 @@ def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
             if np.shape(a) != np.shape(b) or apart > _CLOSE[taken.states.itemsize]:
                 raise DerivativeError(
                     f"{cell!r}: {what} differ by {apart:.1e} from those of single steps; mend "
-                    f"{type(cell).__name__}.unroll, or delete it to go step by step"
+                    f"{type(cell).__name__}.{cell.written('unroll')}, or delete it to go step by step"
                 )
 
 

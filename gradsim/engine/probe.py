@@ -139,7 +139,7 @@ def _refuse_other_steps(cell: Cell, where: str) -> None:
     if cell.exact:
         raise PluginError(
             f"{cell!r}: the states of unroll() are not those of single steps, first at {where}; mend "
-            f"{type(cell).__name__}.unroll, or delete it to go step by step"
+            f"{type(cell).__name__}.{cell.written('unroll')}, or delete it to go step by step"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradsim.contracts.cell import Cell, keywords
-from gradsim.contracts.dense.slopes import Slopes, steps_at_once
+from gradsim.contracts.dense.slopes import Slopes, slopes_at, steps_at_once
 from gradsim.contracts.dense.steps import DenseSteps, compiles
 from gradsim.contracts.dense.weights import Term, Weights, add_terms, counted, room, slices, weights_of
 from gradsim.contracts.inherited import outlived
@@ -36,7 +36,7 @@ class Dense(Cell):
     """
 
     sums: ClassVar[int] = 1
-    """How many sums each unit has."""
+    """How many sums each unit has; each is made of one term at least."""
 
     kernel: ClassVar[str | None] = None
     """The module of compiled passes, `forward` and `backward`, that are taken in place of those in NumPy.
@@ -91,9 +91,11 @@ class Dense(Cell):
         return keywords(self.unit if type(self).step is Dense.step else self.step)
 
     def written(self, method: str) -> str:
-        """All that follows from the unit is written there, or in the slopes."""
+        """All that follows from the unit is written there, or in the slopes or the kernel."""
         if getattr(type(self), method) is not getattr(Dense, method):
             return method
+        if method == "unroll" and compiles(self):
+            return "kernel"
         return "unit" if type(self).slopes is Dense.slopes else "slopes"
 
     # What compiled passes need besides.
@@ -138,10 +140,10 @@ class Dense(Cell):
             for at in range(0, last - first, n):
                 i, part = (first + at) // n, added[..., at : at + n]
                 sums[i] = part if sums[i] is None else sums[i] + part
-        if all(x is not None and x.shape == h.shape for x in sums):
+        if all(x.shape == h.shape for x in sums):
             return tuple(sums)
         whole = xp.zeros_like(h)  # for what is the same in all positions
-        return tuple(whole if x is None else whole + x for x in sums)
+        return tuple(whole + x for x in sums)
 
     def counted(self, params: Params) -> list[Term]:
         """The terms with the numbers of their rows; their shapes are the same in every run."""
@@ -160,7 +162,7 @@ class Dense(Cell):
         new = self.unit(sums, old, xp, **data)
         new = tuple(new) if isinstance(new, tuple | list) else (new,)
         if [getattr(x, "shape", None) for x in new] != [x.shape for x in old]:
-            given = ", ".join(kind(x) for x in new)
+            given = ", ".join(kind(x) + f" of shape {x.shape}" * hasattr(x, "shape") for x in new)
             raise PluginError(
                 f"{self!r}: unit() gives {given}, where an array like each old block is needed: "
                 f"{', '.join(f'{n} {x.shape}' for n, x in zip(self.blocks, old, strict=True))}"
@@ -240,7 +242,8 @@ class Dense(Cell):
         found = np.empty((*shape, m, m), dtype=state.dtype)
         for at in slices(len(found), steps_at_once(self, lead[-1], state.dtype)):
             here = {n: d[at] for n, d in flat.items()}
-            self.slopes(w.sums(x[at], old[at, :, : self.units]), old[at], here).fill_jacobian(found[at], w)
+            sums = w.sums(x[at], old[at, :, : self.units])
+            slopes_at(self, sums, old[at], here).fill_jacobian(found[at], w)
         return found.reshape(*state.shape[:-1], 1, m, m)
 
     def state_vjp(
@@ -267,6 +270,6 @@ class Dense(Cell):
     ) -> tuple[Array, Array]:
         """Those of the sums, and what reaches the old state beside them."""
         d, beside = np.empty((*state.shape[:-1], len(w.bias)), dtype=state.dtype), np.zeros_like(state)
-        slopes = self.slopes(w.sums(inputs, state[..., : self.units]), state, data)
+        slopes = slopes_at(self, w.sums(inputs, state[..., : self.units]), state, data)
         slopes.pull(self.parted(cotangent), self.parted(d), self.parted(beside))
         return d, beside

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gradsim.errors import PluginError
+
 
 @functools.cache
 def compiled(module: str, way: str, dtype: np.dtype) -> Callable[..., None]:
@@ -27,14 +29,29 @@ def compiled(module: str, way: str, dtype: np.dtype) -> Callable[..., None]:
     saved, state_weight, direct, adjoints, cotangents, ends), and writes what comes after the first four; then
     integers. `ends` (batch) are integers, too, zero as they are given: for each row of the batch the time at
     which `parts.range_ends` stopped its pull. They and the bias have one axis, all other arrays have three.
+
+    Raises
+    ------
+    PluginError
+        There is no such module or function, or numba cannot compile it.
     """
     from numba import njit, types
+    from numba.core.errors import NumbaError
 
     from gradsim.contracts.dense.parts import OPTIONS
 
-    function = getattr(importlib.import_module(module), way)
+    try:
+        function = getattr(importlib.import_module(module), way)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(
+            f"kernel {module!r}: {error}; name a module that can be imported and has `forward` and `backward`"
+        ) from error
     number = types.float32 if dtype == np.float32 else types.float64
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    if not {"first", "last"} <= set(names):
+        raise PluginError(
+            f"kernel {module!r}: {way}({', '.join(names)}) should take the rows `first` to `last`"
+        )
     arrays = names[: names.index("first")]
     kinds = [
         types.Array(
@@ -44,13 +61,25 @@ def compiled(module: str, way: str, dtype: np.dtype) -> Callable[..., None]:
     ]
     signature = types.void(*kinds, *[types.intp] * (len(names) - len(arrays)))
     kernel = njit(**OPTIONS)(function)
+    _keep(kernel)
+    try:
+        kernel.compile(signature)
+    except NumbaError as error:
+        raise PluginError(
+            f"kernel {module!r}: numba cannot compile {way}({', '.join(names)}): {error}; see "
+            "`gradsim.contracts.dense.kernels.compiled` for what it is given"
+        ) from error
+    return kernel
+
+
+def _keep(kernel) -> None:
+    """Have what is compiled kept on disk, until the file of the kernel or `parts` changes."""
     with contextlib.suppress(RuntimeError):  # there is no folder that a cache could be written to
         kernel.enable_caching()
-        # Numba notices changes of the file that a kernel is in, and of no other.
-        file = kernel._cache._cache_file
+    # Numba looks at the file that a kernel is in, and has no public way to name another one.
+    file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    if file is not None and hasattr(file, "_source_stamp"):
         file._source_stamp = file._source_stamp, parts_stamp()
-    kernel.compile(signature)
-    return kernel
 
 
 @functools.cache

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradsim.contracts.dense.weights import Weights
+from gradsim.contracts.promises import kind
+from gradsim.errors import PluginError
 from gradsim.types import Array, StepData
 
 if TYPE_CHECKING:
@@ -86,6 +88,33 @@ class Slopes:
                 diagonal += slopes[sums + q]
 
 
+def slopes_at(cell: Dense, sums: Array, old: Array, data: StepData) -> Slopes:
+    """The slopes of a cell, of sums (..., G) and states before (..., m).
+
+    Raises
+    ------
+    PluginError
+        Its `slopes` gives something else than `Slopes`, or in them arrays of other shapes.
+    """
+    found = cell.slopes(sums, old, data)
+    if not isinstance(found, Slopes):
+        raise PluginError(
+            f"{cell!r}: slopes() gives {kind(found)}, where a gradsim.contracts.dense.Slopes is needed"
+        )
+    each = *sums.shape[:-1], cell.units
+    many = {f"by_sums ({k}, {first})": x.shape[1:] for k, first, x in found.by_sums}
+    single = {f"by_old ({q}, {k})": x.shape for q, k, x in found.by_old}
+    single |= {f"by_new ({j}, {k})": x.shape for j, k, x in found.by_new}
+    for before, shapes in (((), single), (("sums",), many)):
+        for name, shape in shapes.items():
+            if shape != each:
+                needed, given = (", ".join(map(str, (*before, *x))) for x in (each, shape))
+                raise PluginError(
+                    f"{cell!r}: slopes() gives {name} of shape ({given}), where ({needed}) is needed"
+                )
+    return found
+
+
 class SlopesByStep:
     """Those of some batch elements at all steps of a block, made for many at once, from the last on."""
 
@@ -100,5 +129,5 @@ class SlopesByStep:
             first = max(0, row + 1 - steps_at_once(self._cell, batch, self._sums.dtype))
             self._rows, at = range(first, row + 1), slice(first, row + 1)
             data = {n: x[at] for n, x in self._data.items()}
-            self._made = self._cell.slopes(self._sums[at], self._states[at], data)
+            self._made = slopes_at(self._cell, self._sums[at], self._states[at], data)
         self._made.pull(cotangents, d, beside, row - self._rows.start)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradsim.contracts.dense.kernels import compiled
-from gradsim.contracts.dense.slopes import SlopesByStep, steps_at_once
+from gradsim.contracts.dense.slopes import SlopesByStep, slopes_at, steps_at_once
 from gradsim.contracts.dense.weights import Term, Weights, add_terms, room, slices, weights_of
 from gradsim.contracts.trajectory import Parallel, Trajectory, pulled_back
 from gradsim.machine import accelerator
@@ -98,7 +98,7 @@ class DenseSteps(Trajectory):
         beside = np.zeros_like(adjoints)
         for at in slices(steps, steps_at_once(cell, batch, adjoints.dtype)):
             data = {n: x[at] for n, x in self.step_data.items()}
-            slopes = cell.slopes(self._sums[at], self.before[at], data)
+            slopes = slopes_at(cell, self._sums[at], self.before[at], data)
             slopes.pull(cell.parted(adjoints[at]), cell.parted(d[at]), cell.parted(beside[at]))
         return PulledDense(self, adjoints, d)
 

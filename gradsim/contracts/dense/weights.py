@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class Term(NamedTuple):
     """Some rows of a parameter, all of them unless told, which add to the sums from `column` on.
 
-    `factor` is what they multiply: "x", the first block "h" of the state or, for a bias, "1".
+    `factor` is what they multiply: "x", the first block "h" of the state or, for a bias, "1". The sums of n
+    units lie side by side: sum i has the columns i n to (i + 1) n. So ``Term("p", "1", column=n)`` makes p,
+    of length n, the second sum, or a part of it.
     """
 
     param: str
@@ -77,6 +79,14 @@ def counted(cell: Dense, params: Params) -> list[Term]:
             raise PluginError(
                 f"{cell!r}: each row of {name!r} should be in one of the terms, and in no other"
             )
+    without = set(range(cell.sums)).difference(
+        *(range(t.columns.start // n, t.columns.stop // n) for t in found)
+    )
+    if without:
+        raise PluginError(
+            f"{cell!r}: no term adds to sum {min(without)} of the {cell.sums} sums of {n} units; give "
+            f"one with column={min(without) * n}, or fewer sums"
+        )
     return found
 
 

@@ -25,7 +25,6 @@ _MOST = 2**28
 """Exponents of pairs are within this, either way; so are those that are not of nothing, by far."""
 
 _FRACTION = (1 << 52) - 1
-_ONE = 1023 << 52
 _SPLIT = 2.0**27 + 1
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy")

@@ -10,13 +10,10 @@ from gradsim.numerics.autodiff.autograd_namespace import xp
 from gradsim.numerics.autodiff.by_autograd import (
     bilinear_vjp,
     gradient,
-    inputs_jacobian,
-    inputs_vjp,
     named_vjp,
     params_vjp,
     slopes,
     state_vjp,
-    step_jacobians,
     value_and_gradient,
 )
 from gradsim.numerics.autodiff.pieces import jacobian_vjp, path_jacobians
@@ -41,8 +38,6 @@ __all__ = [
     "deriving",
     "detach",
     "gradient",
-    "inputs_jacobian",
-    "inputs_vjp",
     "jacobian_vjp",
     "jax_refused",
     "load_jax",
@@ -54,7 +49,6 @@ __all__ = [
     "slopes",
     "state_vjp",
     "step_jacobian",
-    "step_jacobians",
     "surrogate",
     "through",
     "uses",

@@ -17,7 +17,15 @@ Function = Callable[..., Any]
 
 
 def hoisted(step: Function, params: Any, *rest: Any) -> tuple[Function, Function]:
-    """``ahead(params)``, a list, and ``then(made, *rest)``, which gives what ``step(params, *rest)`` does."""
+    """``ahead(params)``, and ``then(made, *rest)`` of it, which gives what ``step(params, *rest)`` does."""
+    try:
+        return _parted(step, params, *rest)
+    except (AttributeError, TypeError):
+        # The inside of a trace is no public part of JAX: where it has changed, nothing is made ahead.
+        return lambda params: params, step
+
+
+def _parted(step: Function, params: Any, *rest: Any) -> tuple[Function, Function]:
     closed = jax.make_jaxpr(step)(params, *rest)
     whole = closed.jaxpr
     count = len(jax.tree.leaves(params))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.trajectory import Parallel, Pulled, PulledByVjp, Trajectory, one_by_one
+from gradsim.contracts.promises import kind
+from gradsim.contracts.trajectory import Parallel, Pulled, Trajectory, one_by_one, shortened
 from gradsim.engine.probe import Place
 from gradsim.numerics.scaled import ROOM, range_end
 from gradsim.testing.cell.bench import CellBench
@@ -76,6 +77,7 @@ def unroll_shorter(bench: CellBench) -> None:
     )
     incoming, direct = _cotangents(bench, taken)
     ours, theirs = (x.pull(incoming, direct[first:last]) for x in parts)
+    theirs = _as_far(bench, ours, theirs, parts[1], f"{about}.pull()")
     close = _CLOSE["float64"]
     _expect_close(bench, ours.adjoints, theirs.adjoints, close, f"{about}.pull(): adjoints", "state_vjp()")
     mine, expected = ours.gradient(), theirs.gradient()
@@ -96,20 +98,13 @@ def unroll_stops(bench: CellBench) -> None:
                 ours = taken.pull(np.ldexp(incoming, octaves), np.zeros_like(direct))
                 theirs = plain.pull(incoming, np.zeros_like(direct))
             about = f"unroll().pull() of {STEPS} steps from 2**{octaves}, {dtype}"
-            count = len(ours.adjoints) - 1
-            bench.expect(
-                1 <= count <= STEPS,
-                f"{about}: gives adjoints of {count + 1} states; where it stops it should give those of the "
-                f"last k steps, which are k + 1, for k = 1 to {STEPS}",
-            )
+            theirs = _as_far(bench, ours, theirs, plain, about)
             if range_end(ours.adjoints):
                 continue  # it did not stop; what is beyond the range will not be used
-            last = plain[plain.steps[-count:]]
-            theirs = PulledByVjp(last, theirs.adjoints[-count - 1 :])
             found = {"adjoints[1:]": (ours.adjoints[1:], theirs.adjoints[1:])}
-            for kind in ("contributions", "gradient"):
-                mine, expected = (getattr(x, kind)() for x in (ours, theirs))
-                found |= {f"{kind}()[{n!r}]": (mine[n], value) for n, value in expected.items()}
+            for sum_of in ("contributions", "gradient"):
+                mine, expected = (getattr(x, sum_of)() for x in (ours, theirs))
+                found |= {f"{sum_of}()[{n!r}]": (mine[n], value) for n, value in expected.items()}
             for what, (mine, expected) in found.items():
                 near = np.ldexp(mine, -octaves)
                 _expect_close(
@@ -168,8 +163,26 @@ def _pulled(bench: CellBench) -> list[tuple[Pulled, Pulled, float, str]]:
             taken = _taken(bench, _place(bench, batch, dtype))
             plain = Trajectory(bench.cell, taken.params, taken.states, taken.inputs, taken.step_data)
             ours, theirs = (x.pull(*_cotangents(bench, taken)) for x in (taken, plain))
-            found.append((ours, theirs, close, f"unroll().pull() of {STEPS} steps, batch {batch}, {dtype}"))
+            about = f"unroll().pull() of {STEPS} steps, batch {batch}, {dtype}"
+            found.append((ours, _as_far(bench, ours, theirs, plain, about), close, about))
     return found
+
+
+def _as_far(bench: CellBench, ours: Pulled, theirs: Pulled, plain: Trajectory, about: str) -> Pulled:
+    """Theirs, of the last steps of `plain` alone if ours stopped before those."""
+    adjoints, steps = getattr(ours, "adjoints", None), len(plain.steps)
+    bench.expect(
+        isinstance(adjoints, np.ndarray),
+        f"{about}: gives {kind(ours)}, where an object with `adjoints` (steps + 1, batch, m), "
+        "`contributions()` and `gradient()` is needed, such as a PulledByVjp",
+    )
+    count = len(ours.adjoints) - 1
+    bench.expect(
+        1 <= count <= steps,
+        f"{about}: gives adjoints of {count + 1} states; where it stops it should give those of the last k "
+        f"steps, which are k + 1, for k = 1 to {steps}",
+    )
+    return shortened(theirs, plain[plain.steps[-count:]])
 
 
 def _expect_params(bench: CellBench, made: Callable[[Pulled], Params], name: str) -> None:
@@ -193,6 +206,6 @@ def _expect_close(
     error = np.abs(ours - theirs).max(initial=0.0)
     bench.expect(
         error <= close * np.abs(theirs).max(initial=1e-30),
-        f"{about} differ by {error:.1e} from those of {source}; mend {type(bench.cell).__name__}.unroll, or "
-        "delete it to go step by step",
+        f"{about} differ by {error:.1e} from those of {source}; mend {type(bench.cell).__name__}."
+        f"{bench.cell.written('unroll')}, or delete it to go step by step",
     )

@@ -186,7 +186,7 @@ def of_terms(*terms):
 MISTAKES = [
     (Summed(), ["unit() mixes units", "when unit 0 is moved, unit 1 of 'h' moves too"]),
     (Shifted(), ["unit() mixes units"]),
-    (TooMany(), ["unit() gives an array of float64, an array of float64, where", "h ("]),
+    (TooMany(), ["unit() gives an array of float64 of shape (2, 4), an array of float64 of", "h (2, 4)"]),
     (Wide(), ["unit() gives", "where an array like each old block is needed: h ("]),
     (Outside(), ["unit() cannot be traced"]),
     (Cut(), ["step_jacobian differs from central differences of step()", "its step is cut by detach()"]),

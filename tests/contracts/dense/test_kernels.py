@@ -10,6 +10,7 @@ import pytest
 import gradsim
 from gradsim import Dense
 from gradsim.contracts.dense import kernels as of_all
+from gradsim.errors import PluginError
 from gradsim.testing import check_cell
 
 
@@ -136,3 +137,52 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
     """The state stays."""
     states[1:, first:last] = states[:1, first:last]
 '''
+
+
+class Unsaved:
+    """A kernel as a version of numba might make it that keeps its cache elsewhere."""
+
+    def enable_caching(self):
+        self.asked = True
+
+
+def test_a_numba_that_keeps_its_cache_elsewhere_loses_the_stamp_only():
+    kernel = Unsaved()
+    of_all._keep(kernel)
+    assert vars(kernel) == {"asked": True}
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "message"),
+    [
+        ("kernels_nowhere", None, "No module named 'kernels_nowhere'; name a module that"),
+        ("kernels_without", "", "has no attribute 'forward'; name a module that"),
+        (
+            "kernels_misspelt",
+            "def forward(inputs, input_weight, state_weight, bias, states, saved, first, last):\n    row\n",
+            r"cannot compile forward\(inputs, .*last\)(.|\n)*'row' is not defined",
+        ),
+        (
+            "kernels_of_all_rows",
+            "def forward(inputs, states, first):\n    pass\n",
+            r"forward\(inputs, states, first\) should take the rows `first` to `last`",
+        ),
+    ],
+)
+def test_a_kernel_that_does_not_compile_is_named(module, text, message, tmp_path, monkeypatch):
+    if text is not None:
+        (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PluginError, match=f"kernel '{module}': .*{message}"):
+        of_all.compiled(module, "forward", np.dtype("float64"))
+
+
+def test_a_wrong_kernel_is_what_to_mend(tmp_path, monkeypatch):
+    (tmp_path / "wrong_kernels.py").write_text(KERNELS.replace("new * saved[t, b, j]\n", "saved[t, b, j]\n"))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Wrong(LeakyCompiled):
+        kernel = "wrong_kernels"
+
+    with pytest.raises(AssertionError, match=r"mend Wrong\.kernel, or delete it to go step by step"):
+        check_cell(Wrong())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from probes.cells import Chained, Coupled, Peephole
+from probes.cells import Chained, Coupled, Peephole, Sized
 
 from gradsim.contracts.dense import slopes as pieces
-from gradsim.contracts.dense.slopes import SlopesByStep, steps_at_once
+from gradsim.contracts.dense.slopes import Slopes, SlopesByStep, slopes_at, steps_at_once
+from gradsim.errors import PluginError
 from gradsim_cells import GRU, LSTM, Elman
 
 CELLS = [Coupled(), Peephole(), Chained(), LSTM(2, 4), GRU(2, 4), Elman(2, 4, activation="logistic")]
@@ -64,3 +65,34 @@ def test_slopes_step_by_step_are_those_of_all_steps(cell, place, rng, piece_byte
         by_step.pull(row, cotangents[:, row], mine, other)
         np.testing.assert_array_equal(mine, d[:, row])
         np.testing.assert_array_equal(other, beside[:, row])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            lambda sums: 1 - np.tanh(sums) ** 2,
+            "gives an array of float64, where a gradsim.contracts.dense.Slopes",
+        ),
+        (
+            lambda sums: Slopes([(0, 0, 1 - np.tanh(sums) ** 2)], [], []),
+            r"gives by_sums \(0, 0\) of shape \(sums, 4\), where \(sums, 3, 4\) is needed",
+        ),
+        (
+            lambda sums: Slopes([], [(0, 0, sums[0])], []),
+            r"gives by_old \(0, 0\) of shape \(4\), where \(3, 4\) is needed",
+        ),
+    ],
+)
+def test_slopes_of_another_kind_or_shape_are_refused(given, message, rng):
+    class Own(Sized):
+        name = "own_slopes"
+
+        def unit(self, sums, old, xp):
+            return xp.tanh(sums[0])
+
+        def slopes(self, sums, old, data):
+            return given(sums)
+
+    with pytest.raises(PluginError, match=message):
+        slopes_at(Own(), rng.standard_normal((3, 4)), rng.standard_normal((3, 4)), {})

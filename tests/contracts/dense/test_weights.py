@@ -8,6 +8,7 @@ from probes.cells import Coupled
 
 from gradsim import Term
 from gradsim.contracts.dense.weights import Weights, add_terms, room, slices
+from gradsim.errors import PluginError
 
 
 class Scattered(Coupled):
@@ -81,3 +82,11 @@ def test_gradients_of_terms_in_pieces(cell, params, rng):
 
 def test_slices_cover_all_once():
     assert slices(7, 3) == [slice(0, 3), slice(3, 6), slice(6, 7)]
+
+
+def test_a_sum_that_nothing_adds_to_is_refused(cell, params):
+    class Short(Scattered):
+        terms = (Term("b", "1"),)
+
+    with pytest.raises(PluginError, match=r"no term adds to sum 2 of the 3 sums of 4 units; .* column=8"):
+        Weights.of(Short(), params)

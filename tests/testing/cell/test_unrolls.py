@@ -8,7 +8,7 @@ from functools import partial
 from examples import Tanh
 from proofs import WRONG, failures, proven
 
-from gradsim.contracts.trajectory import Trajectory
+from gradsim.contracts.trajectory import Trajectory, shortened
 from gradsim.testing import check_cell
 from gradsim.testing.cell.unrolls import CHECKS
 
@@ -90,3 +90,35 @@ test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS
 def test_a_good_cell_passes():
     assert failures(TakesBlocks()) == {}
     check_cell(TakesBlocks())
+
+
+class StopsEarly(TakesBlocks):
+    """Its pull gives no more than three steps at a time, whatever their size."""
+
+    def unroll(self, params, state, inputs, step_data, parallel):
+        taken = super().unroll(params, state, inputs, step_data, parallel)
+        return ThreeAtMost(self, params, taken.states, inputs, step_data)
+
+
+class ThreeAtMost(Trajectory):
+    def pull(self, incoming, direct):
+        pulled = super().pull(incoming, direct)
+        return shortened(pulled, self[self.steps[-min(3, len(pulled.adjoints) - 1) :]])
+
+
+def test_a_pull_may_stop_wherever_it_likes():
+    check_cell(StopsEarly())
+
+
+class PullsNothing(ThreeAtMost):
+    def pull(self, incoming, direct):
+        return incoming, direct
+
+
+def test_what_is_no_pull_is_named():
+    class Nothing(StopsEarly):
+        def unroll(self, *given):
+            taken = super().unroll(*given)
+            return PullsNothing(self, taken.params, taken.states, taken.inputs, taken.step_data)
+
+    assert "gives a tuple, where an object with `adjoints`" in failures(Nothing())["unroll_adjoints"]
