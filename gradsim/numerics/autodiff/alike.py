@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Hashable, Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ import numpy as np
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _LOOKED_INTO = (*_PLAIN, np.ndarray, tuple, list, dict, set, frozenset)
 """Of anything else the same object is the same."""
+
+_LIBRARIES = ("autograd", "gradsim", "jax", "jaxlib", "math", "numpy", "scipy", "torch")
 
 
 def look(function: Any) -> Hashable:
@@ -67,9 +69,9 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _of_class(cls: type) -> Iterator[tuple[str, Any]]:
     """The constants of a class and of those that it is made of, and what their methods name."""
-    seen = set[CodeType]()
+    seen = set[Any]()
     for base in cls.__mro__[:-1]:
-        if base.__module__.startswith("gradsim."):  # which changes nothing while it runs
+        if _is_settled(base):
             continue
         for name, member in vars(base).items():
             if isinstance(member, _LOOKED_INTO) and not name.startswith("__"):
@@ -78,24 +80,41 @@ def _of_class(cls: type) -> Iterator[tuple[str, Any]]:
                 yield from _named(inner, seen)
 
 
-def _named(function: Any, seen: set[CodeType]) -> Iterator[tuple[str, Any]]:
+def _named(function: Any, seen: set[Any]) -> Iterator[tuple[str, Any]]:
     """What the code of a function, and of the functions that it calls by name, reads outside."""
     if not isinstance(function, FunctionType) or function.__code__ in seen:
         return
     seen.add(function.__code__)
+    # Another one may have taken its place.
+    yield function.__name__, (function.__code__, function.__defaults__, function.__kwdefaults__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # it is empty
-            yield from _outside(name, cell.cell_contents, seen)
+            yield from _outside(name, cell.cell_contents, function.__code__, seen)
     for code in _codes(function.__code__):
         for name in code.co_names:
             if name in function.__globals__:
-                yield from _outside(name, function.__globals__[name], seen)
+                yield from _outside(name, function.__globals__[name], code, seen)
 
 
-def _outside(name: str, value: Any, seen: set[CodeType]) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, _LOOKED_INTO):
-        yield name, value
-    yield from _named(value, seen)
+def _outside(name: str, value: Any, code: CodeType, seen: set[Any]) -> Iterator[tuple[str, Any]]:
+    """A value that a piece of code names; of a module, a class or an object what the code reads of it too."""
+    if isinstance(value, FunctionType) and not _is_settled(value):
+        yield from _named(value, seen)
+        return
+    yield name, value
+    if isinstance(value, _LOOKED_INTO) or _is_settled(value) or (id(value), code) in seen:
+        return
+    seen.add((id(value), code))
+    held = getattr(value, "__dict__", {})
+    for read in code.co_names:
+        if read in held:
+            yield from _outside(read, held[read], code, seen)
+
+
+def _is_settled(value: Any) -> bool:
+    """Whether a module, class or function belongs to a library, which changes nothing while it runs."""
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    return str(name).partition(".")[0] in _LIBRARIES
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

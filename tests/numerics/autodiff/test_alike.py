@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,22 @@ import pytest
 from gradsim.numerics.autodiff.alike import look
 
 GAIN = 1.0
+SETTINGS = SimpleNamespace(gain=1.0, inner=SimpleNamespace(gain=1.0))
+HERE = ModuleType("here")
+HERE.gain = 1.0
 TABLE = {"a": [1, 2]}
 
 
 def helped(x):
     return TABLE["a"][0] * x
+
+
+class Constants:
+    gain = 1.0
+
+
+def read(x):
+    return (SETTINGS.gain + SETTINGS.inner.gain + Constants.gain + HERE.gain) * np.ma.count(np.tanh(x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,3 +119,34 @@ def test_closures_that_are_empty_yet_do_no_harm():
     before = look(step)
     later = 1.0
     assert look(step) != before
+
+
+def test_functions_that_took_the_place_of_others_count(monkeypatch):
+    before = look(Scaling().step)
+    monkeypatch.setitem(globals(), "helped", lambda x: x + TABLE["a"][0])
+    assert look(Scaling().step) != before
+
+
+def test_functions_of_libraries_that_took_the_place_of_others_count():
+    act = np.tanh
+
+    def step(x):
+        return act(x)
+
+    before = look(step)
+    act = np.sin
+    assert look(step) != before
+
+
+def test_methods_that_took_the_place_of_others_count(monkeypatch):
+    before = look(Scaling().step)
+    monkeypatch.setattr(Scaling, "offset", property(lambda self: 2.0))
+    assert look(Scaling().step) != before
+
+
+@pytest.mark.parametrize("owner", [SETTINGS, SETTINGS.inner, Constants, HERE], ids=range(4))
+def test_what_is_read_of_modules_classes_and_objects_counts(owner, monkeypatch):
+    before = look(read)
+    assert look(read) == before
+    monkeypatch.setattr(owner, "gain", 2.0)
+    assert look(read) != before
