@@ -75,12 +75,15 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     return UnknownNameError(f"unknown {kind} {shown(name)}{hint} Known: {', '.join(names) or 'none'}")
 
 
+_AS_MANY = "a unit gets as many sums as its cell has in `sums`, and as many blocks as `blocks` names"
 _CURES = {
     "read-only": "what it is given must not be changed: compute a new array instead",
     "truth value of an array": "choose unit by unit, with xp.where(condition, this, that)",
     "boolean conversion of traced": "choose unit by unit, with xp.where(condition, this, that)",
     "real number, not 'ArrayBox'": "leave out float() and int(): what xp computes stays an array",
     "support item assignment": "make a new array, by xp.where or xp.concat, in place of writing into one",
+    "values to unpack": _AS_MANY,
+    "tuple index out of range": _AS_MANY,
     "setting an array element": "make a new array, by xp.stack or xp.concat, in place of writing into one",
 }
 

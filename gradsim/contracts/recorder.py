@@ -418,14 +418,14 @@ def _is_of_numbers(dtype: Any) -> bool:
         return False
 
 
-def locked(piece: Any, writeable: bool = False) -> None:
-    """Let nobody write into the arrays of a piece; or let them again, once nobody looks at it."""
+def set_writeable(piece: Any, writeable: bool) -> None:
+    """Whether the arrays of a piece may be written to: not while recorders look at it."""
     for value in piece.values() if isinstance(piece, dict) else vars(piece).values():
         match value:
             case np.ndarray():
                 value.flags.writeable = writeable
             case Scaled() | dict() | Adjoints() | Contributions() | Gradient():
-                locked(value, writeable)
+                set_writeable(value, writeable)
 
 
 def _effective(variable: Variable) -> Variable:

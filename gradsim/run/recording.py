@@ -13,7 +13,7 @@ import numpy as np
 
 from gradsim.contracts.plugin import calling, parameters_of
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region, Variable, locked
+from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region, Variable, set_writeable
 from gradsim.data.sink import Block, Bounds, Sink
 from gradsim.engine.layout import Tile, time_chunk
 from gradsim.errors import OutOfRangeWarning, PluginError, unknown
@@ -82,7 +82,7 @@ class Recording:
     def whole(self, piece: Piece, effective: bool) -> None:
         """Record a piece that fills its variables. The sink may keep its arrays: nobody else needs them."""
         found = list(self._computed(piece, effective))
-        locked(piece, writeable=True)
+        set_writeable(piece, True)
         for name, values in found:
             self.sink.put(name, values)
 
@@ -96,7 +96,7 @@ class Recording:
         prefix, stream, both = "effective_" if effective else "", _stream(piece), isinstance(piece, Both)
         for recorder in self.plan.recorders:
             if recorder.stream is stream and recorder.both == both and recorder.effective == effective:
-                locked(piece)
+                set_writeable(piece, False)
                 found = self._values(recorder, piece)
                 checked = self._checked(recorder, "compute", found, piece.region)
                 for name, values in checked.items():

@@ -144,6 +144,14 @@ class Wide(Sized):
         return xp.concat((sums[0], old[0]), axis=-1)
 
 
+class Few(Sized):
+    name = "few"
+
+    def unit(self, sums, old, xp):
+        kept, new = sums
+        return kept * new
+
+
 class Outside(Sized):
     name = "outside"
 
@@ -188,6 +196,7 @@ MISTAKES = [
     (Shifted(), ["unit() mixes units"]),
     (TooMany(), ["unit() gives an array of float64 of shape (2, 4), an array of float64 of", "h (2, 4)"]),
     (Wide(), ["unit() gives", "where an array like each old block is needed: h ("]),
+    (Few(), ["not enough values to unpack", "a unit gets as many sums as its cell has in `sums`"]),
     (Outside(), ["unit() cannot be traced"]),
     (Cut(), ["step_jacobian differs from central differences of step()", "its step is cut by detach()"]),
     (WrongSlopes(), ["step_jacobian differs", "mend WrongSlopes.slopes, or delete it"]),
