@@ -240,6 +240,7 @@ def compiled(step: Step) -> Compiled:
     """The compiled functions of a step, or of one that computes the same."""
     key = look(step), open_paths()
     found = _known[key] = _known.pop(key, None) or Compiled(step)
+    found.step = step  # what is still to be traced is this one: the first may have been changed since
     while len(_known) > _KEPT:
         _known.popitem(last=False)
     return found

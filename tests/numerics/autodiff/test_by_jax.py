@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -253,3 +255,25 @@ def test_paths_that_are_opened_are_traced_anew(rng):
         found = autodiff.path_jacobians(two, *given)
     for name, slope in {"direct": 0, "one": 2, "other": 3}.items():
         np.testing.assert_array_equal(found[name][:, 0], np.broadcast_to(slope * np.eye(2), (4, 2, 2)))
+
+
+@dataclass(frozen=True)
+class Scaled:
+    gain: np.ndarray
+
+    def step(self, params, state, inputs, xp):
+        return self.gain * state
+
+
+def test_what_was_compiled_for_a_cell_that_has_changed_serves_one_that_has_not():
+    gain = np.ones(1)
+    one, other = Scaled(gain), Scaled(gain.copy())
+
+    def slope(cell, positions):
+        ones = np.ones((positions, 1))
+        return ByJax(asked=True).state_vjp(cell.step, {}, ones, ones, ones, {})
+
+    np.testing.assert_array_equal(slope(one, 2), 1.0)
+    gain[:] = 3.0
+    np.testing.assert_array_equal(slope(other, 8), 1.0)
+    np.testing.assert_array_equal(slope(one, 2), 3.0)
