@@ -12,7 +12,7 @@ import numpy as np
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _LOOKED_INTO = (*_PLAIN, np.ndarray, tuple, list, dict, set, frozenset)
-"""Of anything else the same object is the same."""
+"""Anything else is the same as long as it is the same object, with the same plain values and arrays in it."""
 
 _LIBRARIES = ("autograd", "gradsim", "jax", "jaxlib", "math", "numpy", "scipy", "torch")
 
@@ -40,7 +40,10 @@ def _value(value: Any) -> Hashable:
         return type(value), repr(value)
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         return type(value), _values(_held(value)), _values(_of_class(type(value)))
-    return _Same(value)
+    if isinstance(value, ModuleType | type) or _is_settled(value):
+        return _Same(value)
+    held = getattr(value, "__dict__", {}).items()
+    return _Same(value), *((name, _value(x)) for name, x in held if isinstance(x, (*_PLAIN, np.ndarray)))
 
 
 class _Same:

@@ -74,6 +74,16 @@ def test_what_is_no_plain_value_is_itself_only():
     assert look(Scaling(object()).step) != look(Scaling(object()).step)
 
 
+@pytest.mark.parametrize(("name", "value"), [("gain", 2.0), ("table", np.zeros(2)), ("new", None)])
+def test_what_such_a_thing_holds_counts(name, value):
+    thing = Constants()
+    thing.gain, thing.table, thing.itself = 1.0, np.ones(2), thing
+    before = look(Scaling(thing).step)
+    assert look(Scaling(thing).step) == before
+    setattr(thing, name, value)
+    assert look(Scaling(thing).step) != before
+
+
 def test_what_an_object_makes_of_the_rest_does_not_count():
     one, other = Scaling(), Scaling()
     assert one.twice == 2
