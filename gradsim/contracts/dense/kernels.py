@@ -15,6 +15,7 @@ import hashlib
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,10 +36,8 @@ def compiled(module: str, way: str, dtype: np.dtype) -> Callable[..., None]:
     PluginError
         There is no such module or function, or numba cannot compile it.
     """
-    from numba import njit, types
+    from numba import types
     from numba.core.errors import NumbaError
-
-    from gradsim.contracts.dense.parts import OPTIONS
 
     try:
         function = getattr(importlib.import_module(module), way)
@@ -59,16 +58,35 @@ def compiled(module: str, way: str, dtype: np.dtype) -> Callable[..., None]:
         )
         for i, n in enumerate(arrays)
     ]
-    signature = types.void(*kinds, *[types.intp] * (len(names) - len(arrays)))
-    kernel = njit(**OPTIONS)(function)
-    _keep(kernel)
     try:
-        kernel.compile(signature)
+        return _compiled(function, types.void(*kinds, *[types.intp] * (len(names) - len(arrays))))
     except NumbaError as error:
         raise PluginError(
             f"kernel {module!r}: numba cannot compile {way}({', '.join(names)}): {error}; see "
             "`gradsim.contracts.dense.kernels.compiled` for what it is given"
         ) from error
+
+
+@functools.cache
+def gradient_kernel(dtype: np.dtype) -> Callable[..., None]:
+    """`parts.add_gradient`, compiled or loaded from disk."""
+    from numba import types
+
+    from gradsim.contracts.dense.parts import add_gradient
+
+    number = types.float32 if dtype == np.float32 else types.float64
+    given, written = (types.Array(number, 2, "A", readonly=locked) for locked in (True, False))
+    return _compiled(add_gradient, types.void(given, given, written, types.intp, types.intp))
+
+
+def _compiled(function: Callable[..., None], signature: Any) -> Callable[..., None]:
+    from numba import njit
+
+    from gradsim.contracts.dense.parts import OPTIONS
+
+    kernel = njit(**OPTIONS)(function)
+    _keep(kernel)
+    kernel.compile(signature)
     return kernel
 
 

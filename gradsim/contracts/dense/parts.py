@@ -34,11 +34,11 @@ STRIP_BYTES = 2 * _VECTOR_BYTES
 """Columns of a weight that are read together."""
 
 
-def _tile(rows):
+def _tile(rows, anew=False):
     """out[row:row+rows, column:column+width] += left[row:row+rows] @ strip (K, width).
 
     The sums stay in registers while K runs: two vectors for each row. LLVM does not find this form by
-    itself, so it is spelled out.
+    itself, so it is spelled out. `anew` they begin at zero and not at what is there: long sums lose less.
     """
 
     @intrinsic
@@ -57,6 +57,11 @@ def _tile(rows):
             def pointer(i, *index):
                 return cgutils.get_item_pointer(context, builder, kinds[i], arrays[i], index)
 
+            def along(i, axis):
+                """The way to the next number along the sum, in numbers."""
+                stride = builder.extract_value(arrays[i].strides, axis)
+                return builder.sdiv(stride, number(out.dtype.bitwidth // 8))
+
             def as_vector(at):
                 return builder.bitcast(at, vector.as_pointer())
 
@@ -69,19 +74,23 @@ def _tile(rows):
 
             lines = [builder.add(arguments[3], number(r)) for r in range(rows)]
             offsets = [number(v * vector.count) for v in range(2)]
+            outs = [pointer(2, line, builder.add(arguments[4], v)) for line in lines for v in offsets]
+            zero = ir.Constant(vector, [ir.Constant(scalar, 0.0)] * vector.count)
+            sums = [cgutils.alloca_once_value(builder, zero if anew else load(at)) for at in outs]
             lefts = [pointer(0, line, number(0)) for line in lines]
             rights = [pointer(1, number(0), v) for v in offsets]
-            outs = [pointer(2, line, builder.add(arguments[4], v)) for line in lines for v in offsets]
-            sums = [cgutils.alloca_once_value(builder, load(at)) for at in outs]
+            left_step, right_step = along(0, 1), along(1, 0)
             with cgutils.for_range(builder, builder.extract_value(arrays[1].shape, 0)) as loop:
-                skip = builder.mul(loop.index, number(2 * vector.count))
-                right = [load(builder.gep(at, [skip])) for at in rights]
+                left_skip, right_skip = (builder.mul(loop.index, s) for s in (left_step, right_step))
+                right = [load(builder.gep(at, [right_skip])) for at in rights]
+                factors = [broadcast(builder.load(builder.gep(at, [left_skip]))) for at in lefts]
                 for i, total in enumerate(sums):
-                    factor = broadcast(builder.load(builder.gep(lefts[i // 2], [loop.index])))
-                    term = builder.fmul(factor, right[i % 2], flags=("contract",))
+                    term = builder.fmul(factors[i // 2], right[i % 2], flags=("contract",))
                     builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
             for at, total in zip(outs, sums, strict=True):
-                builder.store(builder.load(total), as_vector(at), align=out.dtype.bitwidth // 8)
+                whole = builder.load(total)
+                whole = builder.fadd(load(at), whole) if anew else whole
+                builder.store(whole, as_vector(at), align=out.dtype.bitwidth // 8)
             return context.get_dummy_value()
 
         return types.void(left, strip, out, types.intp, types.intp), generate
@@ -90,6 +99,7 @@ def _tile(rows):
 
 
 _four_rows, _one_row = _tile(4), _tile(1)
+_eight_anew, _one_anew = _tile(8, anew=True), _tile(1, anew=True)
 
 
 @njit(**OPTIONS)
@@ -103,6 +113,29 @@ def add_product(left, weight, out, column):
         while row < len(left):
             _one_row(left, weight[s], out, row, column + s * weight.shape[2])
             row += 1
+
+
+_POSITIONS = 128
+"""Positions whose cotangents and factors stay in cache while all their products are made."""
+
+
+def add_gradient(cotangents, factor, out, first, last):
+    """Add cotangents (positions, G)[:, first:last].T @ factor (positions, K) to `out` (G, K) [first:last].
+
+    K in whole strips.
+    """
+    width = STRIP_BYTES // factor.itemsize
+    for start in range(0, len(factor), _POSITIONS):
+        stop = min(start + _POSITIONS, len(factor))
+        left = cotangents[start:stop].T
+        for column in range(0, factor.shape[1], width):
+            strip, row = factor[start:stop, column : column + width], first
+            while row + 8 <= last:
+                _eight_anew(left, strip, out, row, column)
+                row += 8
+            while row < last:
+                _one_anew(left, strip, out, row, column)
+                row += 1
 
 
 at = np.uintp

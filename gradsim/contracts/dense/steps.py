@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradsim.contracts.dense.gradient import Gradient
 from gradsim.contracts.dense.kernels import compiled
 from gradsim.contracts.dense.slopes import SlopesByStep, slopes_at, steps_at_once
 from gradsim.contracts.dense.weights import Term, Weights, add_terms, room, slices, weights_of
@@ -193,6 +194,9 @@ class PulledDense:
         """See `Pulled`."""
         s, terms = self.steps, self.steps.weights.terms
         found = room(s.params, terms, self.cotangents.dtype)
+        if accelerator.enabled():
+            Gradient(s.weights, self.cotangents, **self._factors).fill(found, s.parallel)
+            return found
         d = self.cotangents.reshape(-1, self.cotangents.shape[-1])
         flat = {n: f.reshape(-1, f.shape[-1]) for n, f in self._factors.items()}
         pieces = [piece for term in terms for piece in term.pieces()]
