@@ -42,7 +42,7 @@ from bptt import JAX
 from matplotlib.figure import Figure
 from measured import dots, machine, middle, ratios
 from steps import STEPS, elman
-from tables import put
+from tables import TABLES, put
 from threadpoolctl import threadpool_limits
 
 import gradsim
@@ -374,9 +374,10 @@ def draw(results):
     figure = Figure(figsize=(6.8, 0.42 * len(results) + 1.4), layout="constrained")
     ax = figure.subplots()
     colours = ["#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00"]
-    dots(ax, results, {name: look for name, *look in zip(PEERS, "osD^v", colours, PEERS, strict=True)})
+    heads = [TABLES["products"][0][2][name][0] for name in PEERS]
+    dots(ax, results, {name: look for name, *look in zip(PEERS, "osD^v", colours, heads, strict=True)})
     ax.set(xscale="log", xlabel="Time of the peer over time of gradsim (1)")
-    figure.legend(frameon=False, loc="outside upper center", ncols=len(PEERS))
+    figure.legend(frameon=False, loc="outside upper center", ncols=3)
     figure.savefig(HERE / "products.png", dpi=200)
 
 
