@@ -39,7 +39,8 @@ from gradsim.run.setup import Setup
 from gradsim.types import Array
 
 _CHECKED_POSITIONS = 4
-_PULLED_STEPS = 32
+_FEW_STEPS = 32
+"""Steps that are enough to compare two ways of taking them that are each the same at every step."""
 
 
 class Run:
@@ -154,7 +155,8 @@ class Run:
         s = self.setup
         trusted = derivatives.trusted()
         known, free = s.cell in trusted, [m for m in derivatives.METHODS if not s.cell.analytic(m)]
-        again = () if autodiff.provider().compiles else free
+        few, compiles = first[first.steps[:_FEW_STEPS]], autodiff.provider().compiles
+        again = () if compiles else free
         methods = again if known else derivatives.METHODS
         # Only penalties on Jacobians ask for second ones.
         second = s.hooks.uses("gradsim_penalty") and s.cell.analytic("bilinear_vjp")
@@ -167,9 +169,9 @@ class Run:
                 derivatives.check_second(at, rng)
                 derivatives.twice_trusted.add(s.cell)
             if not known and s.cell.analytic("unroll"):
-                derivatives.check_unroll(first[first.steps[:_PULLED_STEPS]], rng)
+                derivatives.check_unroll(few, rng)
         if free or not known:
-            retake(first)
+            retake(few if known and compiles else first)
         if not (known or self.unchecked):
             trusted.add(s.cell)
 

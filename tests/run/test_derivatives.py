@@ -166,8 +166,8 @@ def test_a_step_that_jax_cannot_trace_is_refused_where_jax_was_asked_for(inputs)
 
 
 def test_jax_that_is_not_there_is_refused_with_the_cure(inputs, monkeypatch):
-    monkeypatch.setattr(providers, "_absent", lambda: "JAX is not installed; pip install 'gradsim[jax]'")
-    with refused(InputError, "derivatives='jax': JAX is not installed; pip install 'gradsim[jax]', or use"):
+    monkeypatch.setattr(providers, "_absent", lambda: "JAX is not installed; pip install 'jax>=0.8'")
+    with refused(InputError, "derivatives='jax': JAX is not installed; pip install 'jax>=0.8', or use"):
         gradsim.simulate(Elman(2, 3), inputs, derivatives="jax")
 
 

@@ -141,11 +141,11 @@ if hasattr(os, "register_at_fork"):
 @functools.cache
 def _absent() -> str | None:
     if importlib.util.find_spec("jax") is None:
-        return "JAX is not installed; pip install 'gradsim[jax]'"
+        return f"JAX is not installed; pip install 'jax>={NEEDED}'"
     try:
         version = metadata.version("jax")
     except metadata.PackageNotFoundError:
-        return "there is a folder named jax, but JAX is not installed; pip install 'gradsim[jax]'"
+        return f"there is a folder named jax, but JAX is not installed; pip install 'jax>={NEEDED}'"
     if _numbers(version) < _numbers(NEEDED):
         return f"JAX {version} is too old; pip install 'jax>={NEEDED}'"
     return None

@@ -66,7 +66,7 @@ def test_jax_is_there():
 @pytest.mark.usefixtures("anew")
 def test_jax_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    assert "not installed; pip install 'gradsim[jax]'" in autodiff.jax_refused()
+    assert "not installed; pip install 'jax>=0.8'" in autodiff.jax_refused()
 
 
 @pytest.mark.usefixtures("anew")
