@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from gradsim.contracts.compiled import CompiledSteps
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Measured
 from gradsim.contracts.recorder import (
@@ -28,7 +29,6 @@ from gradsim.engine.probe import probe, retake
 from gradsim.engine.segments import segments
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.machine.progress import Advance, unseen
-from gradsim.numerics import autodiff
 from gradsim.numerics.locked import all_locked, locked
 from gradsim.numerics.scaled import Scaled
 from gradsim.plan.plan import Plan
@@ -149,14 +149,15 @@ class Run:
         """Check the first segment as it was taken.
 
         Far out a saturated step would agree with any derivative; near the start it moves. Free derivatives
-        are checked in every run, if the library follows the numbers at hand; those that are the same for
-        all of them and those that the cell brings along once a process, and surrogate ones by the kit alone.
+        are checked in every run, as they are made of the numbers at hand; those that the cell brings along,
+        and those of compiled steps, which are one program for all numbers, once a process; surrogate ones by
+        the kit alone.
         """
         s = self.setup
         trusted = derivatives.trusted()
         known, free = s.cell in trusted, [m for m in derivatives.METHODS if not s.cell.analytic(m)]
-        few, compiles = first[first.steps[:_FEW_STEPS]], autodiff.provider().compiles
-        again = () if compiles else free
+        compiled = isinstance(first, CompiledSteps)
+        again = () if compiled else free
         methods = again if known else derivatives.METHODS
         # Only penalties on Jacobians ask for second ones.
         second = s.hooks.uses("gradsim_penalty") and s.cell.analytic("bilinear_vjp")
@@ -169,9 +170,9 @@ class Run:
                 derivatives.check_second(at, rng)
                 derivatives.twice_trusted.add(s.cell)
             if not known and s.cell.analytic("unroll"):
-                derivatives.check_unroll(few, rng)
+                derivatives.check_unroll(_beginning(first), rng)
         if free or not known:
-            retake(few if known and compiles else first)
+            retake(_beginning(first) if known and compiled else first)
         if not (known or self.unchecked):
             trusted.add(s.cell)
 
@@ -247,6 +248,10 @@ class Run:
             sink = recorded(self.setup, plan, self.recording.workers.threads, self.memory, self.tape)
             found[mitigation] = all_locked({name: sink.read(name) for name in sink.variables})
         return found
+
+
+def _beginning(first: Trajectory) -> Trajectory:
+    return first[first.steps[:_FEW_STEPS]]
 
 
 def recorded(

@@ -27,7 +27,7 @@ from gradsim.types import Array, Params, StepData
 
 Step = Callable[..., Any]
 
-name, compiles = "autograd", False
+name = "autograd"
 
 _TRACE_BYTES = 2**20
 """Largest array of one traced step, so that many stay in cache; more steps are cut into pieces."""

@@ -67,7 +67,6 @@ class ByJax:
     """
 
     name = "jax"
-    compiles = True
 
     def __init__(self, asked: bool) -> None:
         self.asked = asked

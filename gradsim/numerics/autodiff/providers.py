@@ -41,9 +41,6 @@ class Provider(Protocol):
 
     name: str
 
-    compiles: bool
-    """Whether the derivative of a step is one program for all numbers, and not made of those at hand."""
-
     def unroll(
         self, step: Step, params: Params, state: Array, inputs: Array, step_data: StepData
     ) -> Block | None:
