@@ -68,6 +68,32 @@ def test_what_is_one_program_for_all_numbers_is_checked_once(inputs, monkeypatch
     assert [*checked, "none"][:2] == wanted
 
 
+@dataclass(frozen=True, eq=False)
+class Embedded(Stripped):
+    """Its inputs are the numbers of words."""
+
+    name = "embedded"
+    input_size = 1
+
+    def init_params(self, rng):
+        return super().init_params(rng) | {"E": rng.standard_normal((5, 2))}
+
+    def step(self, params, state, inputs, xp):
+        params = dict(params)
+        return self.cell.step(params, state, params.pop("E")[xp.astype(inputs[..., 0], int), ...], xp)
+
+
+@pytest.mark.parametrize("word", [5, -6])
+@pytest.mark.parametrize(("steps", "late"), [(600, 400), (100, 60)])
+def test_an_index_that_is_not_there_is_refused_as_by_numpy(steps, late, word):
+    cell, words = Embedded(Elman(2, 3)), np.zeros((steps, 2, 1))
+    for _ in range(2):  # the second time what is compiled has been checked
+        gradsim.simulate(cell, words[:40], derivatives="jax")
+    words[late, 1] = word
+    with refused(PluginError, "step() raised IndexError", f"index {word} is out of bounds"):
+        gradsim.simulate(cell, words, derivatives="jax")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch", [2, 16])
 @pytest.mark.parametrize("gain", [0.3, 3.0])

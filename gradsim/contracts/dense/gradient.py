@@ -35,6 +35,8 @@ class Gradient:
         width, n = STRIP_BYTES // cotangents.itemsize, h.shape[-1]
         whole = n - n % width
         self._h = h[..., :whole].reshape(count, whole)
+        if self._h.strides[1] != self._h.itemsize:  # strips are read as they lie
+            self._h = self._h.copy()
         beside = h[..., whole:].reshape(count, n - whole), x.reshape(count, x.shape[-1])
         parts = *beside, np.ones((count, 1), dtype=cotangents.dtype)
         ends = np.cumsum([part.shape[1] for part in parts])

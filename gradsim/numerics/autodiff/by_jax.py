@@ -104,7 +104,10 @@ class ByJax:
             return None
         room, count = _room(len(inputs)), len(inputs)
         rest = _filled((inputs, dict(step_data)), room)
-        return Block(made, params, made.take(params, state, *rest, count), count, rest)
+        taken = Block(made, params, made.take(params, state, *rest, count), count, rest)
+        if made.indexes:  # NumPy refuses those that are not there
+            step(params, taken.states[:-1], inputs, np, **step_data)
+        return taken
 
     def step_jacobians(
         self, step: Step, groups: int, parts: int, params: Params, state: Array, inputs: Array, data: StepData

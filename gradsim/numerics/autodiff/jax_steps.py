@@ -43,10 +43,13 @@ def _jitted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Compiled:
-    """The compiled functions of one step."""
+    """The compiled functions of one step.
+
+    `indexes`: whether it picks numbers by others, where JAX takes any index for one that is there.
+    """
 
     def __init__(self, step: Step) -> None:
-        self.step = step
+        self.step, self.indexes = step, False
         self.take, self.back = _jitted(self._take), _jitted(self._back)
         self.jacobian = functools.cache(lambda groups, parts: _jitted(self._jacobian(groups, parts)))
         self.state_vjp, self.params_vjp = _jitted(self._state_vjp), _jitted(self._params_vjp)
@@ -66,10 +69,12 @@ class Compiled:
         dtype = given[1].dtype
         try:
             with jax.enable_x64(True):
-                found = jax.eval_shape(self._at, *given).dtype
+                trace, shape = jax.make_jaxpr(self._at, return_shape=True)(*given)
+                found = shape.dtype
         except Exception as error:  # of whatever kind a step raises when it meets what is no array
             why = str(error).partition("\n")[0]
             return f"{type(error).__name__}: {why}{advice(self.step) or cure(error)}"
+        self.indexes |= any(name in str(trace) for name in ("gather[", "dynamic_slice["))
         return None if found == dtype else f"it gives {found} of {dtype}{advice(self.step)}"
 
     def _at(self, params: Any, state: Any, inputs: Any, data: Any) -> Any:

@@ -17,7 +17,7 @@ CLOSE = {"float64": 1e-14, "float32": 2e-6}
 SIZES = [1, 8, 33, 64]
 
 
-def made(cell, dtype, steps, batch, parallel=one_by_one):
+def made(cell, dtype, steps, batch, parallel=one_by_one, laid=np.ascontiguousarray):
     """Ours, and one product for each term in float64."""
     rng = np.random.default_rng(0)
     params = {n: p.astype(dtype) for n, p in cell.init_params(rng).items()}
@@ -26,7 +26,7 @@ def made(cell, dtype, steps, batch, parallel=one_by_one):
     d, s, x = (rng.standard_normal((steps, batch, n)).astype(dtype) for n in shapes.values())
     h = s[..., : cell.units]
     found = {n: np.zeros_like(p) for n, p in params.items()}
-    Gradient(weights, d, h, x).fill(found, parallel)
+    Gradient(weights, *map(laid, (d, h, x))).fill(found, parallel)
     expected = {n: np.zeros(p.shape) for n, p in params.items()}
     for term in weights.terms:
         factor = {"h": h, "x": x, "1": np.ones((steps, batch, 1))}[term.factor].astype(float)
@@ -44,6 +44,15 @@ def test_it_is_the_product_of_cotangents_and_factors(cell, size, dtype):
         for name, value in expected.items():
             scale = CLOSE[dtype] * np.sqrt(steps * batch) * np.abs(value).max()
             np.testing.assert_allclose(found[name], value, rtol=0, atol=scale)
+
+
+@pytest.mark.parametrize("laid", [np.asfortranarray, lambda x: np.flip(np.flip(x).copy())])
+@pytest.mark.parametrize(("steps", "batch"), [(50, 1), (3, 2)])
+def test_any_layout_will_do(laid, steps, batch):
+    found, _ = made(LSTM(2, 33), "float64", steps, batch, laid=laid)
+    expected, _ = made(LSTM(2, 33), "float64", steps, batch)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
 
 
 def test_long_sums_lose_little_in_float32():
