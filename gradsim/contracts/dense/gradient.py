@@ -1,7 +1,7 @@
 """The gradient of a dense cell over many steps, by a compiled product.
 
-It takes half the time of a general one, which first copies both of its factors, and of which there would be
-three: with the state, the inputs, and for the bias.
+It takes half to nine tenths of the time of general ones, which first copy both of their factors, and of
+which there would be three: with the state, the inputs, and for the bias.
 """
 
 from __future__ import annotations

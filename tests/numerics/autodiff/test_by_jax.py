@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Stripped
 
 from gradsim.errors import TracingError
 from gradsim.numerics import autodiff
 from gradsim.numerics.autodiff import by_autograd
 from gradsim.numerics.autodiff.by_jax import ByJax
+from gradsim.testing import check_cell
+from gradsim_cells import GRU, LRU, LSTM, Elman, MinGRU
 
 LEADS = [(), (3,), (5, 3), (2, 1, 3)]
 
@@ -277,3 +284,33 @@ def test_what_was_compiled_for_a_cell_that_has_changed_serves_one_that_has_not()
     gain[:] = 3.0
     np.testing.assert_array_equal(slope(other, 8), 1.0)
     np.testing.assert_array_equal(slope(one, 2), 3.0)
+
+
+@pytest.mark.parametrize(
+    "cell", [Elman(2, 3), GRU(2, 3), LSTM(2, 3), MinGRU(2, 3), LRU(2, 3)], ids=lambda c: c.name
+)
+def test_a_cell_with_nothing_but_a_step_passes_the_kit(cell, monkeypatch):
+    monkeypatch.setattr("gradsim.run.derivatives._WORTH", 0.0)  # its runs go by JAX, too
+    with autodiff.deriving(ByJax(asked=True)):
+        check_cell(Stripped(cell))
+
+
+def test_what_was_compiled_is_kept_where_the_environment_says(tmp_path):
+    folder = tmp_path / "kept"
+    program = """
+import numpy as np
+from gradsim import simulate
+from helpers import Stripped
+from gradsim_cells import Elman
+
+simulate(Stripped(Elman(2, 3)), np.zeros((4, 2, 2)), record=["adjoint"], derivatives="jax")
+"""
+    tests = str(Path(__file__).parents[2])
+    paths = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths, "GRADSIM_JAX_CACHE": str(folder)}
+    found = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+        found.append({file.name for file in folder.iterdir() if file.name.endswith("-cache")})
+    assert found[0]
+    assert found[1] == found[0]  # and nothing was compiled again
