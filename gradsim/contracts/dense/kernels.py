@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gradsim.errors import PluginError
+from gradsim.machine import accelerator
 
 
 @functools.cache
@@ -85,24 +84,8 @@ def _compiled(function: Callable[..., None], signature: Any) -> Callable[..., No
     from gradsim.contracts.dense.parts import OPTIONS
 
     kernel = njit(**OPTIONS)(function)
-    _keep(kernel)
-    kernel.compile(signature)
-    return kernel
-
-
-def _keep(kernel) -> None:
-    """Have what is compiled kept on disk, until the file of the kernel or `parts` changes."""
     with contextlib.suppress(RuntimeError):  # there is no folder that a cache could be written to
         kernel.enable_caching()
-    # Numba looks at the file that a kernel is in, and has no public way to name another one.
-    file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
-    if file is not None and hasattr(file, "_source_stamp"):
-        file._source_stamp = file._source_stamp, parts_stamp()
-
-
-@functools.cache
-def parts_stamp() -> str:
-    """What tells `parts`, of which all kernels are made, from earlier versions of it."""
-    from gradsim.contracts.dense import parts
-
-    return hashlib.sha256(Path(parts.__file__).read_bytes()).hexdigest()
+    accelerator.renew(kernel)
+    kernel.compile(signature)
+    return kernel

@@ -11,6 +11,7 @@ import gradsim
 from gradsim import Dense
 from gradsim.contracts.dense import kernels as of_all
 from gradsim.errors import PluginError
+from gradsim.machine import accelerator
 from gradsim.testing import check_cell
 
 
@@ -124,7 +125,7 @@ def test_a_kernel_is_compiled_anew_where_what_it_is_made_of_has_changed(tmp_path
     monkeypatch.syspath_prepend(tmp_path)
     found = []
     for stamp in ("one", "one", "other", "other"):
-        monkeypatch.setattr(of_all, "parts_stamp", lambda stamp=stamp: stamp)
+        monkeypatch.setattr(accelerator, "made_of", lambda name, stamp=stamp: stamp)
         stats = of_all.compiled.__wrapped__("some_kernels", "forward", np.dtype("float32")).stats
         found.append(sum(stats.cache_hits.values()))
     assert found == [0, 1, 0, 1]
@@ -137,19 +138,6 @@ def forward(inputs, input_weight, state_weight, bias, states, saved, first, last
     """The state stays."""
     states[1:, first:last] = states[:1, first:last]
 '''
-
-
-class Unsaved:
-    """A kernel as a version of numba might make it that keeps its cache elsewhere."""
-
-    def enable_caching(self):
-        self.asked = True
-
-
-def test_a_numba_that_keeps_its_cache_elsewhere_loses_the_stamp_only():
-    kernel = Unsaved()
-    of_all._keep(kernel)
-    assert vars(kernel) == {"asked": True}
 
 
 @pytest.mark.parametrize(
