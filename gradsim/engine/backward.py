@@ -16,7 +16,8 @@ import numpy as np
 from gradsim.contracts.plugin import calling
 from gradsim.contracts.trajectory import Trajectory, shortened
 from gradsim.engine.carried import Carried, Go
-from gradsim.engine.derivatives import rows_pulled, singular
+from gradsim.engine.derivatives import singular
+from gradsim.engine.pulled import adjoints_of
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.blocks import through_blocks
 from gradsim.numerics.scaled import KEEP, LOWEST, ROOM, Scaled, add, largest, range_end, ratio
@@ -140,7 +141,7 @@ class Backward:
         here = trajectory[steps] if first else trajectory
         with np.errstate(all="ignore"), calling(trajectory.cell, "state_vjp", trajectory.params):
             pulled = here.pull(last.over(exponent), given)
-            adjoints = rows_pulled(here, pulled)
+            adjoints = adjoints_of(here, pulled)
             end = range_end(adjoints)
             if end:  # it did not stop in time
                 adjoints = adjoints[end:]

@@ -13,6 +13,7 @@ from gradsim.contracts.plugin import calling
 from gradsim.contracts.recorder import Adjoints, Contributions
 from gradsim.contracts.trajectory import Pulled, Trajectory
 from gradsim.engine.derivatives import singular
+from gradsim.engine.pulled import contributions_of, gradient_of
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.scaled import Axes, Scaled, add, largest
 from gradsim.types import Array, Params
@@ -40,7 +41,7 @@ class Go:
             Some are NaN, or infinite, though the adjoints are not.
         """
         exponent = np.full(len(self.trajectory.steps), self.exponent, dtype=np.int32)
-        parts = None if self.pulled is None else _finite(self.trajectory, self.pulled.contributions)
+        parts = self._pulled(contributions_of)
         if parts is None or self._loses({n: part[:1] for n, part in parts.items()}, slice(0, 1)):
             # A contribution is a sum over the batch, whose elements must share their exponent for it.
             parts, exponent = self._with_room(self.trajectory.contributions, (1, 2))
@@ -52,7 +53,7 @@ class Go:
     def gradient(self) -> dict[str, Scaled]:
         """The sum of the contributions; raises as they do."""
         exponent = np.asarray(np.int32(self.exponent))
-        parts = None if self.pulled is None else _finite(self.trajectory, self.pulled.gradient)
+        parts = self._pulled(gradient_of)
         if parts is None:
             # What is tiny beside the largest is lost, as in any sum of the two.
             parts, exponent = self._with_room(self.trajectory.gradient, None)
@@ -60,6 +61,12 @@ class Go:
             half = len(self.trajectory.steps) // 2
             return _sum_of([self._part(slice(half, None)), self._part(slice(0, half))])
         return {n: Scaled(parts[n], exponent) for n in self.trajectory.params}
+
+    def _pulled(self, made: Callable[[Trajectory, Pulled], Params]) -> Params | None:
+        """What the cell made of all steps, if it did and it is finite."""
+        if self.pulled is None:
+            return None
+        return _finite(self.trajectory, partial(made, self.trajectory, self.pulled))
 
     def _part(self, rows: slice) -> Go:
         """Some of the steps, by themselves."""

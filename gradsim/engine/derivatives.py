@@ -11,8 +11,9 @@ import numpy as np
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import Passed, calling
 from gradsim.contracts.promises import kind
-from gradsim.contracts.trajectory import Pulled, Trajectory, shortened
-from gradsim.errors import DerivativeError, PluginError, TracingError
+from gradsim.contracts.trajectory import Trajectory, shortened
+from gradsim.engine.pulled import adjoints_of, gradient_of
+from gradsim.errors import DerivativeError, TracingError
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import Array, Params
@@ -178,23 +179,6 @@ def check(at: Trajectory, rng: np.random.Generator, methods: Iterable[str] = MET
     return [method for method, size in found.items() if np.isnan(size)]
 
 
-def rows_pulled(trajectory: Trajectory, pulled: Pulled) -> Array:
-    """The adjoints that the pull of a trajectory gives.
-
-    Raises
-    ------
-    PluginError
-        They are not those of some of its steps.
-    """
-    adjoints, (steps, batch, size) = np.asarray(pulled.adjoints), trajectory.after.shape
-    if not 2 <= len(adjoints) <= steps + 1 or adjoints.shape[1:] != (batch, size):
-        raise PluginError(
-            f"{trajectory.cell!r}: pull() through {steps} steps gives adjoints of shape {adjoints.shape}, "
-            f"where (k + 1, {batch}, {size}) is needed, for the last k of the steps, k = 1 to {steps}"
-        )
-    return adjoints
-
-
 def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
     """See that the steps that a cell takes in its own way, and its way back, are those of `step`.
 
@@ -210,12 +194,13 @@ def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
     with np.errstate(all="ignore"), calling(cell, "unroll", taken.params):
         ours, theirs = (t.pull(incoming[-1], direct) for t in (taken, plain))
         # Either may have stopped.
-        first = -min(len(rows_pulled(taken, ours)), len(theirs.adjoints))
+        first = -min(len(adjoints_of(taken, ours)), len(theirs.adjoints))
         pairs = {
             "the states of unroll()": (taken.after, plain.call(cell.step, np)),
             "the adjoints of unroll().pull()": (ours.adjoints[first:], theirs.adjoints[first:]),
         }
-        mine, expected = (shortened(x, plain[plain.steps[first + 1 :]]).gradient() for x in (ours, theirs))
+        steps = plain[plain.steps[first + 1 :]]
+        mine, expected = (gradient_of(steps, shortened(x, steps)) for x in (ours, theirs))
         pairs |= {f"gradient()[{n!r}] of unroll().pull()": (mine[n], g) for n, g in expected.items()}
         for what, (a, b) in pairs.items():
             apart = np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) + 1e-6)
