@@ -30,6 +30,18 @@ DRAWS_OTHERS = (
 )
 
 
+def mend(cell: Cell, method: str) -> str:
+    """Where to mend a derivative, or the many steps at once, of a cell, and what to do instead."""
+    where, name = cell.written(method), type(cell).__name__
+    if method == "unroll" and where in ("unit", "slopes"):
+        # What they are compared with is of the same making, unless the class has a derivative beside it.
+        where = next((m for m in ("state_vjp", "params_vjp") if cell.written(m) == m), where)
+    if where == "unit":
+        return f"mend {name}.unit, which should make the same of a unit however many others there are"
+    instead = "go step by step" if where in ("unroll", "kernel") else "get the free derivative"
+    return f"mend {name}.{where}, or delete it to {instead}"
+
+
 def refuse(cell: Cell, mistakes: Iterator[str]) -> None:
     """Raise PluginError with the first mistake of a cell, if there is one."""
     for mistake in mistakes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import Passed, calling
-from gradsim.contracts.promises import kind
+from gradsim.contracts.promises import kind, mend
 from gradsim.contracts.trajectory import Trajectory, shortened
 from gradsim.engine.pulled import adjoints_of, gradient_of
 from gradsim.errors import DerivativeError, TracingError
@@ -206,8 +206,8 @@ def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
             apart = np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) + 1e-6)
             if np.shape(a) != np.shape(b) or apart > _CLOSE[taken.states.itemsize]:
                 raise DerivativeError(
-                    f"{cell!r}: {what} differ by {apart:.1e} from those of single steps; mend "
-                    f"{type(cell).__name__}.{cell.written('unroll')}, or delete it to go step by step"
+                    f"{cell!r}: {what} differ by {apart:.1e} from those of single steps; "
+                    f"{mend(cell, 'unroll')}"
                 )
 
 
@@ -300,8 +300,8 @@ def singular(cell: Cell, method: str) -> str:
 
 def _advice(cell: Cell, method: str) -> str:
     name = method.split("[")[0]
-    if cell.analytic(name) and (where := cell.written(name)) != "unit":
-        return f"mend {type(cell).__name__}.{where}, or delete it to get the free derivative"
+    if cell.analytic(name) and cell.written(name) != "unit":
+        return mend(cell, name)
     if cures := autodiff.advice(cell.step):
         return f"autograd cannot see all of step(){cures}"
     written = [m for n in ("step", "mix", "unit") if (m := getattr(cell, n, None)) is not None]

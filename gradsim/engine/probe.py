@@ -10,7 +10,7 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import calling
-from gradsim.contracts.promises import ALONE, CHANGED, UNEQUAL, refuse, result_mistakes
+from gradsim.contracts.promises import ALONE, CHANGED, UNEQUAL, mend, refuse, result_mistakes
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
@@ -138,8 +138,8 @@ def _refuse_other_steps(cell: Cell, where: str) -> None:
         raise PluginError(f"{cell!r}: step() {UNEQUAL} (seen at {where})")
     if cell.exact:
         raise PluginError(
-            f"{cell!r}: the states of unroll() are not those of single steps, first at {where}; mend "
-            f"{type(cell).__name__}.{cell.written('unroll')}, or delete it to go step by step"
+            f"{cell!r}: the states of unroll() are not those of single steps, first at {where}; "
+            f"{mend(cell, 'unroll')}"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.contracts import promises
 from gradsim.contracts.problem import Pairs
 from gradsim.contracts.recorder import Products
 from gradsim.engine.probe import Place
@@ -30,8 +31,8 @@ _DIRECTIONS = 3
 
 def mend(bench: CellBench, method: str) -> str:
     """How to mend a derivative."""
-    if bench.cell.analytic(method) and (where := bench.cell.written(method)) != "unit":
-        return f"mend {type(bench.cell).__name__}.{where}, or delete it to get the free derivative"
+    if bench.cell.analytic(method) and bench.cell.written(method) != "unit":
+        return promises.mend(bench.cell, method)
     groups = bench.cell.jacobian_groups
     mixing = f"; or it mixes units, and its jacobian_groups are not {groups} but 1" if groups > 1 else ""
     return f"it is the free one of step(): use only xp functions that autograd knows, and no numpy{mixing}"

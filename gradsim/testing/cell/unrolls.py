@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts.cell import Cell
-from gradsim.contracts.promises import kind
+from gradsim.contracts.promises import kind, mend
 from gradsim.contracts.trajectory import Parallel, Pulled, Trajectory, one_by_one, shortened
 from gradsim.engine.probe import Place
 from gradsim.engine.pulled import contributions_of, gradient_of
@@ -203,6 +203,5 @@ def _expect_close(
     error = np.abs(ours - theirs).max(initial=0.0)
     bench.expect(
         error <= close * np.abs(theirs).max(initial=1e-30),
-        f"{about} differ by {error:.1e} from those of {source}; mend {type(bench.cell).__name__}."
-        f"{bench.cell.written('unroll')}, or delete it to go step by step",
+        f"{about} differ by {error:.1e} from those of {source}; {mend(bench.cell, 'unroll')}",
     )

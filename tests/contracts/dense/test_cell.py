@@ -12,7 +12,7 @@ from probes.cells import Chained, Coupled, Dropped, Peephole, Sized
 import gradsim
 from gradsim import Term, detach
 from gradsim.contracts.dense import Slopes
-from gradsim.errors import PluginError
+from gradsim.errors import DerivativeError, PluginError
 from gradsim.numerics import autodiff
 from gradsim.testing import check_cell
 from gradsim_cells import GRU, LSTM, Elman
@@ -220,6 +220,44 @@ MISTAKES = [
 @pytest.mark.parametrize(("cell", "parts"), MISTAKES, ids=[f"{c.name} {p[0][-40:]}" for c, p in MISTAKES])
 def test_mistakes_are_named(cell, parts, inputs):
     with refused(PluginError, *parts):
+        gradsim.simulate(cell, inputs, record=["gradient"])
+
+
+class ByNumber(Sized):
+    """Another unit where there are many numbers."""
+
+    name = "by_number"
+
+    def unit(self, sums, old, xp):
+        return (0.5 if sums[0].size > 100 else 1.0) * xp.tanh(sums[0])
+
+
+class WrongAtOnce(Sized):
+    """Its derivatives are right at many steps and wrong at a single one."""
+
+    name = "wrong_at_once"
+
+    def unit(self, sums, old, xp):
+        return xp.tanh(sums[0])
+
+    def params_vjp(self, params, state, inputs, cotangent):
+        found = super().params_vjp(params, state, inputs, cotangent)
+        return {n: g * 1.01 if state.ndim == 2 else g for n, g in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("cell", "part"),
+    [
+        (
+            ByNumber(),
+            "mend ByNumber.unit, which should make the same of a unit however many others there are",
+        ),
+        (WrongAtOnce(), "mend WrongAtOnce.params_vjp, or delete it to get the free derivative"),
+    ],
+    ids=lambda x: getattr(x, "name", ""),
+)
+def test_what_differs_from_single_steps_is_mended_where_somebody_wrote_it(cell, part, inputs):
+    with refused(DerivativeError, "differ by", "from those of single steps", part):
         gradsim.simulate(cell, inputs, record=["gradient"])
 
 
