@@ -147,12 +147,12 @@ class DenseSteps(Trajectory):
         along = (
             saved[..., w.column :],
             states[:-1, :, : self.size],
-            *(zip(*cell.parted(x), strict=True) for x in (saved, states[:-1], states[1:])),
+            *(zip(*cell.parted(x), strict=True) for x in (_locked(saved), _locked(states[:-1]), states[1:])),
         )
         for onto, h, sums, old, new in zip(*along, strict=True):
             onto += h @ weight
             made = cell.unit(sums, old, np, **next(data, {}))
-            for block, x in zip(new, made if isinstance(made, tuple) else (made,), strict=True):
+            for block, x in zip(new, made if isinstance(made, tuple | list) else (made,), strict=True):
                 block[...] = x
 
     def _pull_rows(self, direct: Array, adjoints: Array, cotangents: Array, ends: Array, rows: slice) -> None:
@@ -167,6 +167,13 @@ class DenseSteps(Trajectory):
             h[t] += from_h[t] @ w.state
 
         ends[rows] = pulled_back(adjoints[:, rows], pull)
+
+
+def _locked(x: Array) -> Array:
+    """The same numbers, which a unit may not change."""
+    locked = x.view()
+    locked.flags.writeable = False
+    return locked
 
 
 @dataclass(frozen=True, eq=False)

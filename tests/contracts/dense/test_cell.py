@@ -130,6 +130,51 @@ class Shifted(Sized):
         return xp.tanh(sums[0]) + xp.cumulative_sum(xp.flip(old[0], axis=-1), axis=-1)
 
 
+class Between(Sized):
+    """One unit sees another, and neither is the first or the last."""
+
+    name = "between"
+
+    def unit(self, sums, old, xp):
+        h = xp.tanh(sums[0])
+        return xp.concat((h[..., :2], h[..., 2:3] + 0.3 * old[0][..., 1:2], h[..., 3:]), axis=-1)
+
+
+class Joint(Sized):
+    """No unit is seen where another one is zero."""
+
+    name = "joint"
+
+    def unit(self, sums, old, xp):
+        return xp.tanh(sums[0]) + xp.prod(old[0], axis=-1, keepdims=True)
+
+
+class Many(Sized):
+    """Units are seen where two are large at once."""
+
+    name = "many"
+
+    def unit(self, sums, old, xp):
+        first, other = (xp.maximum(sums[0][..., i : i + 1] - 1, 0.0) for i in (0, 2))
+        return xp.tanh(sums[0]) + first * other
+
+
+class InPlace(Sized):
+    name = "in_place"
+
+    def unit(self, sums, old, xp):
+        a = sums[0]
+        a += old[0]
+        return xp.tanh(a)
+
+
+class Plainly(Coupled):
+    name = "plainly"
+
+    def unit(self, sums, old, xp):
+        return super().unit(sums, old, xp)[0], 0.5
+
+
 class TooMany(Sized):
     name = "too_many"
 
@@ -192,8 +237,13 @@ def of_terms(*terms):
 
 
 MISTAKES = [
-    (Summed(), ["unit() mixes units", "when unit 0 is moved, unit 1 of 'h' moves too"]),
+    (Summed(), ["unit() mixes units: unit", "of 'h' moves when others do"]),
     (Shifted(), ["unit() mixes units"]),
+    (Between(), ["unit() mixes units: unit 2 of 'h' moves when others do"]),
+    (Joint(), ["unit() mixes units"]),
+    (Many(), ["unit() mixes units"]),
+    (InPlace(), ["is read-only; what it is given must not be changed: compute a new array instead"]),
+    (Plainly(), ["unit() gives an array of float64 of shape (2, 4), a float, where an array like each old"]),
     (TooMany(), ["unit() gives an array of float64 of shape (2, 4), an array of float64 of", "h (2, 4)"]),
     (Wide(), ["unit() gives", "where an array like each old block is needed: h ("]),
     (Few(), ["not enough values to unpack", "a unit gets as many sums as its cell has in `sums`"]),
@@ -259,6 +309,19 @@ class WrongAtOnce(Sized):
 def test_what_differs_from_single_steps_is_mended_where_somebody_wrote_it(cell, part, inputs):
     with refused(DerivativeError, "differ by", "from those of single steps", part):
         gradsim.simulate(cell, inputs, record=["gradient"])
+
+
+def test_a_list_of_blocks_will_do(inputs):
+    class Listed(Elman):
+        name = "listed"
+
+        def unit(self, sums, old, xp):
+            return [super().unit(sums, old, xp)]
+
+    ours, theirs = (
+        gradsim.simulate(c, inputs, rng=0, record=["state"]).state for c in (Listed(2, 4), Elman(2, 4))
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_slopes_are_not_inherited_by_another_unit():
