@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -241,6 +242,10 @@ _trusted: defaultdict[str, Passed] = defaultdict(Passed)
 
 twice_trusted = Passed()
 """Cells whose own second derivatives have been checked."""
+
+
+programs: WeakSet[Any] = WeakSet()
+"""What a library has compiled of steps whose derivatives have been checked."""
 
 
 def trusted() -> Passed:

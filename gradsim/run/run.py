@@ -156,7 +156,8 @@ class Run:
         s = self.setup
         trusted = derivatives.trusted()
         known, free = s.cell in trusted, [m for m in derivatives.METHODS if not s.cell.analytic(m)]
-        compiled = isinstance(first, CompiledSteps)
+        compiled = first.block.compiled if isinstance(first, CompiledSteps) else None
+        known = known and (compiled is None or compiled in derivatives.programs)
         again = () if compiled else free
         methods = again if known else derivatives.METHODS
         # Only penalties on Jacobians ask for second ones.
@@ -175,6 +176,8 @@ class Run:
             retake(_beginning(first) if known and compiled else first)
         if not (known or self.unchecked):
             trusted.add(s.cell)
+            if compiled is not None:
+                derivatives.programs.add(compiled)
 
     # Backward.
 

@@ -11,7 +11,7 @@ from helpers import Stripped, refused
 
 import gradsim
 from gradsim.engine import derivatives
-from gradsim.errors import ChangedRunError, InputError, PluginError
+from gradsim.errors import ChangedRunError, DerivativeError, InputError, PluginError
 from gradsim.numerics.autodiff import providers
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_optimizers import Adam
@@ -66,6 +66,26 @@ def test_what_is_one_program_for_all_numbers_is_checked_once(inputs, monkeypatch
     for _ in range(2):
         gradsim.simulate(Fresh(Elman(2, 3)), inputs, record=["adjoint"], derivatives=by)
     assert [*checked, "none"][:2] == wanted
+
+
+def test_what_is_compiled_anew_is_checked_anew(inputs):
+    helpers = [lambda x: x]
+
+    @dataclass(frozen=True, eq=False)
+    class Helped(Stripped):
+        """Its step calls what somebody writes anew between two runs."""
+
+        def step(self, params, state, inputs, xp):
+            return self.cell.step(params, helpers[0](state), inputs, xp)
+
+    def run():
+        return gradsim.simulate(Helped(Elman(2, 3)), inputs, record=["adjoint"], derivatives="jax")
+
+    for _ in range(2):
+        run()
+    helpers[:] = [gradsim.detach]
+    with refused(DerivativeError, "differs from central differences"):
+        run()
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import metadata
@@ -31,6 +31,10 @@ class Block(Protocol):
     @property
     def states(self) -> Array:
         """(steps + 1, batch, m)."""
+
+    @property
+    def compiled(self) -> Hashable:
+        """What took them: the same object as long as it is the same program."""
 
     def pull(self, row: int, incoming: Array, direct: Array) -> tuple[Array, Params]:
         """Adjoints and gradient of some steps from `row` on; see `Trajectory.pull`."""
