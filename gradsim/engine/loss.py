@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import autograd.numpy as anp
@@ -283,7 +284,8 @@ def _flat(x: Array) -> Array:
 
 
 def _place(cell: Cell) -> slice | Array:
-    """Where the output blocks lie in the state; a slice, which copies nothing, if they are one."""
-    if len(cell.output_blocks) == 1:
-        return cell.block(cell.output_blocks[0])
-    return np.concatenate([np.arange(cell.state_size)[cell.block(n)] for n in cell.output_blocks])
+    """Where the output blocks lie in the state; a slice, which copies nothing, if they lie in a row."""
+    blocks = [cell.block(n) for n in cell.output_blocks]
+    if all(one.stop == other.start for one, other in pairwise(blocks)):
+        return slice(blocks[0].start, blocks[-1].stop)
+    return np.concatenate([np.arange(block.start, block.stop) for block in blocks])

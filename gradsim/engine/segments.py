@@ -9,7 +9,7 @@ from gradsim.contracts.problem import Problem
 _STATE_BYTES = 4 * 2**20
 """States of a segment: what is read again on the way back should still be in cache."""
 
-_CONTRIBUTION_BYTES = 16 * 2**20
+_CONTRIBUTION_BYTES = 64 * 2**20
 """Contributions of the steps of a segment, where they are recorded one by one."""
 
 _JACOBIAN_BYTES = 8 * 2**20
@@ -23,7 +23,7 @@ def segment_length(problem: Problem) -> int:
     contribution = sum(math.prod(shape) for shape in p.param_shapes.values()) * p.dtype.itemsize
     # At least 8 steps, which then share the calls and the snapshot that any segment costs.
     longest = min(_STATE_BYTES // state, _CONTRIBUTION_BYTES // max(1, contribution))
-    return min(p.steps, max(8, longest), 256)
+    return min(p.steps, max(8, longest), 1024)
 
 
 def segments(problem: Problem) -> list[range]:

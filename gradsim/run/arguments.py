@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -104,15 +105,7 @@ def checked_params(
     dtype: np.dtype,
 ) -> tuple[Params, Params]:
     """The parameters of the cell and of the readout, given or drawn."""
-    try:
-        own: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
-        if given is None and not (cell in _drawn_alike and not hooks.uses("gradsim_params")):
-            _refuse_other_draws(cell, own, hooks, seeds)
-            _drawn_alike.add(cell)
-    except MemoryError as error:
-        raise BudgetError(
-            f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
-        ) from None
+    own = _drawn_params(cell, given is None, hooks, seeds)
     refuse(cell, gates_mistakes(cell, own))
     for what in ("fixed", "recurrent_weights"):
         for name in getattr(cell, what):
@@ -139,7 +132,30 @@ def checked_params(
     return {n: chosen[n] for n in own}, {n: chosen[n] for n in readout}
 
 
+def _drawn_params(cell: Cell, needed: bool, hooks: RunHooks, seeds: Seeds) -> Params:
+    """Those that the cell and the mitigations draw, or zeros of their shapes where no number is needed."""
+    changed = hooks.uses("gradsim_params")
+    itself = not changed and type(cell).__eq__ is object.__eq__
+    if itself and not needed and cell in _shapes:
+        return {n: np.broadcast_to(0.0, shape) for n, shape in _shapes[cell].items()}
+    try:
+        own: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
+        if needed and (changed or cell not in _drawn_alike):
+            _refuse_other_draws(cell, own, hooks, seeds)
+            _drawn_alike.add(cell)
+    except MemoryError as error:
+        raise BudgetError(
+            f"the parameters of {cell!r} do not fit into memory ({error}); use fewer units"
+        ) from None
+    if itself:
+        _shapes[cell] = {n: np.shape(p) for n, p in own.items()}
+    return own
+
+
 _drawn_alike = Passed()
+
+_shapes: WeakKeyDictionary[Cell, dict[str, tuple[int, ...]]] = WeakKeyDictionary()
+"""Of the parameters that a cell has drawn: where all are given, none need be drawn again."""
 
 
 def _refuse_other_draws(cell: Cell, own: Params, hooks: RunHooks, seeds: Seeds) -> None:

@@ -42,6 +42,9 @@ _CHECKED_POSITIONS = 4
 _FEW_STEPS = 32
 """Steps that are enough to compare two ways of taking them that are each the same at every step."""
 
+_FEW_NUMBERS = 2**12
+"""In their states, where they have been compared before in this process."""
+
 
 class Run:
     """A run in progress; `execute` does it all.
@@ -173,7 +176,7 @@ class Run:
             if not known and s.cell.analytic("unroll"):
                 derivatives.check_unroll(_beginning(first), rng)
         if free or not known:
-            retake(_beginning(first) if known and compiled else first)
+            retake(_first_few(first) if known and compiled else first)
         if not (known or self.unchecked):
             trusted.add(s.cell)
             if compiled is not None:
@@ -255,6 +258,10 @@ class Run:
 
 def _beginning(first: Trajectory) -> Trajectory:
     return first[first.steps[:_FEW_STEPS]]
+
+
+def _first_few(first: Trajectory) -> Trajectory:
+    return first[first.steps[: max(2, min(_FEW_STEPS, _FEW_NUMBERS // first.states[0].size))]]
 
 
 def recorded(

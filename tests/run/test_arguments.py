@@ -168,3 +168,33 @@ def test_what_is_drawn_from_elsewhere_than_the_rng_is_refused(cell, mitigations,
         gradsim.train(
             cell, Adding(length=20), optimizer=SGD(learning_rate=0.1), updates=1, mitigations=mitigations
         )
+
+
+def test_parameters_that_are_given_are_not_drawn_again():
+    drawn = []
+
+    class Counts(Elman):
+        def init_params(self, rng):
+            drawn.append(self)
+            return super().init_params(rng)
+
+    cell, params = Counts(2, 4), Elman(2, 4).init_params(np.random.default_rng(0))
+    once, again = (gradsim.simulate(cell, X, record=["adjoint"], params=params) for _ in range(2))
+    assert drawn == [cell]
+    assert once.identical(again)
+    with pytest.raises(InputError, match=r"shape \(3, 3\) where \(4, 4\)"):
+        gradsim.simulate(cell, X, record=["adjoint"], params={**params, "W": np.eye(3)})
+    gradsim.simulate(cell, X, record=["adjoint"])
+    assert len(drawn) > 1
+
+
+def test_cells_that_compare_by_value_are_drawn_each_time():
+    class Equal(Elman):
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None
+
+    params = Elman(2, 4).init_params(np.random.default_rng(0))
+    for _ in range(2):
+        gradsim.simulate(Equal(2, 4), X, record=["adjoint"], params=params)

@@ -160,3 +160,79 @@ def test_what_is_read_of_modules_classes_and_objects_counts(owner, monkeypatch):
     assert look(read) == before
     monkeypatch.setattr(owner, "gain", 2.0)
     assert look(read) != before
+
+
+MINE = """
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+GAIN, TABLE = 1.0, {"a": [1.0]}
+SETTINGS = SimpleNamespace(inner=SimpleNamespace(gain=1.0))
+
+def scaled(x, by=[1.0], *, plus={"a": 1.0}):
+    return by[0] * x + plus["a"] + TABLE["a"][0]
+
+class Slopes:
+    slope = 1.0
+
+class Others:
+    slope = 2.0
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    gain: object
+
+@dataclass(frozen=True, eq=False)
+class Cell(Slopes):
+    gain: object
+    inner: object
+
+    factor = 1.0
+
+    def step(self, x):
+        return scaled(x) * GAIN * self.slope + SETTINGS.inner.gain + (LATER if GAIN > 2 else 0.0)
+"""
+
+CHANGES = {
+    "array": lambda m, c: c.gain.__setitem__(0, 2.0),
+    "list in a tuple": lambda m, c: c.inner[0].append(2),
+    "field": lambda m, c: object.__setattr__(c, "gain", 2.0),
+    "field deleted": lambda m, c: vars(c).pop("inner"),
+    "field of one inside": lambda m, c: object.__setattr__(c.inner[1], "gain", 2.0),
+    "class of one inside": lambda m, c: object.__setattr__(c.inner[1], "__class__", m.Others),
+    "inherited": lambda m, c: setattr(m.Slopes, "slope", 3.0),
+    "constant": lambda m, c: setattr(m.Cell, "factor", 3.0),
+    "new constant": lambda m, c: setattr(m.Cell, "new", 3.0),
+    "method": lambda m, c: setattr(m.Cell, "step", lambda self, x: x),
+    "new method": lambda m, c: setattr(m.Cell, "__array__", lambda self: GAIN),
+    "bases": lambda m, c: setattr(m.Cell, "__bases__", (m.Others,)),
+    "defaults": lambda m, c: setattr(m.scaled, "__defaults__", ([2.0],)),
+    "in a default": lambda m, c: m.scaled.__defaults__[0].append(2.0),
+    "keyword": lambda m, c: setattr(m.scaled, "__kwdefaults__", {"plus": {"a": 2.0}}),
+    "in a keyword": lambda m, c: m.scaled.__kwdefaults__["plus"].update(a=3.0),
+    "code": lambda m, c: setattr(m.scaled, "__code__", (lambda x, by, *, plus: x).__code__),
+    "global": lambda m, c: setattr(m, "GAIN", 5.0),
+    "function": lambda m, c: setattr(m, "scaled", abs),
+    "in a global": lambda m, c: m.TABLE["a"].append(3),
+    "global that was none": lambda m, c: setattr(m, "LATER", 1.0),
+    "object": lambda m, c: setattr(m.SETTINGS.inner, "gain", 3.0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_of_the_same_object_all_changes_are_seen(change):
+    mine: Any = ModuleType("mine")
+    exec(compile(MINE, "mine.py", "exec", dont_inherit=True), vars(mine))
+    cell = mine.Cell(np.ones(2), ([1], mine.Inner(1.0)))
+    before = look(cell.step)
+    assert look(cell.step) == before
+    change(mine, cell)
+    assert look(cell.step) != before
+    assert look(cell.step) == look(cell.step)
+
+
+def test_what_an_object_has_made_of_the_rest_changes_nothing():
+    thing = Scaling()
+    before = look(thing.step)
+    assert thing.twice == 2
+    assert look(thing.step) == before
