@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -141,28 +142,45 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def _absent() -> str | None:
-    if importlib.util.find_spec("jax") is None:
+    if not _file():
         return f"JAX is not installed; pip install 'jax>={NEEDED}'"
     try:
         version = metadata.version("jax")
     except metadata.PackageNotFoundError:
         return f"there is a folder named jax, but JAX is not installed; pip install 'jax>={NEEDED}'"
-    if _numbers(version) < _numbers(NEEDED):
-        return f"JAX {version} is too old; pip install 'jax>={NEEDED}'"
-    return None
+    return _too_old(version)
 
 
 @functools.cache
 def _broken() -> str | None:
+    failed = None
     try:
         load_jax().cpu()
-    except Exception as error:  # of whatever kind a broken installation raises
-        return f"JAX is broken here ({type(error).__name__}: {error}); pip install --force-reinstall jax"
+    except (Exception, SystemExit) as error:  # of whatever kind a broken installation raises
+        failed = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    # Another one may lie before the one that was installed.
+    if old := _too_old(getattr(sys.modules.get("jax"), "__version__", None), f" in {_file()}"):
+        return old
+    if failed:
+        return f"JAX is broken here ({failed}, in {_file()}); pip install --force-reinstall jax"
     return None
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2])
+def _file() -> str | None:
+    """Where JAX would come from, None if from nowhere."""
+    try:
+        spec = importlib.util.find_spec("jax")
+    except ValueError:  # a module of that name that somebody has made
+        return None
+    return None if spec is None else spec.origin
+
+
+def _too_old(version: str | None, where: str = "") -> str | None:
+    """Says so; of a version that is no number nothing is known."""
+    numbers, needed = (tuple(map(int, re.findall(r"\d+", str(v))[:2])) for v in (version, NEEDED))
+    if not numbers or numbers >= needed:
+        return None
+    return f"JAX {version}{where} is too old; pip install 'jax>={NEEDED}'"
 
 
 def load_jax() -> Any:

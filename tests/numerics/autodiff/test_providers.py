@@ -8,6 +8,7 @@ import sys
 import threading
 from contextvars import copy_context
 from importlib import metadata, util
+from types import ModuleType
 
 import pytest
 
@@ -92,7 +93,39 @@ def test_jax_that_is_broken_is_named(monkeypatch):
 
     monkeypatch.setattr(providers.importlib, "import_module", fails)
     assert autodiff.jax_refused(load=False) is None
-    assert "broken here (AttributeError: jaxlib has no client)" in autodiff.jax_refused()
+    assert "broken here (AttributeError: jaxlib has no client, in " in autodiff.jax_refused()
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("version", ["0.8rc1", "1.dev0+local", "unknown", None])
+def test_odd_versions_are_tried(version, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    assert autodiff.jax_refused() is None
+
+
+@pytest.mark.usefixtures("anew")
+def test_a_module_that_comes_from_nowhere_is_no_jax(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", ModuleType("jax"))
+    assert "not installed" in autodiff.jax_refused(load=False)
+
+
+FAKES = {
+    "raise RuntimeError('no libfoo\\nhere')": "JAX is broken here (RuntimeError: no libfoo, in {file}); pip",
+    "raise SystemExit('no licence')": "JAX is broken here (SystemExit: no licence, in {file}); pip",
+    "__version__ = '0.4.30'": "JAX 0.4.30 in {file} is too old; pip install 'jax>=0.8'",
+    "__version__ = '0.10.2'": "JAX is broken here (ModuleNotFoundError: No module named 'jax.numpy'",
+}
+
+
+@pytest.mark.parametrize("code", FAKES)
+def test_a_jax_before_the_one_that_was_installed_is_named(code, tmp_path):
+    (tmp_path / "jax.py").write_text(code)
+    asked = "from gradsim.numerics import autodiff; print(autodiff.jax_refused())"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert FAKES[code].format(file=tmp_path / "jax.py") in done.stdout, done.stderr
 
 
 FORK = """
