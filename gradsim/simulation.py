@@ -10,10 +10,9 @@ from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import described
 from gradsim.contracts.problem import EVERY_PAIR, Problem
-from gradsim.contracts.recorder import with_own_dims
 from gradsim.data import schema
 from gradsim.engine.streams import BACKWARD
-from gradsim.plan.plan import Plan
+from gradsim.plan.plan import planned
 from gradsim.run.arguments import (
     checked_inputs,
     checked_params,
@@ -90,8 +89,8 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
     pairs = given.pairs or EVERY_PAIR
     pairs.refuse_none(steps)
-    problem = with_own_dims(Problem(prepared, steps, size, kind, shapes, pairs), recorders)
-    plan = Plan(problem, recorders, hooks, in_memory)
+    plan = planned(Problem(prepared, steps, size, kind, shapes, pairs), recorders, hooks, in_memory)
+    problem = plan.problem
     setup = model.setup(seeds, own, readout, x, episode, state, Moment())
     expected = seconds(problem, plan.asks(*BACKWARD), plan.makes_jacobians)
     derived = derivation(given.derivatives, prepared, expected, lambda: setup.start)

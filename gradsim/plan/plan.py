@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,13 +14,14 @@ from gradsim.contracts import registry
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.plugin import calling
-from gradsim.contracts.problem import Pairs
-from gradsim.contracts.recorder import with_own_dims
+from gradsim.contracts.problem import Pairs, Problem
+from gradsim.contracts.recorder import Recorder, with_own_dims
 from gradsim.engine.layout import whole
 from gradsim.engine.revolve import Schedule
 from gradsim.engine.segments import segment_length, segments
 from gradsim.engine.streams import BACKWARD
 from gradsim.errors import BudgetError, InputError, PluginError, shown
+from gradsim.machine import accelerator
 from gradsim.machine.disk import human
 from gradsim.plan import bytes as sizes
 from gradsim.plan import flops as costs
@@ -180,3 +183,39 @@ class Plan(Needs):
             )
             fix += ", or write to disk (store=, --out)" * self.in_memory
         return f"{top} alone takes {human(taken[top])}; {fix}"
+
+
+def planned(problem: Problem, recorders: Sequence[Recorder], hooks: RunHooks, in_memory: bool) -> Plan:
+    """The plan of a run, and the dims that its recorders bring along.
+
+    Without mitigations, that of an earlier run of the same cell in the same sizes, if there was one: to ask
+    what a small run costs takes as long as the run.
+    """
+    if hooks.mitigations:
+        return Plan(with_own_dims(problem, recorders), recorders, hooks, in_memory)
+    return _planned(_Run(problem, tuple(recorders), hooks, in_memory))
+
+
+class _Run:
+    """What a plan is made of; equal to others that make the same."""
+
+    def __init__(
+        self, problem: Problem, recorders: tuple[Recorder, ...], hooks: RunHooks, in_memory: bool
+    ) -> None:
+        self.problem, self.recorders, self.hooks, self.in_memory = problem, recorders, hooks, in_memory
+        p = problem
+        sizes = p.steps, p.batch, p.dtype, p.pairs, *p.param_shapes.items()
+        # Of what is kept, no other object has the identity.
+        self._key = id(p.cell), sizes, recorders, in_memory, accelerator.enabled()
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Run) and self._key == other._key
+
+
+@functools.lru_cache(maxsize=8)
+def _planned(run: _Run) -> Plan:
+    problem = with_own_dims(run.problem, run.recorders)
+    return Plan(problem, run.recorders, run.hooks, run.in_memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -85,10 +86,16 @@ class Run:
         """The loss, averaged over the batch."""
         return self.losses.total
 
+    @cached_property
+    def _free(self) -> list[str]:
+        """The derivatives that the cell does not bring along."""
+        return [m for m in derivatives.METHODS if not self.setup.cell.analytic(m)]
+
     def check(self) -> None:
         """See that the cell keeps its contract where this run goes, and the task its own."""
         self.losses.check = True
-        probe(self.tape.start)
+        if self._free or self.setup.cell not in derivatives.trusted():
+            probe(self.tape.start)
         self._checking = True  # the rest where the run goes
 
     def execute(self) -> None:
@@ -156,9 +163,8 @@ class Run:
         and those of compiled steps, which are one program for all numbers, once a process; surrogate ones by
         the kit alone.
         """
-        s = self.setup
-        trusted = derivatives.trusted()
-        known, free = s.cell in trusted, [m for m in derivatives.METHODS if not s.cell.analytic(m)]
+        s, free, trusted = self.setup, self._free, derivatives.trusted()
+        known = s.cell in trusted
         compiled = first.block.compiled if isinstance(first, CompiledSteps) else None
         known = known and (compiled is None or compiled in derivatives.programs)
         again = () if compiled else free

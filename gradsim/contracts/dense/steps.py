@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _NUMPY_NUMBERS = 8192
 """Sums that one call of NumPy should have at least, so that calling is not the cost."""
 
+_COMPILED_PRODUCTS = 2**23
+"""Multiplications that one job should have at least, so that to wake a thread for it is not the cost."""
+
 _CONTRIBUTION_STEPS = 16
 """Steps whose contributions are one job."""
 
@@ -128,8 +131,16 @@ class DenseSteps(Trajectory):
     def _split_compiled(self, way: str, arrays: tuple[Array, ...]) -> None:
         run = compiled(self.cell.kernel, way, self.states.dtype)
         more = self.cell.kernel_options
-        rows = 4 if self.states.shape[1] < 16 else 8  # tiles have 4; more is faster, but leaves fewer jobs
-        self._split(rows, lambda part: run(*arrays, part.start, part.stop, *more))
+        self._split(self._compiled_rows, lambda part: run(*arrays, part.start, part.stop, *more))
+
+    @property
+    def _compiled_rows(self) -> int:
+        """More are faster, and leave fewer jobs; tiles have 4."""
+        batch, product = self.states.shape[1], self.weights.input.size + self.weights.state.size
+        rows = 4 if batch < 16 else 8
+        while rows < batch and rows * len(self.inputs) * product < _COMPILED_PRODUCTS:
+            rows *= 2
+        return rows
 
     @property
     def _numpy_rows(self) -> int:
