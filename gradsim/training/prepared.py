@@ -14,9 +14,10 @@ from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
 from gradsim.data.schema import Frame
 from gradsim.data.store import REASON, RunFolder, read_record
-from gradsim.errors import BudgetError, StoreError
+from gradsim.errors import BudgetError, InputError, StoreError
 from gradsim.machine.disk import human
 from gradsim.machine.progress import Advance
+from gradsim.numerics import autodiff
 from gradsim.numerics.autodiff import Provider
 from gradsim.run.derivatives import Derivation
 from gradsim.run.launch import Prepared, Running, launch
@@ -53,7 +54,13 @@ class PreparedTraining(Prepared):
         if self.setup.given.derivatives != "auto" or not (path / "run.json").exists():
             return self
         begun = read_record(path)["configuration"]
-        chosen = self.setup.derivation(begun.get("derivatives", self.provider.name))
+        library = begun.get("derivatives", self.provider.name)
+        if library == "jax" and (why := autodiff.jax_refused()):
+            raise InputError(
+                f"the run in {path} was begun with derivatives='jax', and {why}, or go on with 'autograd' "
+                "and allow_changed=True (--allow-changed)"
+            )
+        chosen = self.setup.derivation(library)
         self.setup.provenance[REASON] = begun.get(REASON)
         return replace(self, derivation=chosen)
 

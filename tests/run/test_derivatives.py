@@ -251,8 +251,11 @@ def test_a_training_goes_on_with_the_library_that_it_was_begun_with(tmp_path, mo
     again = {"store": tmp_path / "run", "resume": True, "updates": 10, **SETTING | {"derivatives": "auto"}}
     interrupted(tmp_path / "run", cell)
     with monkeypatch.context() as patch:
-        patch.setattr(providers, "_absent", lambda: "JAX is not installed")
-        with refused(InputError, "JAX is not installed"):
+        patch.setattr(providers, "_absent", lambda: "JAX is not installed; pip install it")
+        cure = (
+            "begun with derivatives='jax', and JAX is not installed; pip install it, or go on with 'autograd'"
+        )
+        with refused(InputError, str(tmp_path / "run"), cure, "allow_changed=True"):
             gradsim.train(cell, task, **again)
     with refused(ChangedRunError, "derivatives: 'jax' is now 'autograd'"):
         gradsim.train(cell, task, **again | {"derivatives": "autograd"})
