@@ -98,7 +98,7 @@ def _tile(rows, anew=False):
     return tile
 
 
-_four_rows, _one_row = _tile(4), _tile(1)
+_eight_rows, _four_rows, _one_row = _tile(8), _tile(4), _tile(1)
 _eight_anew, _one_anew = _tile(8, anew=True), _tile(1, anew=True)
 
 
@@ -107,6 +107,9 @@ def add_product(left, weight, out, column):
     """Add left (rows, K) @ weight, in strips, to `out` (rows, ...) from `column` on."""
     for s in range(len(weight)):
         row = 0
+        while row + 8 <= len(left):
+            _eight_rows(left, weight[s], out, row, column + s * weight.shape[2])
+            row += 8
         while row + 4 <= len(left):
             _four_rows(left, weight[s], out, row, column + s * weight.shape[2])
             row += 4

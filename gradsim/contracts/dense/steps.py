@@ -135,7 +135,7 @@ class DenseSteps(Trajectory):
 
     @property
     def _compiled_rows(self) -> int:
-        """More are faster, and leave fewer jobs; tiles have 4."""
+        """More are faster, and leave fewer jobs; tiles have 8 or 4."""
         batch, product = self.states.shape[1], self.weights.input.size + self.weights.state.size
         rows = 4 if batch < 16 else 8
         while rows < batch and rows * len(self.inputs) * product < _COMPILED_PRODUCTS:
