@@ -132,7 +132,7 @@ class Modules:
         self.module = getattr(torch.nn, names[cell.name])(INPUT, cell.hidden_size)
         self.readout = torch.nn.Linear(cell.hidden_size, 1)
         self.inputs, self.targets = torch.from_numpy(task.inputs), torch.from_numpy(task.targets)
-        ours = {"ih": "U", "hh": "W"} if cell.name == "elman" else {"ih": "W", "hh": "U"}
+        ours = {"ih": "W", "hh": "U"}
         with torch.no_grad():
             self.readout.weight.copy_(torch.from_numpy(params["readout_W"]))
             self.readout.bias.copy_(torch.from_numpy(params["readout_b"]))

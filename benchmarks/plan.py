@@ -49,12 +49,12 @@ class UpdateGate(gradsim.Cell):
         return {"h": self.size}
 
     def init_params(self, rng):
-        shapes = {"W": self.size, "U": self.input_size}
+        shapes = {"U": self.size, "W": self.input_size}
         return {n: rng.standard_normal((self.size, k)) / k**0.5 for n, k in shapes.items()}
 
     def step(self, params, state, inputs, xp):
-        x = inputs @ params["U"].T
-        u = 1 / (1 + xp.exp(-(state @ params["W"].T + x)))
+        x = inputs @ params["W"].T
+        u = 1 / (1 + xp.exp(-(state @ params["U"].T + x)))
         return u * state + (1 - u) * xp.tanh(x)
 
 

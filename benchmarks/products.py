@@ -130,7 +130,7 @@ def jax_user(step, params, x, m):
 def jax_by_hand(kind, step, params, x, m):
     """Structure exploited, triangular work only: blocks of 20 sources that start where they begin.
 
-    Elman: J P = diag(1 - h^2) (W P), one large matrix product with the shared W. MinGRU and LRU:
+    Elman: J P = diag(1 - h^2) (U P), one large matrix product with the shared U. MinGRU and LRU:
     products of numbers, real or complex. LSTM: the dense Jacobian, in blocks of sources.
     """
     return jax_blocks(kind, step, params, x, m, length=20)
@@ -160,7 +160,7 @@ def jax_blocks(kind, step, params, x, m, length):
 
     def multiply(p, j, products):
         if kind == "elman":
-            return j[..., None] * jnp.einsum("ij,kbjl->kbil", p["W"], products)
+            return j[..., None] * jnp.einsum("ij,kbjl->kbil", p["U"], products)
         return j * products if diagonal else jnp.einsum("bij,kbjl->kbil", j, products)
 
     @jax.jit
@@ -221,7 +221,7 @@ def jax_grams(kind, step, params, x, m):
     def run(p, x):
         j = jax_matrices(kind, step, p, jax_states(step, p, x, m), x, m)
         if kind == "elman":
-            j = j[..., None] * p["W"]
+            j = j[..., None] * p["U"]
         if diagonal:
             j = j.astype(jnp.float64) ** 2
         unit = jnp.ones_like(j[:1]) if diagonal else jnp.broadcast_to(jnp.eye(m, dtype=j.dtype), j[:1].shape)

@@ -13,7 +13,7 @@ def sigmoid(xp, a):
 
 
 def elman(xp, p, s, x):
-    return xp.tanh(s @ p["W"].T + x @ p["U"].T + p["b"])
+    return xp.tanh(s @ p["U"].T + x @ p["W"].T + p["b"])
 
 
 def gru(xp, p, s, x):
@@ -44,7 +44,7 @@ def lru(xp, p, s, x):
     size, phase, gamma = xp.exp(-xp.exp(p["nu"])), xp.exp(p["theta"]), xp.exp(p["log_gamma"])
     a, b, re, im = size * xp.cos(phase), size * xp.sin(phase), s[..., :n], s[..., n:]
     return xp.concat(
-        (a * re - b * im + gamma * (x @ p["B_re"].T), a * im + b * re + gamma * (x @ p["B_im"].T)), axis=-1
+        (a * re - b * im + gamma * (x @ p["W_re"].T), a * im + b * re + gamma * (x @ p["W_im"].T)), axis=-1
     )
 
 

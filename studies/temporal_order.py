@@ -120,8 +120,8 @@ def _start(job: Job) -> dict[str, np.ndarray]:
     for row in weight:
         row[rng.choice(UNITS, UNITS - CONNECTIONS, replace=False)] = 0
     return {
-        "W": weight * RADIUS / np.abs(np.linalg.eigvals(weight)).max(),
-        "U": SMALL * rng.standard_normal((UNITS, CELL.input_size)),
+        "U": weight * RADIUS / np.abs(np.linalg.eigvals(weight)).max(),
+        "W": SMALL * rng.standard_normal((UNITS, CELL.input_size)),
         "b": np.zeros(UNITS),
         "readout_W": SMALL * rng.standard_normal((job.task.output_size, UNITS)),
         "readout_b": np.zeros(job.task.output_size),

@@ -71,8 +71,8 @@ def _summary(norms: xr.Dataset, cell: gradsim.Cell, draws: int) -> xr.Dataset:
         rate=rate["rate"], low=rate["low"], high=rate["high"], draw_rate=rate["window_rate"].mean("window")
     )
     if isinstance(cell, Elman):
-        largest = [np.linalg.norm(_params(cell, seed)["W"], 2) for seed in range(draws)]
-        attrs = {"long_name": "largest singular value of W", "units": "1"}
+        largest = [np.linalg.norm(_params(cell, seed)["U"], 2) for seed in range(draws)]
+        attrs = {"long_name": "largest singular value of U", "units": "1"}
         summary = summary.assign(weight_norm=("batch", largest, attrs))
     return summary
 
@@ -119,7 +119,7 @@ def _bound(ax: Axes, shown: xr.Dataset, y: float) -> None:
     bound = float(np.log(shown["weight_norm"].max()))
     ax.plot([bound, bound], [y - 0.25, y + 0.25], color="0.35", linewidth=0.8)
     ax.annotate(
-        r"bound $\ln\|W\|_2$",
+        r"bound $\ln\|U\|_2$",
         (bound, y),
         (-3, 0),
         textcoords="offset points",

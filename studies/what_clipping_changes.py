@@ -32,7 +32,7 @@ from gradsim_tasks.sunspots import Sunspots
 
 MILD, EXPLODING = 2.0, 3.0
 MAX_NORM, WINDOW = 1.0, 20
-OF_CELL = ["W", "U", "b"]
+OF_CELL = ["U", "W", "b"]
 BY_THRESHOLD = {
     "clip norm": (ClipNorm, "max_norm", EXPLODING),
     "clip adjoint": (ClipAdjoint, "max_norm", EXPLODING),

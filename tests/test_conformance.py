@@ -39,7 +39,7 @@ test_other_cells = conformance(
 )
 test_other_mitigations = conformance(
     JacobianPenalty(form="squared_ratio"),
-    OrthogonalInit(gain=0.5, names=("W",)),
+    OrthogonalInit(gain=0.5, names=("U",)),
     Truncate(k1=1, k2=2),
     WeightDecay(l2=0.1, l1=0.2),
 )

@@ -85,7 +85,7 @@ def test_every_exploding_draw_explodes(vanishing):
 
 
 def test_a_contracting_network_stays_below_the_bound(vanishing):
-    """Pascanu et al. (2013), eq. 7: ||P(t, k)||_2 <= ||W||_2^(t-k), and no gain is above that norm."""
+    """Pascanu et al. (2013), eq. 7: ||P(t, k)||_2 <= ||U||_2^(t-k), and no gain is above that norm."""
     shown = vanishing["Elman, g = 0.45"]
     largest = float(shown["weight_norm"].max())
     assert largest < 1
@@ -158,8 +158,8 @@ def test_the_temporal_order_starts_as_published(modules):
     """Pascanu et al. (2013), section 4.1: 15 weights for each of 50 units, spectral radius 0.95."""
     study = modules["temporal_order"]
     params = study._start(study.Job("none", 20, 0))
-    assert ((params["W"] != 0).sum(axis=1) == 15).all()
-    assert np.abs(np.linalg.eigvals(params["W"])).max() == pytest.approx(0.95)
+    assert ((params["U"] != 0).sum(axis=1) == 15).all()
+    assert np.abs(np.linalg.eigvals(params["U"])).max() == pytest.approx(0.95)
 
 
 def test_the_adding_problem_by_cell_and_with_the_gradient_cut(modules, computed):

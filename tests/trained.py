@@ -54,7 +54,7 @@ def _laid_out(rows, every):
     values = {n: xr.concat([e[n] for e in each], "update") for n in each[0]}
     probes = xr.concat([rows[i][2] for i in seldom], "probe_update", combine_attrs="drop_conflicts")
     loss = [rows[i][2].attrs["loss"] for i in seldom]
-    radius = [radius_of(rows[u][0]["W"]) if u % 5 == 0 else np.nan for u in updates]
+    radius = [radius_of(rows[u][0]["U"]) if u % 5 == 0 else np.nan for u in updates]
     return xr.Dataset(
         {
             **values,
@@ -68,7 +68,7 @@ def _laid_out(rows, every):
             "validation_update": seldom,
             "probe_update": seldom,
             "train_lag": TRAIN_LAGS,
-            "weight_block": ["W"],
+            "weight_block": ["U"],
             "param": list(rows[0][0]),
         },
         probes.attrs

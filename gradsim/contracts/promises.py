@@ -104,10 +104,10 @@ def layout_mistakes(cell: Cell) -> Iterator[str]:
         yield _expected("output_size", features, "be an int, 1 or more")
     for what in ("recurrent_weights", "fixed", "paths"):
         if not _is_names(names := _told(cell, what)):
-            yield _expected(what, names, "be a tuple of names, such as ('W',)")
+            yield _expected(what, names, "be a tuple of names, such as ('U',)")
     gates = _told(cell, "gates")
     if not (isinstance(gates, Mapping) and all(map(_is_names, gates.values()))):
-        yield _expected("gates", gates, "map parameters to tuples of names, such as {'W': ('update',)}")
+        yield _expected("gates", gates, "map parameters to tuples of names, such as {'U': ('update',)}")
 
 
 _ARGUMENTS = {

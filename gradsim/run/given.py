@@ -89,7 +89,7 @@ def read(
 
 
 def named(given: Mapping[str, ArrayLike]) -> dict[str, Array]:
-    """Parameters by name; the dims of a labelled one are those that it has in a dataset, such as `W_row`."""
+    """Parameters by name; the dims of a labelled one are those that it has in a dataset, such as `U_row`."""
     return {
         name: array(f"params[{name!r}]", value, _own_dims(name, value))
         for name, value in sorted(given.items())

@@ -149,7 +149,7 @@ def witness(stream: type, effective: bool = False, both: bool = False) -> Witnes
 
 @dataclass(frozen=True, eq=False)
 class Plain(Cell):
-    """h_t = tanh(W h_{t-1} + U x_t + b): what mitigations are tried on."""
+    """h_t = tanh(U h_{t-1} + W x_t + b): what mitigations are tried on."""
 
     name = "plain"
 
@@ -163,26 +163,26 @@ class Plain(Cell):
 
     @property
     def recurrent_weights(self) -> tuple[str, ...]:
-        """W."""
-        return ("W",)
+        """U."""
+        return ("U",)
 
     def init_params(self, rng: np.random.Generator) -> Params:
         """Gain 1."""
         n = self.hidden_size
         return {
-            "W": rng.standard_normal((n, n)) / np.sqrt(n),
-            "U": rng.standard_normal((n, self.input_size)) / np.sqrt(self.input_size),
+            "U": rng.standard_normal((n, n)) / np.sqrt(n),
+            "W": rng.standard_normal((n, self.input_size)) / np.sqrt(self.input_size),
             "b": np.zeros(n),
         }
 
     def step(self, params: Params, state: Any, inputs: Any, xp: Any) -> Any:
         """One step."""
-        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T + params["b"])
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T + params["b"])
 
 
 @dataclass(frozen=True, eq=False)
 class Elementwise(Cell):
-    """h_t = tanh(w * h_{t-1} + U x_t): diagonal Jacobians, and two blocks."""
+    """h_t = tanh(w * h_{t-1} + W x_t): diagonal Jacobians, and two blocks."""
 
     name = "elementwise"
 
@@ -200,11 +200,11 @@ class Elementwise(Cell):
 
     def init_params(self, rng: np.random.Generator) -> Params:
         """Decay between 0 and 1."""
-        return {"w": rng.uniform(0.2, 0.9, 4), "U": rng.standard_normal((4, self.input_size))}
+        return {"w": rng.uniform(0.2, 0.9, 4), "W": rng.standard_normal((4, self.input_size))}
 
     def step(self, params: Params, state: Any, inputs: Any, xp: Any) -> Any:
         """One step."""
-        return xp.tanh(params["w"] * state + inputs @ params["U"].T)
+        return xp.tanh(params["w"] * state + inputs @ params["W"].T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +222,7 @@ class Clocked(Cell):
 
     def init_params(self, rng: np.random.Generator) -> Params:
         """Gain 1."""
-        return {"W": rng.standard_normal((4, 4)) / 2, "U": rng.standard_normal((4, self.input_size))}
+        return {"U": rng.standard_normal((4, 4)) / 2, "W": rng.standard_normal((4, self.input_size))}
 
     def draw(  # type: ignore[override]
         self, rng: np.random.Generator, steps: int, batch: int, moment: Moment
@@ -235,7 +235,7 @@ class Clocked(Cell):
         self, params: Params, state: Any, inputs: Any, xp: Any, *, step_index: Any, keep: Any
     ) -> Any:
         """One step."""
-        new = xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        new = xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
         late = xp.where((step_index > 2)[..., None], 0.5 * keep, 0.0)
         return late * state + (1 - late) * new
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from gradsim import Dense, Term
+from gradsim import Dense
 from gradsim.contracts.dense import Slopes
 from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_cells.algebra import bias_vjp, flat, normal, sigmoid, weight_vjp
@@ -35,20 +35,19 @@ _BENDS = {
 
 @dataclass(frozen=True, eq=False)
 class Elman(Dense):
-    """h_t = phi(W h_{t-1} + U x_t + b).
+    """h_t = phi(W x_t + U h_{t-1} + b).
 
-    h: state (hidden_size). x: input (input_size). W (hidden_size, hidden_size) ~ N(0, gain^2 /
-    hidden_size), U (hidden_size, input_size) ~ N(0, 1 / input_size), b (hidden_size) = 0.
+    h: state (hidden_size). x: input (input_size). W (hidden_size, input_size) ~ N(0, 1 / input_size),
+    U (hidden_size, hidden_size) ~ N(0, gain^2 / hidden_size), b (hidden_size) = 0.
     phi: tanh, relu or logistic.
 
-    J_t = diag(phi') W: products vanish when max(phi') ||W||_2 < 1 (Pascanu, Mikolov & Bengio 2013,
+    J_t = diag(phi') U: products vanish when max(phi') ||U||_2 < 1 (Pascanu, Mikolov & Bengio 2013,
     section 2.1). The slope of relu at 0 is taken as 0.
 
     Elman (1990), Finding structure in time.
     """
 
     name = "elman"
-    terms = Term("U", "x"), Term("W", "h"), Term("b", "1")
     kernel = "gradsim_cells.kernels.elman"
 
     input_size: PositiveInt = 1
@@ -61,9 +60,10 @@ class Elman(Dense):
         return {"h": self.hidden_size}
 
     def init_params(self, rng):
+        recurrent = normal(rng, self.hidden_size, self.hidden_size, self.gain)
         return {
-            "W": normal(rng, self.hidden_size, self.hidden_size, self.gain),
-            "U": normal(rng, self.hidden_size, self.input_size),
+            "W": normal(rng, self.hidden_size, self.input_size),
+            "U": recurrent,
             "b": np.zeros(self.hidden_size),
         }
 
@@ -78,14 +78,14 @@ class Elman(Dense):
         new = self.step(params, state, inputs, np)
         through = left * _SLOPES[self.activation](new)
         # How the slope at each position moves with its preactivation.
-        moved = (through * (right @ params["W"].T)).sum(axis=0) * _BENDS[self.activation](new)
+        moved = (through * (right @ params["U"].T)).sum(axis=0) * _BENDS[self.activation](new)
         d = flat(moved)
         gradient = {
-            "W": weight_vjp(flat(through), flat(right)) + weight_vjp(d, flat(state)),
-            "U": weight_vjp(d, flat(inputs)),
+            "W": weight_vjp(d, flat(inputs)),
+            "U": weight_vjp(flat(through), flat(right)) + weight_vjp(d, flat(state)),
             "b": bias_vjp(d),
         }
-        return gradient, moved @ params["W"]
+        return gradient, moved @ params["U"]
 
     @property
     def kernel_options(self):

@@ -15,10 +15,10 @@ from gradsim_cells.elementwise import ElementwiseSteps, joined, parted, recurren
 
 @dataclass(frozen=True, eq=False)
 class LRU(Cell):
-    """z_t = lambda * z_{t-1} + gamma * (B x_t), with lambda = exp(-exp(nu) + i exp(theta)).
+    """z_t = lambda * z_{t-1} + gamma * (W x_t), with lambda = exp(-exp(nu) + i exp(theta)).
 
     State: z = re + i im, blocks re and im, each hidden_size = n. x: input. nu, theta, log_gamma (n),
-    B_re and B_im (n, input_size) ~ N(0, 1 / (2 input_size)).
+    W = W_re + i W_im, each (n, input_size) ~ N(0, 1 / (2 input_size)).
 
     |lambda|^2 is uniform in [r_min^2, r_max^2] and its phase uniform in [0, max_phase]; gamma starts at
     sqrt(1 - |lambda|^2). J_t is the rotation and decay by lambda, one 2 x 2 block per unit, and the
@@ -60,8 +60,8 @@ class LRU(Cell):
             "nu": np.log(-0.5 * np.log(square)),
             "theta": np.log(self.max_phase * rng.uniform(size=n)),
             "log_gamma": 0.5 * np.log1p(-square),
-            "B_re": b[0],
-            "B_im": b[1],
+            "W_re": b[0],
+            "W_im": b[1],
         }
 
     def _eigenvalues(self, params, xp):
@@ -72,14 +72,14 @@ class LRU(Cell):
         a, b = self._eigenvalues(params, xp)
         re, im = self.split(state)
         gamma = xp.exp(params["log_gamma"])
-        new_re = a * re - b * im + gamma * (inputs @ params["B_re"].T)
-        new_im = a * im + b * re + gamma * (inputs @ params["B_im"].T)
+        new_re = a * re - b * im + gamma * (inputs @ params["W_re"].T)
+        new_im = a * im + b * re + gamma * (inputs @ params["W_im"].T)
         return xp.concat((new_re, new_im), axis=-1)
 
     def unroll(self, params, state, inputs, step_data, parallel):
         a, b = self._eigenvalues(params, np)
         factor = np.broadcast_to(a + 1j * b, (len(inputs), 1, len(a)))
-        driven = inputs @ np.concatenate((params["B_re"], params["B_im"])).T
+        driven = inputs @ np.concatenate((params["W_re"], params["W_im"])).T
         driven *= np.tile(np.exp(params["log_gamma"]), 2)
         states = parted(recurrence(factor, joined(state), joined(driven)))
         return ElementwiseSteps(self, params, states, inputs, step_data, factor)
@@ -100,11 +100,11 @@ class LRU(Cell):
         u, v = self.split(cotangent)
         da, db = (u * re + v * im).sum(axis=-2), (v * re - u * im).sum(axis=-2)
         gamma = np.exp(params["log_gamma"])
-        driven = gamma * (u * (inputs @ params["B_re"].T) + v * (inputs @ params["B_im"].T))
+        driven = gamma * (u * (inputs @ params["W_re"].T) + v * (inputs @ params["W_im"].T))
         return {
             "nu": -np.exp(params["nu"]) * (da * a + db * b),
             "theta": np.exp(params["theta"]) * (db * a - da * b),
             "log_gamma": driven.sum(axis=-2),
-            "B_re": weight_vjp(gamma * u, inputs),
-            "B_im": weight_vjp(gamma * v, inputs),
+            "W_re": weight_vjp(gamma * u, inputs),
+            "W_im": weight_vjp(gamma * v, inputs),
         }

@@ -19,7 +19,7 @@ from gradsim_tasks import Adding
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
 def test_of_a_scaled_isometry_it_is_the_power_whatever_the_size(rng, size, scale):
     q, _ = np.linalg.qr(rng.standard_normal((size, size)))
-    params = {"W": scale * q, "U": np.zeros((size, 1))}
+    params = {"U": scale * q, "W": np.zeros((size, 1))}
     ds = gradsim.simulate(Linear(1, size), np.zeros((8, 2, 1)), params=params)
     found = analysis.gain(ds)
     lag = ds["time"] - ds["source"]

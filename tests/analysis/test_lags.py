@@ -14,7 +14,7 @@ from gradsim_mitigations import Truncate
 def test_analysis_of_chosen_lags(rng):
     """Of a scaled rotation every gain is a power, so every analysis has a closed form."""
     q, _ = np.linalg.qr(rng.standard_normal((4, 4)))
-    params = {"W": 0.9 * q, "U": np.zeros((4, 1))}
+    params = {"U": 0.9 * q, "W": np.zeros((4, 1))}
     pairs = Pairs(lags=(0, 10, 30, 50))
     ds = gradsim.simulate(Linear(1, 4), np.zeros((200, 2, 1)), params=params, pairs=pairs)
     exact = np.array([0, 10, 30, 50]) * np.log10(0.9)

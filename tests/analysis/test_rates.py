@@ -19,9 +19,9 @@ def test_a_rate_needs_two_lags(rng):
         analysis.decay_rate(ds, lags=(20, 45))
 
 
-def linear(W, steps, **arguments):
-    cell = Linear(hidden_size=len(W))
-    params = {"W": W, "U": np.zeros((len(W), 1))}
+def linear(U, steps, **arguments):
+    cell = Linear(hidden_size=len(U))
+    params = {"U": U, "W": np.zeros((len(U), 1))}
     return gradsim.simulate(
         cell, np.zeros((steps, 2, 1)), params=params, record=["product_norm"], **arguments
     )
@@ -41,9 +41,9 @@ def test_scaled_orthogonal_weights_give_the_logarithm_of_the_scale(rng, c):
 
 @pytest.mark.parametrize("radius", [0.7, 0.98, 1.2])
 def test_a_linear_cell_tends_to_the_logarithm_of_its_spectral_radius(rng, radius):
-    W = rng.standard_normal((6, 6))
-    W *= radius / np.abs(np.linalg.eigvals(W)).max()
-    ds = linear(W, 1500, pairs=Pairs(sources=(0,)))
+    U = rng.standard_normal((6, 6))
+    U *= radius / np.abs(np.linalg.eigvals(U)).max()
+    ds = linear(U, 1500, pairs=Pairs(sources=(0,)))
     errors = [
         abs(float(analysis.decay_rate(ds, lags=lags)["rate"]) - math.log(radius))
         for lags in ((1, 10), (100, 1500))

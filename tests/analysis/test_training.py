@@ -25,11 +25,11 @@ def by_update(values, dim="update", name="train_loss"):
 
 @pytest.fixture(scope="module")
 def scaled():
-    """Probes of linear cells W = c Q with Q orthogonal: ||P(t, k)||_F = sqrt(3) c^(t - k)."""
+    """Probes of linear cells U = c Q with Q orthogonal: ||P(t, k)||_F = sqrt(3) c^(t - k)."""
     Q = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
     scales, probes = [0.1, 0.5, 1.2], []
     for c in scales:
-        params = {"W": c * Q, "U": np.zeros((3, 1))}
+        params = {"U": c * Q, "W": np.zeros((3, 1))}
         record = ["product_norm"]
         probes.append(
             gradsim.simulate(Linear(hidden_size=3), np.zeros((30, 2, 1)), params=params, record=record)
@@ -107,7 +107,7 @@ def test_the_exponential_mean_of_a_step():
 
 @pytest.mark.parametrize("kind", ["median", "exponential"])
 def test_what_is_constant_stays_and_labels_tell(kind):
-    values = by_update([2.5] * 9).expand_dims(param=["W", "b"]).assign_attrs(long_name="loss", units="nats")
+    values = by_update([2.5] * 9).expand_dims(param=["U", "b"]).assign_attrs(long_name="loss", units="nats")
     found = analysis.smoothed(values, 5, kind=kind)
     np.testing.assert_allclose(found, 2.5)
     assert found.dims == ("param", "update")

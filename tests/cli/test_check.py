@@ -18,7 +18,7 @@ from gradsim import Cell
 
 @dataclass(frozen=True, eq=False)
 class Mine(Cell):
-    """h_t = tanh(W h_{t-1} + x_t)."""
+    """h_t = tanh(U h_{t-1} + x_t)."""
 
     name = "mine_alone"
 
@@ -29,16 +29,16 @@ class Mine(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((3, 3))}
+        return {"U": rng.standard_normal((3, 3))}
 
     def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["W"].T + inputs)
+        return xp.tanh(state @ params["U"].T + inputs)
 '''
 
 WRONG = """
     def step_jacobian(self, params, state, inputs):
         slope = 1 - self.step(params, state, inputs, np) ** 2
-        return 1.001 * (slope[..., None] * params["W"])[..., None, :, :]
+        return 1.001 * (slope[..., None] * params["U"])[..., None, :, :]
 """
 
 

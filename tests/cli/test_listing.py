@@ -21,7 +21,7 @@ def test_list_shows_every_plugin_with_its_summary_and_distribution(gradsim_cli):
         assert family.capitalize() in result.output
         for name in classes:
             assert name in result.output
-    assert "h_t = phi(W h_{t-1} + U x_t + b)." in result.output
+    assert "h_t = phi(W x_t + U h_{t-1} + b)." in result.output
     assert row(result.output, "lstm").startswith(
         "lstm c_t = f * c_{t-1} + i * g and h_t = o * tanh(c_t). gradsim "
     )

@@ -16,7 +16,7 @@ def row(output, name):
 def test_show_gives_docstring_parameters_and_reference(gradsim_cli):
     result = gradsim_cli("show", "elman")
     assert result.exit_code == 0
-    assert "h_t = phi(W h_{t-1} + U x_t + b)." in result.output
+    assert "h_t = phi(W x_t + U h_{t-1} + b)." in result.output
     assert "Elman (1990), Finding structure in time." in result.output
     assert row(result.output, "hidden_size") == "hidden_size int, > 0 32"
     assert row(result.output, "activation") == "activation one of 'tanh', 'relu', 'logistic' 'tanh'"

@@ -14,7 +14,7 @@ from gradsim_cells import Linear
 
 
 def rotation(scale, **more):
-    params = {"W": scale * np.eye(4)[[1, 2, 3, 0]], "U": np.zeros((4, 1))}
+    params = {"U": scale * np.eye(4)[[1, 2, 3, 0]], "W": np.zeros((4, 1))}
     return gradsim.simulate(Linear(1, 4), np.zeros((150, 1, 1)), params=params, **more)
 
 

@@ -60,11 +60,11 @@ class Clockwork(Cell):
         return {"h": 6}
 
     def init_params(self, rng):
-        return {"W": weights(rng, 6, 6), "U": weights(rng, 6, 2)}
+        return {"U": weights(rng, 6, 6), "W": weights(rng, 6, 2)}
 
     def step(self, params, state, inputs, xp, *, step_index):
         due = step_index[..., None] % xp.asarray([1, 1, 2, 2, 4, 4]) == 0
-        return xp.where(due, xp.tanh(state @ params["W"].T + inputs @ params["U"].T), state)
+        return xp.where(due, xp.tanh(state @ params["U"].T + inputs @ params["W"].T), state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +130,13 @@ class Scalar(Cell):
 
     @property
     def recurrent_weights(self):
-        return ("W",)
+        return ("U",)
 
     def init_params(self, rng):
-        return {"W": weights(rng, 3, 3), "U": weights(rng, 3, self.input_size), "g": np.array(0.7)}
+        return {"U": weights(rng, 3, 3), "W": weights(rng, 3, self.input_size), "g": np.array(0.7)}
 
     def step(self, params, state, inputs, xp):
-        return params["g"] * xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        return params["g"] * xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +151,10 @@ class Autonomous(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        return {"W": weights(rng, 3, 3), "b": np.ones(3)}
+        return {"U": weights(rng, 3, 3), "b": np.ones(3)}
 
     def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["W"].T + params["b"])
+        return xp.tanh(state @ params["U"].T + params["b"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +169,10 @@ class Chooses(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        return {"W": weights(rng, 3, 3), "b": rng.standard_normal(3), "c": np.array(0.3)}
+        return {"U": weights(rng, 3, 3), "b": rng.standard_normal(3), "c": np.array(0.3)}
 
     def step(self, params, state, inputs, xp):
-        a = state @ params["W"].T + inputs[..., :1]
+        a = state @ params["U"].T + inputs[..., :1]
         low = xp.where(a < -0.3, a * params["b"], params["c"])
         return xp.tanh(xp.where(a > 0, params["b"], a) + low + xp.where(a > 1, 0.0, params["c"]))
 

@@ -21,16 +21,16 @@ from gradsim_mitigations.leak import Leaky
 
 @dataclass(frozen=True, eq=False)
 class ExpRNN(Derived):
-    """W = exp(A - A^T), orthogonal (Lezcano-Casado & Martinez-Rubio 2019, Cheap orthogonal constraints)."""
+    """U = exp(A - A^T), orthogonal (Lezcano-Casado & Martinez-Rubio 2019, Cheap orthogonal constraints)."""
 
     name = "exp_rnn"
-    replaces = ("W",)
+    replaces = ("U",)
     own_recurrent_weights = ("A",)
 
     cell: Cell
 
     def own_params(self, rng, inner):
-        return {"A": rng.uniform(-0.3, 0.3, inner["W"].shape)}
+        return {"A": rng.uniform(-0.3, 0.3, inner["U"].shape)}
 
     def derive(self, own, inner, xp):
         a = (own["A"] - own["A"].T) / 2**6
@@ -40,7 +40,7 @@ class ExpRNN(Derived):
             found = found + power
         for _ in range(6):
             found = found @ found
-        return {"W": found}
+        return {"U": found}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +132,9 @@ def test_derived_once_for_many_steps(around, rng):
 def test_exp_rnn_is_orthogonal_and_its_name_inside_is_gone(inputs):
     cell = ExpRNN(Elman(2, 4))
     params = cell.init_params(np.random.default_rng(0))
-    assert [*params] == ["U", "b", "exp_rnn1_A"]
+    assert [*params] == ["W", "b", "exp_rnn1_A"]
     assert cell.recurrent_weights == ("exp_rnn1_A",)
-    w = cell.evaluated(params, {}).params["W"]
+    w = cell.evaluated(params, {}).params["U"]
     np.testing.assert_allclose(w @ w.T, np.eye(4), atol=1e-13)
 
 
@@ -153,16 +153,16 @@ def test_noise_is_drawn_once_a_pass_and_not_while_validating(inputs):
         cell.evaluated(params, drawn(cell.draw, np.random.default_rng(seed), inputs, Moment(purpose=purpose)))
         for seed, purpose in ((1, "learn"), (1, "learn"), (2, "learn"), (1, "validate"))
     ]
-    first, again, other, validated = (p.params["W"] for p in passes)
+    first, again, other, validated = (p.params["U"] for p in passes)
     np.testing.assert_array_equal(first, again)
     assert 0.02 < np.std(first - other) < 0.5
-    np.testing.assert_array_equal(validated, params["W"])
+    np.testing.assert_array_equal(validated, params["U"])
 
 
 @dataclass(frozen=True, eq=False)
 class Unfitting(SpectralNorm):
     def derive(self, own, inner, xp):
-        return {"W": inner["W"][:1]}
+        return {"U": inner["U"][:1]}
 
 
 @dataclass(frozen=True, eq=False)

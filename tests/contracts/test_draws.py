@@ -23,14 +23,14 @@ class Surprised(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((3, 3)) / 3}
+        return {"U": rng.standard_normal((3, 3)) / 3}
 
     def draw(self, inputs, rng, moment):
         size = np.abs(inputs).mean(axis=(0, 2))[:, None] * (not moment.validating)
         return {"noise": size * rng.standard_normal((*inputs.shape[:2], 3))}
 
     def step(self, params, state, inputs, xp, *, noise):
-        return xp.tanh(state @ params["W"].T) + noise
+        return xp.tanh(state @ params["U"].T) + noise
 
 
 def test_it_passes_the_conformance_kit():

@@ -153,7 +153,7 @@ def test_a_mitigation_without_a_proper_hook_is_refused_before_anything_is_done(h
         (sometimes_yields, "ended without a yield"),
         (yields_twice, "yielded twice; once is for the result so far"),
         (fails_before, "() raised ZeroDivisionError: division by zero ("),
-        (returning(lambda result: {}["W"]), "() raised KeyError: 'W' ("),
+        (returning(lambda result: {}["U"]), "() raised KeyError: 'U' ("),
         (returning(lambda result: "text"), "a str"),
     ],
 )
@@ -165,18 +165,18 @@ def test_whatever_a_hook_does_wrong_names_mitigation_and_hook(hook, implementati
 
 
 def test_of_two_mitigations_the_one_that_is_wrong_is_named():
-    wrong = broken("gradsim_gradient", returning(lambda g: {"W": g["W"]}))
+    wrong = broken("gradsim_gradient", returning(lambda g: {"U": g["U"]}))
     for order in ([wrong, ClipNorm()], [ClipNorm(), wrong]):
-        with refused(PluginError, "Broken(): gradsim_gradient returned nothing for 'U'"):
+        with refused(PluginError, "Broken(): gradsim_gradient returned nothing for 'W'"):
             gradsim.simulate(Elman(2, 4), X, mitigations=order, record=["effective_gradient"])
 
 
 def test_an_error_of_the_cell_is_not_laid_at_the_door_of_a_mitigation():
     class Forgets(Elman):
         def init_params(self, rng):
-            return {}["W"]
+            return {}["U"]
 
-    with refused(PluginError, "init_params() raised KeyError: 'W'"):
+    with refused(PluginError, "init_params() raised KeyError: 'U'"):
         gradsim.simulate(Forgets(2, 4), X, mitigations=[OrthogonalInit()])
 
 
@@ -372,15 +372,15 @@ def trained(hook, change):
     ("hook", "change", "message"),
     [
         ("gradsim_update", lambda p: p["w"], "raised KeyError: unknown name 'w'; did you mean 'W'?"),
-        ("gradsim_update", lambda p: {"W": p["W"]}, "returned nothing for 'U'"),
-        ("gradsim_update", lambda p: {**p, "w": p["W"]}, "unknown parameter 'w'; did you mean 'W'?"),
+        ("gradsim_update", lambda p: {"U": p["U"]}, "returned nothing for 'W'"),
+        ("gradsim_update", lambda p: {**p, "w": p["U"]}, "unknown parameter 'w'; did you mean 'W'?"),
         (
             "gradsim_update",
-            lambda p: {**p, "W": p["W"][0]},
-            "returned 'W' of shape (4,), where (4, 4) is needed",
+            lambda p: {**p, "U": p["U"][0]},
+            "returned 'U' of shape (4,), where (4, 4) is needed",
         ),
-        ("gradsim_update", lambda p: {**p, "W": p["W"].tolist()}, "returned a list for 'W'"),
-        ("gradsim_update", lambda p: {**p, "W": np.nan * p["W"]}, "returned NaN or infinity for 'W'"),
+        ("gradsim_update", lambda p: {**p, "U": p["U"].tolist()}, "returned a list for 'U'"),
+        ("gradsim_update", lambda p: {**p, "U": np.nan * p["U"]}, "returned NaN or infinity for 'U'"),
         ("gradsim_update", lambda p: None, "returned None; end it with `return`"),
         ("gradsim_step_data", lambda d: {}, "returned nothing for 'step_index'; keep what yield gave"),
         ("gradsim_step_data", lambda d: [1], "should return a dict of arrays, not a list"),

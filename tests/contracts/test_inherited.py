@@ -55,7 +55,7 @@ def test_the_new_class_may_bring_its_own_derivatives():
 
         def step_jacobian(self, params, state, inputs):
             half = super().step(params, state, inputs, np)
-            return (2 * (1 - half**2)[..., None] * params["W"])[..., None, :, :]
+            return (2 * (1 - half**2)[..., None] * params["U"])[..., None, :, :]
 
     class Named(Doubled):
         name = "named"
@@ -77,7 +77,7 @@ def test_a_class_that_keeps_the_step_keeps_the_derivatives():
 
 @dataclass(frozen=True, eq=False)
 class Squashed(Cell):
-    """h = gain * phi(W h + U x), with the derivatives of tanh and of a gain of 1."""
+    """h = gain * phi(U h + W x), with the derivatives of tanh and of a gain of 1."""
 
     name = "squashed"
     input_size: int = 2
@@ -91,25 +91,25 @@ class Squashed(Cell):
 
     def init_params(self, rng):
         n = self.hidden_size
-        return {"W": rng.standard_normal((n, n)) / 2, "U": rng.standard_normal((n, self.input_size))}
+        return {"U": rng.standard_normal((n, n)) / 2, "W": rng.standard_normal((n, self.input_size))}
 
     @staticmethod
     def phi(a, xp):
         return xp.tanh(a)
 
     def drive(self, params, state, inputs):
-        return state @ params["W"].T + inputs @ params["U"].T
+        return state @ params["U"].T + inputs @ params["W"].T
 
     def step(self, params, state, inputs, xp):
         return gained(self, self.phi(self.drive(params, state, inputs), xp))
 
     def step_jacobian(self, params, state, inputs):
         slope = 1 - np.tanh(self.drive(params, state, inputs)) ** 2
-        return (slope[..., None] * params["W"])[..., None, :, :]
+        return (slope[..., None] * params["U"])[..., None, :, :]
 
     def state_vjp(self, params, state, inputs, cotangent):
         slope = 1 - np.tanh(self.drive(params, state, inputs)) ** 2
-        return (slope * cotangent) @ params["W"]
+        return (slope * cotangent) @ params["U"]
 
 
 def gained(cell, x):

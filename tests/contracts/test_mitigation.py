@@ -65,22 +65,22 @@ class RandomTruncation(Mitigation):
 def test_randomised_truncation_is_unbiased(rng):
     x = rng.standard_normal((5, 2, 2))
     cell = Elman(2, 3)
-    exact = gradsim.simulate(cell, x, record=["gradient"]).gradient_W
+    exact = gradsim.simulate(cell, x, record=["gradient"]).gradient_U
     mean = 0
     for pattern in itertools.product([False, True], repeat=5):
         cuts = sum(pattern)
         cut = RandomTruncation(pattern=pattern)
         ds = gradsim.simulate(cell, x, record=["effective_gradient"], mitigations=[cut])
-        mean = mean + 0.3**cuts * 0.7 ** (5 - cuts) * ds.effective_gradient_W
+        mean = mean + 0.3**cuts * 0.7 ** (5 - cuts) * ds.effective_gradient_U
     np.testing.assert_allclose(mean, exact, atol=1e-14)
 
 
 def test_penalties_add_up():
-    a = Penalty(1.0, {"W": np.ones(2)}, np.ones(3))
-    b = Penalty(2.0, {"W": np.ones(2), "b": np.ones(1)})
+    a = Penalty(1.0, {"U": np.ones(2)}, np.ones(3))
+    b = Penalty(2.0, {"U": np.ones(2), "b": np.ones(1)})
     total = a + b
     assert total.value == 3
-    assert list(total.gradient["W"]) == [2, 2]
+    assert list(total.gradient["U"]) == [2, 2]
     assert list(total.gradient["b"]) == [1]
     assert list(total.state_gradient) == [1, 1, 1]
     assert (b + b).state_gradient is None

@@ -125,7 +125,7 @@ def step(self, params, gradient, slots, rate, update):
             "of shape (26,), not ndarray of shape (26,), dtype com",
         ),
         (
-            optimizing(lambda self, p, g, s, r, u: {"W": g}),
+            optimizing(lambda self, p, g, s, r, u: {"U": g}),
             "change() should give floats of shape (26,), not {",
         ),
         (optimizing(lambda self, p, g, s, r, u: np.negative(p, out=p)), "change() raised ValueError"),

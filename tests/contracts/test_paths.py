@@ -24,7 +24,7 @@ def at_random_places(cell, rng, lead=(4, 3)):
 
 @dataclass(frozen=True, eq=False)
 class Nested(Cell):
-    """h = a tanh(W h) + sigmoid(h + tanh(V h)), where the second path lies within the first."""
+    """h = a tanh(U h) + sigmoid(h + tanh(V h)), where the second path lies within the first."""
 
     name = "nested"
     input_size: int = 2
@@ -39,12 +39,12 @@ class Nested(Cell):
         return self.order
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((3, 3)), "V": rng.standard_normal((3, 3))}
+        return {"U": rng.standard_normal((3, 3)), "V": rng.standard_normal((3, 3))}
 
     def step(self, params, state, inputs, xp):
         inner = through(xp.tanh(state @ params["V"].T), "inner")
         outer = through(xp.tanh(state + inner), "outer")
-        return 0.5 * state + outer * through(xp.cos(state @ params["W"].T), "other")
+        return 0.5 * state + outer * through(xp.cos(state @ params["U"].T), "other")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ X = np.random.default_rng(0).standard_normal((6, 3, 2))
 
 @dataclass(frozen=True, eq=False)
 class Good(Cell):
-    """h = tanh(W h + U x)."""
+    """h = tanh(U h + W x)."""
 
     name = "good"
     input_size: int = 2
@@ -28,10 +28,10 @@ class Good(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((3, 3)) / 2, "U": rng.standard_normal((3, self.input_size))}
+        return {"U": rng.standard_normal((3, 3)) / 2, "W": rng.standard_normal((3, self.input_size))}
 
     def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
 
 
 def changed(**members):
@@ -49,11 +49,11 @@ def params_of(value):
     return lambda self, rng: value
 
 
-KEPT = {"W": np.eye(3), "U": np.ones((3, 2))}
+KEPT = {"U": np.eye(3), "W": np.ones((3, 2))}
 
 
 def kept(self, rng):
-    KEPT["W"] *= 0.9
+    KEPT["U"] *= 0.9
     return KEPT
 
 
@@ -85,18 +85,18 @@ ODD = {
     "outputs text": ({"output_blocks": "h"}, r"output_blocks is 'h'; it should be a tuple of some of"),
     "outputs unknown": ({"output_blocks": ("H",)}, r"unknown block in output_blocks 'H'; did you mean 'h'\?"),
     "output_size a float": ({"output_size": 3.0}, r"output_size is 3.0; it should be an int, 1 or more"),
-    "weights text": ({"recurrent_weights": "W"}, r"recurrent_weights is 'W'; it should be a tuple of names"),
-    "fixed a list": ({"fixed": ["W"]}, r"fixed is \['W'\]; it should be a tuple of names"),
+    "weights text": ({"recurrent_weights": "U"}, r"recurrent_weights is 'U'; it should be a tuple of names"),
+    "fixed a list": ({"fixed": ["U"]}, r"fixed is \['U'\]; it should be a tuple of names"),
     "paths text": ({"paths": "gate"}, r"paths is 'gate'; it should be a tuple of names"),
-    "gates a tuple": ({"gates": ("W",)}, r"gates is \('W',\); it should map parameters to tuples of names"),
+    "gates a tuple": ({"gates": ("U",)}, r"gates is \('U',\); it should map parameters to tuples of names"),
     "gates unknown": ({"gates": {"V": ("update",)}}, r"unknown parameter in gates 'V'. Known: U, W"),
     "gates uneven": (
-        {"gates": {"W": ("reset", "update")}},
-        r"gates\['W'\] names 2 gates, which do not divide the rows of shape \(3, 3\)",
+        {"gates": {"U": ("reset", "update")}},
+        r"gates\['U'\] names 2 gates, which do not divide the rows of shape \(3, 3\)",
     ),
     "gates twice": (
-        {"gates": {"W": ("a", "a", "b")}},
-        r"gates\['W'\] is .*; it should be a tuple of different",
+        {"gates": {"U": ("a", "a", "b")}},
+        r"gates\['U'\] is .*; it should be a tuple of different",
     ),
     "draws nothing": (
         {"draw": lambda self, rng: None, **ASKING},
@@ -115,8 +115,8 @@ ODD = {
         r"draw\(\) raised TypeError: .* 'episode'",
     ),
     "gates text": (
-        {"gates": {"W": "update"}},
-        r"gates is {'W': 'update'}; it should map parameters to tuples",
+        {"gates": {"U": "update"}},
+        r"gates is {'U': 'update'}; it should map parameters to tuples",
     ),
     "init_params takes nothing": (
         {"init_params": lambda self: {}},
@@ -135,24 +135,24 @@ ODD = {
         r"init_params\(\) returns None; it should be a dict",
     ),
     "params ragged": (
-        {"init_params": params_of({"W": [[1.0], [1.0, 2.0]]})},
-        r"init_params\(\)\['W'\] is a list; it should be a float64 array",
+        {"init_params": params_of({"U": [[1.0], [1.0, 2.0]]})},
+        r"init_params\(\)\['U'\] is a list; it should be a float64 array",
     ),
     "params objects": (
-        {"init_params": params_of({"W": np.array([None])})},
-        r"init_params\(\)\['W'\] is an array of object; it should be a float64 array",
+        {"init_params": params_of({"U": np.array([None])})},
+        r"init_params\(\)\['U'\] is an array of object; it should be a float64 array",
     ),
     "params text": (
-        {"init_params": params_of({"W": "big"})},
-        r"init_params\(\)\['W'\] is a str; it should be",
+        {"init_params": params_of({"U": "big"})},
+        r"init_params\(\)\['U'\] is a str; it should be",
     ),
     "params complex": (
-        {"init_params": params_of({"W": 1j * np.eye(3)})},
-        r"\['W'\] is an array of complex128; it",
+        {"init_params": params_of({"U": 1j * np.eye(3)})},
+        r"\['U'\] is an array of complex128; it",
     ),
     "params NaN": (
-        {"init_params": params_of({"W": np.full((3, 3), np.nan)})},
-        r"\['W'\] holds NaN or infinity",
+        {"init_params": params_of({"U": np.full((3, 3), np.nan)})},
+        r"\['U'\] holds NaN or infinity",
     ),
     "params without names": (
         {"init_params": params_of({0: np.eye(3)})},
@@ -209,13 +209,13 @@ class Made(Derived):
     name = "made"
     cell: Cell
 
-    replaces = ("W",)
+    replaces = ("U",)
 
     def own_params(self, rng):
         return {"V": rng.standard_normal((3, 3))}
 
     def derive(self, own, inner, xp):
-        return {"W": own["V"]}
+        return {"U": own["V"]}
 
 
 WRAPPED = {
@@ -270,7 +270,7 @@ WRAPPED = {
     "derive misspells": (
         Made,
         "derive",
-        lambda self, own, inner, xp: {"W": own["v"]},
+        lambda self, own, inner, xp: {"U": own["v"]},
         r"derive\(\) raised KeyError: unknown name 'v'; did you mean 'V'\?",
     ),
 }
@@ -289,10 +289,10 @@ def test_what_is_wrong_with_a_wrapper_is_said_by_a_run_and_by_the_kit(case):
 
 def test_what_is_unusual_and_right_runs():
     class Unusual(Good):
-        fixed = ("W",)
+        fixed = ("U",)
 
         def init_params(self, rng, more=None):
-            return {"W": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "U": np.float32(1) * np.ones((3, 2), "float32")}
+            return {"U": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "W": np.float32(1) * np.ones((3, 2), "float32")}
 
         def initial_state(self):
             return [1, 2, 3]

@@ -30,10 +30,10 @@ def first(result, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r | {"w": r["W"]}, "returned too much: unknown parameter 'w'; did you mean 'W'?"),
+        (lambda r: r | {"w": r["U"]}, "returned too much: unknown parameter 'w'; did you mean 'W'?"),
         (
-            lambda r: {n: x for n, x in r.items() if n != "W"},
-            "returned nothing for 'W'; keep what yield gave",
+            lambda r: {n: x for n, x in r.items() if n != "U"},
+            "returned nothing for 'U'; keep what yield gave",
         ),
         (lambda r: [*r.values()], "should return a dict of arrays, not a list"),
         (lambda r: first(r, lambda x: x[..., :1]), "1), where ("),
@@ -49,7 +49,7 @@ def test_a_dict_of_arrays_keeps_names_shapes_and_numbers(hook, change, message):
 
 def test_what_is_written_into_the_dict_that_was_given_is_seen_too():
     def misspells(result):
-        result["w"] = 0 * result["W"]
+        result["w"] = 0 * result["U"]
         return result
 
     with refused(PluginError, "unknown parameter 'w'; did you mean 'W'?"):
@@ -62,7 +62,7 @@ def test_what_is_written_into_the_dict_that_was_given_is_seen_too():
         return result
 
     halved = simulate_with("gradsim_gradient", halves, ["effective_gradient", "effective_gradient_factor"])
-    np.testing.assert_allclose(halved.effective_gradient_W, plain.gradient_W / 2)
+    np.testing.assert_allclose(halved.effective_gradient_U, plain.gradient_U / 2)
     assert halved.effective_gradient_factor == 0.5
 
 
@@ -102,8 +102,8 @@ def test_nan_is_laid_at_the_door_of_the_mitigation_that_makes_it(hook):
         ),
         (
             "gradsim_jacobians",
-            lambda j: j.changed(lambda blocks: blocks @ {}["U"]),
-            "gradsim_jacobians() raised KeyError: 'U'",
+            lambda j: j.changed(lambda blocks: blocks @ {}["W"]),
+            "gradsim_jacobians() raised KeyError: 'W'",
         ),
         (
             "gradsim_jacobians",
@@ -154,13 +154,13 @@ def test_nan_is_laid_at_the_door_of_the_mitigation_that_makes_it(hook):
         ),
         (
             "gradsim_penalty",
-            lambda p: gradsim.Penalty(1.0, {"W": np.ones(2)}),
-            "the gradient of 'W' has shape (2,), where (4, 4) is needed",
+            lambda p: gradsim.Penalty(1.0, {"U": np.ones(2)}),
+            "the gradient of 'U' has shape (2,), where (4, 4) is needed",
         ),
         (
             "gradsim_penalty",
-            lambda p: gradsim.Penalty(1.0, {"W": 1.0}),
-            "returned a float for 'W', where an array is needed",
+            lambda p: gradsim.Penalty(1.0, {"U": 1.0}),
+            "returned a float for 'U', where an array is needed",
         ),
         (
             "gradsim_penalty",
@@ -177,16 +177,16 @@ def test_nan_is_laid_at_the_door_of_the_mitigation_that_makes_it(hook):
             lambda p: gradsim.Penalty(1.0, {}, [1.0]),
             "returned a list for state_gradient, where an array is needed",
         ),
-        ("gradsim_rule", lambda none: {"W": np.ones((4, 4))}, "gradsim_rule returned nothing for 'U'"),
+        ("gradsim_rule", lambda none: {"U": np.ones((4, 4))}, "gradsim_rule returned nothing for 'W'"),
         (
             "gradsim_rule",
-            lambda none: {"W": np.ones(4), "U": np.ones((4, 2)), "b": np.ones(4)},
-            "gradsim_rule returned 'W' of shape (4,), where (4, 4) is needed",
+            lambda none: {"U": np.ones(4), "W": np.ones((4, 2)), "b": np.ones(4)},
+            "gradsim_rule returned 'U' of shape (4,), where (4, 4) is needed",
         ),
         (
             "gradsim_rule",
-            lambda none: {"W": 1.0},
-            "gradsim_rule returned a float for 'W', where an array is needed",
+            lambda none: {"U": 1.0},
+            "gradsim_rule returned a float for 'U', where an array is needed",
         ),
     ],
 )

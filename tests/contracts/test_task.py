@@ -55,8 +55,8 @@ def test_a_task_hands_forcing_targets_to_the_cell():
     cell = Forced(Elman(2, 4))
     params = Elman(2, 4).init_params(np.random.default_rng(0))
     ds = gradsim.simulate(cell, task=Copy(), batch=3, params=params, record=["gradient"])
-    expected = numerical_gradient(lambda p: loss_of(cell, p, task=Copy(), batch=3), params, "W")
-    np.testing.assert_allclose(ds.gradient_W, expected, rtol=1e-6, atol=1e-9)
+    expected = numerical_gradient(lambda p: loss_of(cell, p, task=Copy(), batch=3), params, "U")
+    np.testing.assert_allclose(ds.gradient_U, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_a_missing_forcing_target_is_named(inputs):

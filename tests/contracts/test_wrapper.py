@@ -116,7 +116,7 @@ def test_names_carry_the_depth():
         *("W", "U", "b", "gated1_W", "gated1_U", "gated1_b", "gated3_W", "gated3_U", "gated3_b")
     ]
     assert cell.step_data == ("zoneout2_keep", "zoneout4_keep")
-    assert cell.recurrent_weights == ("W", "gated1_U", "gated3_U")
+    assert cell.recurrent_weights == ("U", "gated1_U", "gated3_U")
 
 
 def test_a_mask_is_replayed_and_another_is_independent(inputs):

@@ -145,7 +145,7 @@ def test_too_little_disk_is_refused_with_the_fix(tmp_path, monkeypatch):
 
 
 def test_a_run_that_fails_says_so(tmp_path):
-    params = {"W": [[10.0]], "U": [[1.0]], "b": [0.0]}
+    params = {"U": [[10.0]], "W": [[1.0]], "b": [0.0]}
     with pytest.raises(NonFiniteError):
         gradsim.simulate(
             Elman(1, 1, activation="relu"), np.ones((400, 1, 1)), params=params, store=tmp_path / "run"

@@ -105,7 +105,7 @@ def test_loss_rows_are_the_parts_of_the_adjoint():
 )
 def test_truncation_bias_in_closed_form(k, bias):
     """h_t = w h_{t-1} + 1, L = h_T: dL/dw = sum of j w^(j-1), of which truncation keeps the last k terms."""
-    params = {"W": [[0.9]], "U": [[1.0]]}
+    params = {"U": [[0.9]], "W": [[1.0]]}
     ds = gradsim.simulate(
         Linear(1, 1),
         np.ones((50, 1, 1)),
@@ -113,18 +113,18 @@ def test_truncation_bias_in_closed_form(k, bias):
         mitigations=[Truncate(k1=k, k2=k)],
         record=["gradient", "effective_gradient"],
     )
-    assert ds.gradient_W.item() == pytest.approx(96.62141403075682, rel=1e-12)
-    relative = 1 - ds.effective_gradient_W.item() / ds.gradient_W.item()
+    assert ds.gradient_U.item() == pytest.approx(96.62141403075682, rel=1e-12)
+    relative = 1 - ds.effective_gradient_U.item() / ds.gradient_U.item()
     assert relative == pytest.approx(bias, abs=1e-10)
 
 
 def test_second_order_closed_form_of_a_scalar_chain():
     """dx_T/dw = T x_0 w^(T-1) (Pascanu, Mikolov & Bengio 2013, section 2.3)."""
-    params = {"W": [[1.05]], "U": [[0.0]]}
+    params = {"U": [[1.05]], "W": [[0.0]]}
     ds = gradsim.simulate(
         Linear(1, 1), np.zeros((50, 1, 1)), params=params, initial_state=[0.7], record=["gradient"]
     )
-    assert ds.gradient_W.item() == pytest.approx(382.24665952512333, rel=1e-12)
+    assert ds.gradient_U.item() == pytest.approx(382.24665952512333, rel=1e-12)
 
 
 @pytest.mark.parametrize("windows", [(1, 1), (7, 7), (1, 60), (20, 30)])
@@ -155,7 +155,7 @@ def test_truncation_matches_detached_passes(windows, rng):
 
 def test_an_exploding_adjoint_stays_exact_and_clipping_tames_it(rng):
     q, _ = np.linalg.qr(rng.standard_normal((4, 4)))
-    params = {"W": 4 * q, "U": np.zeros((4, 1))}
+    params = {"U": 4 * q, "W": np.zeros((4, 1))}
     with pytest.warns(OutOfRangeWarning, match=r"adjoint \(1553 of 3604, float64\)"):
         ds = gradsim.simulate(
             Linear(1, 4),
@@ -198,7 +198,7 @@ def test_losses_at_a_few_steps_keep_their_size_in_between(dtype, octaves, losses
     weights = np.zeros((120, 2))
     for b, at in enumerate(losses):
         weights[np.array(at, dtype=int) - 1, b] = 2.0 ** -np.arange(len(at))
-    params = {"W": [[2.0**octaves]], "U": [[1.0]], "readout_W": [[1.0]], "readout_b": [0.0]}
+    params = {"U": [[2.0**octaves]], "W": [[1.0]], "readout_W": [[1.0]], "readout_b": [0.0]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)
         ds = gradsim.simulate(
@@ -306,7 +306,7 @@ def halving(steps, first, dtype, record, each=0.0):
     """h_t = (h_{t-1} + input) / 2 in one unit, whose last state is the loss: dL/dh_t = 2^(t - T)."""
     weights = np.zeros((steps, 1))
     weights[-1] = 1.0
-    params = {"W": [[0.5]], "U": [[0.5]], "readout_W": [[1.0]], "readout_b": [0.0]}
+    params = {"U": [[0.5]], "W": [[0.5]], "readout_W": [[1.0]], "readout_b": [0.0]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfRangeWarning)
         return gradsim.simulate(
@@ -325,7 +325,7 @@ def test_small_adjoints_contribute_by_small_states(dtype, size):
     """The state remains 2^size, while the adjoint vanishes; so do both, their product is still seen."""
     steps = 1 - size
     ds = halving(steps, 2.0**size, dtype, ["contribution_norm"], 2.0**size)
-    found = ds.contribution_norm_log10.sel(param="W") / np.log10(2)
+    found = ds.contribution_norm_log10.sel(param="U") / np.log10(2)
     np.testing.assert_allclose(found, size - np.arange(steps)[::-1], rtol=1e-6)
 
 
@@ -334,4 +334,4 @@ def test_a_gradient_has_all_that_small_adjoints_of_small_states_contribute():
     ds = halving(200, 1 / 3, "float32", ["state", "gradient_norm"])
     states = ds.state.values[:-1, 0, 0].astype(float)
     expected = (2.0 ** np.arange(-199.0, 1.0) * states).sum()
-    np.testing.assert_allclose(ds.gradient_norm.sel(param="W"), expected, rtol=0.01)
+    np.testing.assert_allclose(ds.gradient_norm.sel(param="U"), expected, rtol=0.01)

@@ -13,7 +13,7 @@ from gradsim_mitigations import ClipNorm, WeightDecay
 
 def test_contributions_come_from_adjoints_beyond_the_range():
     """Adjoints up to 1e+360 times inputs of 1e-300: each step enters the gradient with its true size."""
-    params = {"W": [[8.0]], "U": [[1.0]]}
+    params = {"U": [[8.0]], "W": [[1.0]]}
     ds = gradsim.simulate(
         Linear(1, 1),
         np.full((400, 1, 1), 1e-300),
@@ -21,8 +21,8 @@ def test_contributions_come_from_adjoints_beyond_the_range():
         record=["contribution_norm", "contribution", "gradient"],
     )
     expected = -300 + np.log10(8) * np.arange(399, -1, -1)
-    np.testing.assert_allclose(ds.contribution_norm_log10.sel(param="U"), expected, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(ds.contribution_U[:, 0, 0], 10**expected, rtol=1e-10)
+    np.testing.assert_allclose(ds.contribution_norm_log10.sel(param="W"), expected, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(ds.contribution_W[:, 0, 0], 10**expected, rtol=1e-10)
 
 
 def impulse(steps, size, **setting):
@@ -30,7 +30,7 @@ def impulse(steps, size, **setting):
     inputs = np.zeros((steps, 1, 1))
     inputs[0] = size
     return gradsim.simulate(
-        Linear(1, 1), inputs, params={"W": [[2.0]], "U": [[1.0]]}, dtype="float32", **setting
+        Linear(1, 1), inputs, params={"U": [[2.0]], "W": [[1.0]]}, dtype="float32", **setting
     )
 
 
@@ -41,15 +41,15 @@ def test_a_gradient_beyond_its_dtype_is_infinite_and_told_once_and_its_norm_is_r
         ds = impulse(140, 2.0**-14, record=["gradient", "gradient_norm", *twins], mitigations=mitigations)
     (message,) = (str(w.message) for w in told)
     for prefix in ("", "effective_")[: 1 + len(mitigations)]:
-        assert message.count(f" {prefix}gradient_W (1 of 1, float32)") == 1
-        assert ds[f"{prefix}gradient_W"] == np.inf
-        assert ds[f"{prefix}gradient_U"] == 2.0**125
-        np.testing.assert_allclose(ds[f"{prefix}gradient_norm"], [139 * 2.0**124, 2.0**125], rtol=1e-6)
+        assert message.count(f" {prefix}gradient_U (1 of 1, float32)") == 1
+        assert ds[f"{prefix}gradient_U"] == np.inf
+        assert ds[f"{prefix}gradient_W"] == 2.0**125
+        np.testing.assert_allclose(ds[f"{prefix}gradient_norm"], [2.0**125, 139 * 2.0**124], rtol=1e-6)
     assert "_norm (" not in message
 
 
 def test_a_gradient_beyond_its_dtype_is_refused_before_mitigations_change_it():
     with pytest.raises(
-        NonFiniteError, match=r"the gradient of W leaves the range of float32, before .*'float64'"
+        NonFiniteError, match=r"the gradient of U leaves the range of float32, before .*'float64'"
     ):
         impulse(140, 2.0**-14, record=["effective_gradient"], mitigations=[ClipNorm(1.0)])

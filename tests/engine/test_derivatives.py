@@ -42,21 +42,21 @@ class OneBlock(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((3, 3)), "U": rng.standard_normal((3, 2))}
+        return {"U": rng.standard_normal((3, 3)), "W": rng.standard_normal((3, 2))}
 
     def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
 
 
 class UsesNumpy(OneBlock):
     def step(self, params, state, inputs, xp):
-        return xp.tanh(np.stack((state @ params["W"].T, inputs @ params["U"].T)).sum(axis=0))
+        return xp.tanh(np.stack((state @ params["U"].T, inputs @ params["W"].T)).sum(axis=0))
 
 
 class OldName(OneBlock):
     def step(self, params, state, inputs, xp):
         both = xp.concatenate((state, inputs), axis=-1)
-        return xp.tanh(both @ xp.concat((params["W"], params["U"]), axis=-1).T)
+        return xp.tanh(both @ xp.concat((params["U"], params["W"]), axis=-1).T)
 
 
 class Helped(OneBlock):
@@ -66,7 +66,7 @@ class Helped(OneBlock):
         return helper(self.drive(params, state, inputs, xp), xp)
 
     def drive(self, params, state, inputs, xp):
-        return xp.sigmoid(state @ params["W"].T) / math.sqrt(2)
+        return xp.sigmoid(state @ params["U"].T) / math.sqrt(2)
 
 
 def helper(a, xp):
@@ -77,7 +77,7 @@ class ReadsValues(OneBlock):
     """numpy on the hidden values of the trace: no exception, only a derivative that is missing."""
 
     def step(self, params, state, inputs, xp):
-        a = state @ params["W"].T + inputs @ params["U"].T
+        a = state @ params["U"].T + inputs @ params["W"].T
         return a * np.cos(getattr(a, "_value", a))
 
 
@@ -85,7 +85,7 @@ class WrongPrimitive(OneBlock):
     """An operation whose registered derivative is wrong by 0.1 %."""
 
     def step(self, params, state, inputs, xp):
-        return saturate(state @ params["W"].T + inputs @ params["U"].T)
+        return saturate(state @ params["U"].T + inputs @ params["W"].T)
 
 
 class WrongJacobian(OneBlock):
@@ -187,7 +187,7 @@ OWN_WRONG = {
         r"WrongJacobian\(.*: step_jacobian differs from central .*; mend Wrong",
     ),
     "a Jacobian of another shape": (
-        brings(step_jacobian=lambda self, params, state, inputs: params["W"]),
+        brings(step_jacobian=lambda self, params, state, inputs: params["U"]),
         r"Brings\(.*: step_jacobian\(\) has shape \(3, 3\) where \(1, 4, 1, 3, 3\) is needed",
     ),
     "no Jacobian": (
@@ -207,7 +207,7 @@ OWN_WRONG = {
         r"state_vjp\(\) raised TypeError: .* positional arguments but",
     ),
     "a vjp of other names": (
-        brings(params_vjp=lambda self, params, state, inputs, u: {"w": params["W"]}),
+        brings(params_vjp=lambda self, params, state, inputs, u: {"w": params["U"]}),
         r"params_vjp\(\) gives \['w'\] for the parameters \['U', 'W'\]",
     ),
     "a vjp that is no dict": (
@@ -301,10 +301,10 @@ class UpdateGate(Cell):
         return {"h": self.input_size}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((self.input_size, self.input_size))}
+        return {"U": rng.standard_normal((self.input_size, self.input_size))}
 
     def step(self, params, state, inputs, xp):
-        u = 1 / (1 + xp.exp(-(state @ params["W"].T + inputs)))
+        u = 1 / (1 + xp.exp(-(state @ params["U"].T + inputs)))
         u = autodiff.surrogate(u, self.wrong * u)
         return u * state + (1 - u) * xp.tanh(inputs)
 
@@ -413,7 +413,7 @@ class Overflows(OneBlock):
     """A sigmoid whose derivative by autograd is 0 * infinity far out."""
 
     def step(self, params, state, inputs, xp):
-        return 1 / (1 + xp.exp(-(state @ params["W"].T + inputs @ params["U"].T)))
+        return 1 / (1 + xp.exp(-(state @ params["U"].T + inputs @ params["W"].T)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -434,7 +434,7 @@ class Overflows(OneBlock):
 def test_a_derivative_that_is_not_finite_is_no_result(record, message, dtype):
     inputs = np.zeros((12, 2, 2))
     inputs[:, 0] = 1e4
-    params = {"W": np.eye(3), "U": -np.ones((3, 2))}
+    params = {"U": np.eye(3), "W": -np.ones((3, 2))}
     with pytest.raises(NonFiniteError, match=rf"Overflows\(.*{message}.*a sigmoid that never is"):
         gradsim.simulate(Overflows(), inputs, params=params, record=[record], dtype=dtype)
 
@@ -460,7 +460,7 @@ class Far(Task):
 @pytest.mark.parametrize(("dtype", "power"), [("float32", 120), ("float64", 1010)])
 def test_a_large_adjoint_and_a_large_derivative_are_multiplied_all_the_same(dtype, power):
     cell = Linear(1, 2)
-    params = {"W": 2.0**power * np.eye(2), "U": np.zeros((2, 1))}
+    params = {"U": 2.0**power * np.eye(2), "W": np.zeros((2, 1))}
     found = gradsim.simulate(cell, task=Far(), params=params, record=["adjoint_norm"], dtype=dtype)
     sizes = found.adjoint_norm_log10.isel(batch=0).values
     np.testing.assert_allclose(sizes, math.log10(2) * (22.5 + power * np.array([3, 2, 1, 0])), rtol=1e-6)

@@ -100,6 +100,6 @@ def test_the_tape_gives_every_segment_in_turn_and_keeps_to_its_room(count, cost,
 
 
 def test_float32_says_when_the_state_overflows():
-    params = {"W": [[10.0]], "U": [[1.0]]}
+    params = {"U": [[10.0]], "W": [[1.0]]}
     with pytest.raises(NonFiniteError, match="time 40, batch 0"):
         gradsim.simulate(Linear(1, 1), np.ones((60, 1, 1)), params=params, dtype="float32")

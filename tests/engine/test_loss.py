@@ -61,7 +61,7 @@ class Far(Task):
 
 def far(size, kind="square", dtype="float32", weights=(1, 1, 1, 1, 1), **setting):
     """s_t = s_{t-1} / 2 + x_t, and a readout that hands it on."""
-    params = {"W": [[0.5]], "U": [[1.0]], "readout_W": [[1.0]], "readout_b": [0.0]}
+    params = {"U": [[0.5]], "W": [[1.0]], "readout_W": [[1.0]], "readout_b": [0.0]}
     record = {"record": ["loss", "gradient"]} if "updates" not in setting else {}
     run = gradsim.train if "updates" in setting else gradsim.simulate
     return run(
@@ -110,7 +110,7 @@ def test_losses_that_add_up_beyond_float64_are_named():
 def test_the_default_loss_beyond_the_range_is_named(contributions):
     inputs = np.full((3, 2, 2), 1e38)
     inputs[:, 1] *= 3
-    params = {"W": np.zeros((2, 2)), "U": np.eye(2)}
+    params = {"U": np.zeros((2, 2)), "W": np.eye(2)}
     setting = {"params": params, "record": ["contribution" if contributions else "loss"]}
     with pytest.raises(
         NonFiniteError, match=r"Linear.*: the loss is inf for the first time at step 3, batch 1"

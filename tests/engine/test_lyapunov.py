@@ -100,7 +100,7 @@ def test_normal_matrix(rng):
     """Singular values are powers of the moduli of the eigenvalues; exponents, late, their logarithms."""
     moduli = np.linspace(1.1, 0.6, 6)
     q, _ = np.linalg.qr(rng.standard_normal((6, 6)))
-    params = {"W": q @ np.diag(moduli * [1, -1, 1, -1, 1, -1]) @ q.T, "U": np.zeros((6, 1))}
+    params = {"U": q @ np.diag(moduli * [1, -1, 1, -1, 1, -1]) @ q.T, "W": np.zeros((6, 1))}
     setting = {"params": params, "record": ["product_spectrum", "lyapunov"], "pairs": Pairs(lags=(1, 5, 20))}
     late, early = (gradsim.simulate(Linear(1, 6), np.zeros((n, 1, 1)), **setting) for n in (600, 300))
     for lag in (1, 5, 20):
@@ -133,7 +133,7 @@ def test_exponents_add_up_to_the_log_determinant(rng):
 
 def test_scaled_rotation(rng):
     q, _ = np.linalg.qr(rng.standard_normal((7, 7)))
-    params = {"W": 0.8 * q, "U": np.zeros((7, 1))}
+    params = {"U": 0.8 * q, "W": np.zeros((7, 1))}
     ds = gradsim.simulate(Linear(1, 7), np.zeros((50, 1, 1)), params=params, record=["lyapunov"])
     np.testing.assert_allclose(ds.lyapunov, np.log(0.8), rtol=1e-12)
 

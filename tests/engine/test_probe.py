@@ -20,7 +20,7 @@ X = np.random.default_rng(0).standard_normal((6, 3, 2))
 
 @dataclass(frozen=True, eq=False)
 class Good(Cell):
-    """h = tanh(W h + U x), in two blocks."""
+    """h = tanh(U h + W x), in two blocks."""
 
     name = "good"
     input_size: int = 2
@@ -30,10 +30,10 @@ class Good(Cell):
         return {"a": 1, "b": 3}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((4, 4)) / 2, "U": rng.standard_normal((4, self.input_size))}
+        return {"U": rng.standard_normal((4, 4)) / 2, "W": rng.standard_normal((4, self.input_size))}
 
     def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
 
 
 class ScalesState(Good):
@@ -56,13 +56,13 @@ class ScalesInputs(Good):
 
 class ScalesWeights(Good):
     def step(self, params, state, inputs, xp):
-        params["W"] *= 0.5
+        params["U"] *= 0.5
         return super().step(params, state, inputs, xp)
 
 
 class ReplacesWeights(Good):
     def step(self, params, state, inputs, xp):
-        params["W"] = 0.5 * params["W"]
+        params["U"] = 0.5 * params["U"]
         return super().step(params, state, inputs, xp)
 
 
@@ -184,8 +184,8 @@ WRONG = [
     (ScalesState, r"step\(\) changes its argument state; compute a new array instead"),
     (WritesAView, r"step\(\) changes its argument state; compute"),
     (ScalesInputs, r"step\(\) changes its argument inputs; compute"),
-    (ScalesWeights, r"step\(\) changes its argument params\['W'\]; compute"),
-    (ReplacesWeights, r"step\(\) changes its argument params\['W'\]; compute"),
+    (ScalesWeights, r"step\(\) changes its argument params\['U'\]; compute"),
+    (ReplacesWeights, r"step\(\) changes its argument params\['U'\]; compute"),
     (ChangesItsData, r"step\(\) changes its argument mask; compute"),
     (Noisy, r"step\(\) gives two results .* draw what is random before the run, in `draw`"),
     (MixesBatch, r"step\(\) of one batch element alone differs .* last axis only \(axis=-1\)"),

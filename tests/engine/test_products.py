@@ -83,7 +83,7 @@ def test_narrower_pairs_hold_the_same_numbers(cell, inputs):
 def test_two_thousand_steps_beyond_the_range(rng, scale, dtype):
     """Norms of 1e-2600 and 1e+2950 in closed form."""
     q, _ = np.linalg.qr(rng.standard_normal((6, 6)))
-    params = {"W": scale * q, "U": np.zeros((6, 1))}
+    params = {"U": scale * q, "W": np.zeros((6, 1))}
     # What is too large is told, once a variable; what is too small is zero, as everywhere.
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -99,7 +99,7 @@ def test_two_thousand_steps_beyond_the_range(rng, scale, dtype):
     assert [w.category for w in told] == [OutOfRangeWarning] * large
     for name in ds.data_vars:
         assert all(f"{name} (" in str(w.message) for w in told) == (not name.endswith("_log10") or not large)
-    exact = np.asarray(params["W"], dtype=dtype).astype(float)
+    exact = np.asarray(params["U"], dtype=dtype).astype(float)
     per_step = np.log10(np.linalg.svd(exact, compute_uv=False).mean())
     tolerance = 1e-10 if dtype == "float64" else 1e-4
     steps = np.arange(2001)
@@ -124,7 +124,7 @@ def test_two_thousand_steps_beyond_the_range(rng, scale, dtype):
 
 def test_an_annihilated_product_is_zero():
     cell = Elman(1, 3, activation="relu")
-    params = {"W": np.eye(3), "U": np.full((3, 1), -1.0), "b": np.zeros(3)}
+    params = {"U": np.eye(3), "W": np.full((3, 1), -1.0), "b": np.zeros(3)}
     ds = gradsim.simulate(cell, np.ones((5, 1, 1)), params=params, record=["product_norm", "lyapunov"])
     assert (ds.product_norm.values[np.tril_indices(6, -1)] == 0).all()
     assert (ds.product_norm_log10[1, 0] == -np.inf).all()

@@ -27,7 +27,7 @@ class Misshapen(Elman):
 
     name = "misshapen"
     where: str = "gradient"
-    param: str = "U"
+    param: str = "W"
     how: str = "too few"
 
     def unroll(self, params, state, inputs, step_data, parallel):
@@ -51,16 +51,16 @@ class MisshapenSteps(Trajectory):
 
 
 CELLS = {
-    "gradient() of pull() gives shape (2, 2) for 'U', where shape (3, 2) is needed": Misshapen(2, 3),
-    "gradient() of pull() gives a float for 'U', where": Misshapen(2, 3, how="a number"),
-    "gradient() of pull() gives shape (2, 3) for 'U'": Misshapen(2, 3, how="transposed"),
-    "gradient() of pull() gives ['W', 'b'] for the parameters ['U', 'W', 'b']": Misshapen(
+    "gradient() of pull() gives shape (2, 2) for 'W', where shape (3, 2) is needed": Misshapen(2, 3),
+    "gradient() of pull() gives a float for 'W', where": Misshapen(2, 3, how="a number"),
+    "gradient() of pull() gives shape (2, 3) for 'W'": Misshapen(2, 3, how="transposed"),
+    "gradient() of pull() gives ['U', 'b'] for the parameters ['U', 'W', 'b']": Misshapen(
         2, 3, how="missing"
     ),
     "contributions() of pull() through 6 steps gives shape (5, 3) for 'b', where shape (6, 3) is needed": (
         Misshapen(2, 3, where="contributions", param="b")
     ),
-    "contributions() of pull() through 6 steps gives shape (6, 2, 3) for 'U', where shape (6, 3, 2)": (
+    "contributions() of pull() through 6 steps gives shape (6, 2, 3) for 'W', where shape (6, 3, 2)": (
         Misshapen(2, 3, where="contributions", how="transposed")
     ),
 }

@@ -15,16 +15,16 @@ from gradsim_mitigations import Truncate
 
 def test_singular_values_of_a_scaled_rotation_are_its_scale(rng):
     q, _ = np.linalg.qr(rng.standard_normal((8, 8)))
-    params = {"W": 0.9 * q, "U": np.zeros((8, 1))}
+    params = {"U": 0.9 * q, "W": np.zeros((8, 1))}
     ds = gradsim.simulate(Linear(1, 8), np.zeros((30, 1, 1)), params=params, record=["product_spectrum"])
     np.testing.assert_allclose(ds.product_spectrum[-1, 0, 0], 0.9**30, rtol=1e-11)
 
 
 def test_values_below_rounding_are_not_invented(rng):
-    """The small singular values of W^40 are lost in a product; they must not look like results."""
-    params = {"W": np.diag([1.0, 0.1]), "U": np.zeros((2, 1))}
+    """The small singular values of U^40 are lost in a product; they must not look like results."""
+    params = {"U": np.diag([1.0, 0.1]), "W": np.zeros((2, 1))}
     rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
-    params["W"] = rotation @ params["W"] @ rotation.T
+    params["U"] = rotation @ params["U"] @ rotation.T
     ds = gradsim.simulate(
         Linear(1, 2), np.zeros((40, 1, 1)), params=params, record=["product_spectrum", "lyapunov"]
     )
@@ -68,7 +68,7 @@ def test_spectral_norm_is_the_largest_singular_value(cell, dtype, tolerance, rng
 def test_step_jacobians_that_are_scaled_themselves_have_the_norms_of_their_products(size, scale, rng):
     """In a band of lags, where products are walked: their norms while no product is moved into range."""
     weight = np.float32(scale * rng.standard_normal((size, size)))
-    params = {"W": weight, "U": np.zeros((size, 1))}
+    params = {"U": weight, "W": np.zeros((size, 1))}
     setting = {"record": ["product_norm"], "pairs": Pairs(max_lag=4), "dtype": "float32"}
     ds = gradsim.simulate(Linear(1, size), np.zeros((6, 1, 1)), params=params, **setting)
     for lag in range(5):
@@ -112,7 +112,7 @@ def test_a_group_that_has_become_zero_holds_up_no_other():
 @pytest.mark.parametrize("size", [4, 6])
 def test_walked_products_beyond_the_range_keep_their_norms(size, scale, rng):
     q, _ = np.linalg.qr(rng.standard_normal((size, size)))
-    params = {"W": scale * q, "U": np.zeros((size, 1))}
+    params = {"U": scale * q, "W": np.zeros((size, 1))}
     setting = {"pairs": Pairs(max_lag=25), "record": ["product_norm"], "dtype": "float32"}
     ds = gradsim.simulate(Linear(1, size), np.zeros((30, 1, 1)), params=params, **setting)
     expected = np.log10(scale) * np.arange(26) + np.log10(size) / 2

@@ -77,28 +77,28 @@ class Clocked(Cell):
 
     @property
     def recurrent_weights(self):
-        return ("W",)
+        return ("U",)
 
     @property
     def fixed(self):
-        return ("U",)
+        return ("W",)
 
     def init_params(self, rng):
         n = self.hidden_size
-        return {"W": weights(rng, n, n), "U": weights(rng, n, self.input_size)}
+        return {"U": weights(rng, n, n), "W": weights(rng, n, self.input_size)}
 
     def step(self, params, state, inputs, xp, *, step_index):
         period = xp.asarray([1 + i % 2 for i in range(self.hidden_size)])
-        new = xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        new = xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
         return xp.where(step_index[..., None] % period == 0, new, state)
 
 
 def clocked(n):
     def step(p, s, x, data):
         due = data["step_index"][..., None] % np.array([1 + i % 2 for i in range(n)]) == 0
-        return np.where(due, np.tanh(s @ p["W"].T + x @ p["U"].T), s)
+        return np.where(due, np.tanh(s @ p["U"].T + x @ p["W"].T), s)
 
-    return Plain(n, step, block(0, n), fixed=("U",))
+    return Plain(n, step, block(0, n), fixed=("W",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +117,14 @@ class Noisy(Cell):
         return 3
 
     def init_params(self, rng):
-        return {"a": rng.uniform(0.2, 1.3, (4, 3)), "U": weights(rng, 6, self.input_size)}
+        return {"a": rng.uniform(0.2, 1.3, (4, 3)), "W": weights(rng, 6, self.input_size)}
 
     def draw(self, rng, steps, batch):
         return {"noise": 0.3 * rng.standard_normal((steps, batch, 6))}
 
     def step(self, params, state, inputs, xp, *, noise):
         h, low = self.split(state)
-        d, a = inputs @ params["U"].T + noise, params["a"]
+        d, a = inputs @ params["W"].T + noise, params["a"]
         new = xp.maximum(a[0] * h - a[1] * low + d[..., :3], 0.0)
         return xp.concat((new, xp.tanh(a[2] * h + a[3] * low + d[..., 3:])), axis=-1)
 
@@ -132,7 +132,7 @@ class Noisy(Cell):
 def noisy():
     def step(p, s, x, data):
         h, low = s[..., :3], s[..., 3:]
-        d, a = x @ p["U"].T + data["noise"], p["a"]
+        d, a = x @ p["W"].T + data["noise"], p["a"]
         new = relu(a[0] * h - a[1] * low + d[..., :3])
         return np.concatenate([new, np.tanh(a[2] * h + a[3] * low + d[..., 3:])], axis=-1)
 
@@ -153,7 +153,7 @@ def sru(n):
 
 @dataclass(frozen=True, eq=False)
 class Normed(Derived):
-    """W over its Frobenius norm, times a gain that is trained."""
+    """U over its Frobenius norm, times a gain that is trained."""
 
     name = "loops_normed"
     cell: Cell
@@ -162,13 +162,13 @@ class Normed(Derived):
         return {"gain": np.array([1.3])}
 
     def derive(self, own, inner, xp):
-        return {"W": own["gain"] * inner["W"] / xp.sqrt(xp.sum(inner["W"] ** 2))}
+        return {"U": own["gain"] * inner["U"] / xp.sqrt(xp.sum(inner["U"] ** 2))}
 
 
 def normed(cell):
     def made(p):
         inner = {n: v for n, v in p.items() if n != "loops_normed1_gain"}
-        return inner | {"W": p["loops_normed1_gain"] * p["W"] / np.sqrt((p["W"] ** 2).sum())}
+        return inner | {"U": p["loops_normed1_gain"] * p["U"] / np.sqrt((p["U"] ** 2).sum())}
 
     return Plain(cell.size, lambda p, s, x, data: cell.step(made(p), s, x, data), cell.seen)
 

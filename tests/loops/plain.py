@@ -56,7 +56,7 @@ def block(start, stop):
 
 def elman(n, activation):
     def step(p, s, x, data):
-        return ACTIVATIONS[activation](s @ p["W"].T + x @ p["U"].T + p.get("b", 0))
+        return ACTIVATIONS[activation](s @ p["U"].T + x @ p["W"].T + p.get("b", 0))
 
     return Plain(n, step, block(0, n), smooth=activation != "relu")
 
@@ -98,8 +98,8 @@ def lru(n):
         re, im = s[..., :n], s[..., n:]
         size, phase = np.exp(-np.exp(p["nu"])), np.exp(p["theta"])
         a, b, gamma = size * np.cos(phase), size * np.sin(phase), np.exp(p["log_gamma"])
-        new_re = a * re - b * im + gamma * (x @ p["B_re"].T)
-        return np.concatenate([new_re, b * re + a * im + gamma * (x @ p["B_im"].T)], axis=-1)
+        new_re = a * re - b * im + gamma * (x @ p["W_re"].T)
+        return np.concatenate([new_re, b * re + a * im + gamma * (x @ p["W_im"].T)], axis=-1)
 
     return Plain(2 * n, step, block(0, 2 * n), groups=n)
 

@@ -53,7 +53,7 @@ def test_score_and_its_baseline(training):
 
 def test_spectral_radius_connects_what_was_computed(training):
     ax = plot.spectral_radius_curve(training)
-    update, radius = lines(ax, "W")
+    update, radius = lines(ax, "U")
     np.testing.assert_array_equal(update, [5, 10, 15, 20])
     np.testing.assert_array_equal(radius, training["spectral_radius"].dropna("update")[:, 0])
     assert ax.lines[-1].get_ydata() == [1, 1]

@@ -44,7 +44,7 @@ def identity_readout(size):
 
 
 TORCH = {
-    "elman": (Elman(2, 4), {"W": "weight_hh", "U": "weight_ih", "b": "bias_ih"}),
+    "elman": (Elman(2, 4), {"W": "weight_ih", "U": "weight_hh", "b": "bias_ih"}),
     "gru": (GRU(2, 4), {"W": "weight_ih", "U": "weight_hh", "b": "bias_ih", "c": "bias_hh"}),
     "lstm": (LSTM(2, 4), {"W": "weight_ih", "U": "weight_hh", "b": "bias_ih"}),
     "stack": (
@@ -105,7 +105,7 @@ def test_analytic_second_derivatives_are_those_of_autograd(cell, rng):
 def test_linear_products_are_powers(dtype):
     cell = Linear(input_size=1, hidden_size=6)
     ds = gradsim.simulate(cell, np.zeros((20, 2, 1)), record=["jacobian_product"], dtype=dtype)
-    w = cell.init_params(np.random.default_rng(np.random.SeedSequence(0, spawn_key=(0,))))["W"]
+    w = cell.init_params(np.random.default_rng(np.random.SeedSequence(0, spawn_key=(0,))))["U"]
     tolerance = 1e-12 if dtype == "float64" else 3e-5
     for t, k in [(0, 0), (1, 0), (20, 0), (20, 13), (20, 20)]:
         power = np.linalg.matrix_power(w, t - k)
@@ -115,7 +115,7 @@ def test_linear_products_are_powers(dtype):
 
 def test_jordan_block_grows_before_it_vanishes():
     """Closed form of the spectral norm of [[l, 1], [0, l]]^T for l = 0.9."""
-    params = {"W": np.array([[0.9, 1], [0, 0.9]]), "U": np.zeros((2, 1))}
+    params = {"U": np.array([[0.9, 1], [0, 0.9]]), "W": np.zeros((2, 1))}
     pairs = gradsim.Pairs(sources=(0,))
     ds = gradsim.simulate(
         Linear(1, 2), np.zeros((100, 1, 1)), params=params, record=["product_spectral_norm"], pairs=pairs
@@ -179,7 +179,7 @@ def test_lstm_with_open_forget_gates_carries_the_error_unchanged():
     [(1.1, 0.821755855881845), (1.5, 0.39431302549860275), (3, 0.030512846047867748)],
 )
 def test_scalar_tanh_settles_at_the_slope_of_its_fixed_point(w, slope):
-    params = {"W": [[w]], "U": [[0.0]], "b": [0.0]}
+    params = {"U": [[w]], "W": [[0.0]], "b": [0.0]}
     ds = gradsim.simulate(
         Elman(1, 1), np.zeros((200, 1, 1)), params=params, initial_state=[0.5], record=["step_jacobian"]
     )
@@ -190,7 +190,7 @@ def test_tent_map_as_a_relu_network_explodes_exactly():
     """|dz_T/dz_0| = mu^T on the tent map (Mikhaeil, Monfared & Durstewitz 2022, theorem 2)."""
     mu = 1.9
     # z_1 = mu x, z_2 = 2 mu (x - 1/2)^+ with x = z_1' - z_2' of the old units: tent(x) = z_1 - z_2.
-    params = {"W": mu * np.array([[1.0, -1.0], [2.0, -2.0]]), "U": np.zeros((2, 1)), "b": [0, -mu]}
+    params = {"U": mu * np.array([[1.0, -1.0], [2.0, -2.0]]), "W": np.zeros((2, 1)), "b": [0, -mu]}
     ds = gradsim.simulate(
         Elman(1, 2, activation="relu"),
         np.zeros((100, 1, 1)),

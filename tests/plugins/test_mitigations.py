@@ -68,7 +68,7 @@ def clipped(mitigation, hook, value):
 @pytest.mark.parametrize("limit", LIMITS)
 def test_clip_norm_at_any_limit(limit):
     """g min(1, limit / 5) for a gradient of norm 5, in any number of parameters."""
-    gradient = {"W": np.array([[3.0, 0.0]]), "b": np.array([0.0, -4.0])}
+    gradient = {"U": np.array([[3.0, 0.0]]), "b": np.array([0.0, -4.0])}
     found = clipped(ClipNorm(limit), "gradsim_gradient", gradient)
     for name, value in gradient.items():
         np.testing.assert_allclose(found[name], min(1, limit / 5) * value, rtol=1e-14)
@@ -76,9 +76,9 @@ def test_clip_norm_at_any_limit(limit):
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_clip_value_at_any_limit(limit):
-    gradient = {"W": np.array([[3.0, -0.2, limit]]), "b": np.array(-41.0)}
+    gradient = {"U": np.array([[3.0, -0.2, limit]]), "b": np.array(-41.0)}
     found = clipped(ClipValue(limit), "gradsim_gradient", gradient)
-    np.testing.assert_array_equal(found["W"], [[min(3.0, limit), max(-0.2, -limit), limit]])
+    np.testing.assert_array_equal(found["U"], [[min(3.0, limit), max(-0.2, -limit), limit]])
     assert found["b"] == max(-41.0, -limit)
 
 
@@ -111,15 +111,15 @@ def test_weight_decay_value_and_gradient():
     params = Elman(1, 3).init_params(rng) | readout
     setting = {"task": Sunspots(length=20), "params": params, "record": ["gradient", "effective_gradient"]}
     ds = gradsim.simulate(Elman(1, 3), mitigations=[WeightDecay(l2=0.3, l1=0.2)], **setting)
-    w, weights = params["W"], [params[n] for n in ("W", "U", "readout_W")]
+    w, weights = params["U"], [params[n] for n in ("U", "W", "readout_W")]
     penalty = sum(0.15 * np.sum(x**2) + 0.2 * np.abs(x).sum() for x in weights)
     assert ds.attrs["penalty"] == pytest.approx(penalty, rel=1e-14)
     np.testing.assert_allclose(
-        ds.effective_gradient_W, ds.gradient_W + 0.3 * w + 0.2 * np.sign(w), rtol=1e-13
+        ds.effective_gradient_U, ds.gradient_U + 0.3 * w + 0.2 * np.sign(w), rtol=1e-13
     )
     np.testing.assert_array_equal(ds.effective_gradient_b, ds.gradient_b)
     only = gradsim.simulate(Elman(1, 3), mitigations=[WeightDecay(l2=0.3, names=("b",))], **setting)
-    np.testing.assert_array_equal(only.effective_gradient_W, only.gradient_W)
+    np.testing.assert_array_equal(only.effective_gradient_U, only.gradient_U)
     with pytest.raises(UnknownNameError, match=r"'w'; did you mean 'W'\?"):
         gradsim.simulate(Elman(1, 3), mitigations=[WeightDecay(names=("w",))], **setting)
 
@@ -157,7 +157,7 @@ def test_omega_and_its_immediate_gradient(cell, form, inputs):
 def test_omega_of_a_scaled_rotation(rng, c, ratio, squared):
     """T (c - 1)^2 and T (c^2 - 1)^2 for T = 20."""
     q, _ = np.linalg.qr(rng.standard_normal((5, 5)))
-    params = {"W": c * q, "U": np.zeros((5, 1))}
+    params = {"U": c * q, "W": np.zeros((5, 1))}
     for form, expected in (("ratio", ratio), ("squared_ratio", squared)):
         ds = gradsim.simulate(
             Linear(1, 5),

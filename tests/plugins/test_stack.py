@@ -134,7 +134,7 @@ def test_names_of_a_stack():
     cell = CELLS["masks in each layer"]
     assert dict(cell.blocks) == {"layer0_h": 3, "layer1_h": 2}
     assert cell.output_blocks == ("layer1_h",)
-    assert cell.recurrent_weights == ("layer0_W", "layer1_W")
+    assert cell.recurrent_weights == ("layer0_U", "layer1_U")
     assert cell.step_data == ("layer0_held1_held", "step_index", "layer1_held1_held", "layer1_held3_held")
 
 

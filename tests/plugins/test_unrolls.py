@@ -139,7 +139,7 @@ def test_numpy_keeps_the_contract(cell, monkeypatch):
 def test_an_overflow_is_loud(compiled, monkeypatch):
     monkeypatch.setenv("GRADSIM_COMPILED", compiled)
     cell = Elman(1, 4, activation="relu")
-    params = {"W": 1e10 * np.eye(4), "U": np.ones((4, 1)), "b": np.zeros(4)}
+    params = {"U": 1e10 * np.eye(4), "W": np.ones((4, 1)), "b": np.zeros(4)}
     with pytest.raises(NonFiniteError, match="for the first time at time 5"):
         gradsim.simulate(cell, np.ones((9, 2, 1)), params=params, record=["state"], dtype="float32")
 
@@ -147,7 +147,7 @@ def test_an_overflow_is_loud(compiled, monkeypatch):
 def test_kernels_need_no_cache_on_disk(monkeypatch):
     monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
     kernels.compiled.cache_clear()
-    assert np.isfinite(there_and_back(Elman(3, 5), 4, 2, "float64")["gradient W"]).all()
+    assert np.isfinite(there_and_back(Elman(3, 5), 4, 2, "float64")["gradient U"]).all()
 
 
 @pytest.mark.parametrize("kind", [LSTM, MinGRU, LRU])

@@ -54,7 +54,7 @@ class SpectralProjection(Mitigation):
 
     name = "spectral_projection"
 
-    weight: str = "W"
+    weight: str = "U"
     limit: float = 1.0
 
     @hookimpl(wrapper=True)
@@ -75,9 +75,9 @@ class StiefelStep(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_update(self, before, gradient):
         params = yield
-        w, g = before["W"], gradient["W"]
+        w, g = before["U"], gradient["U"]
         a, unit = self.rate / 2 * (g @ w.T - w @ g.T), np.eye(len(w), dtype=w.dtype)
-        return params | {"W": np.linalg.solve(unit + a, (unit - a) @ w)}
+        return params | {"U": np.linalg.solve(unit + a, (unit - a) @ w)}
 
 
 @dataclass(frozen=True, eq=False)

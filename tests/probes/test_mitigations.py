@@ -129,7 +129,7 @@ def test_auto_clip_goes_on_to_the_same_bits(tmp_path, monkeypatch):
 
 def test_weights_are_projected_after_every_update():
     free, cut = training(Elman(2, 4), []), training(Elman(2, 4), [SpectralProjection(limit=0.4)])
-    norms = [np.linalg.norm(ds.trained_W, 2) for ds in (free, cut)]
+    norms = [np.linalg.norm(ds.trained_U, 2) for ds in (free, cut)]
     assert norms[0] > 0.8
     assert norms[1] == pytest.approx(0.4, rel=1e-12)
 
@@ -137,9 +137,9 @@ def test_weights_are_projected_after_every_update():
 def test_stiefel_steps_stay_orthogonal():
     q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))
     cell = Elman(2, 4)
-    start = cell.init_params(np.random.default_rng(1)) | {"W": q}
+    start = cell.init_params(np.random.default_rng(1)) | {"U": q}
     ds = training(cell, [StiefelStep()], params=start)
-    w = ds.trained_W.values
+    w = ds.trained_U.values
     np.testing.assert_allclose(w @ w.T, np.eye(4), atol=1e-13)
     assert np.abs(w - q).max() > 1e-4
 
@@ -175,7 +175,7 @@ def test_contributions_are_clipped_one_by_one_and_add_up():
     names = ["contribution", "effective_contribution", "effective_gradient"]
     run = dict(task=FlipFlop(length=15), batch=3, rng=2, record=names)
     ds = gradsim.simulate(Elman(3, 4), mitigations=[ClipContributions(limit=1e-3)], **run)
-    for name in ("W", "U", "b", "readout_W", "readout_b"):
+    for name in ("U", "W", "b", "readout_W", "readout_b"):
         raw, cut = (ds[f"{kind}contribution_{name}"].values for kind in ("", "effective_"))
         sizes = np.sqrt((raw**2).reshape(len(raw), -1).sum(axis=1))
         scale = (1e-3 / np.maximum(sizes, 1e-3)).reshape(-1, *(1,) * (raw.ndim - 1))
@@ -185,7 +185,7 @@ def test_contributions_are_clipped_one_by_one_and_add_up():
 
 @dataclass(frozen=True, eq=False)
 class Forced(Cell):
-    """h_t = (1 - force) tanh(W h + U x) + force target."""
+    """h_t = (1 - force) tanh(U h + W x) + force target."""
 
     name = "forced"
     input_size: int = 2
@@ -195,13 +195,13 @@ class Forced(Cell):
         return {"h": 1}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((1, 1)), "U": rng.standard_normal((1, self.input_size))}
+        return {"U": rng.standard_normal((1, 1)), "W": rng.standard_normal((1, self.input_size))}
 
     def draw(self, rng, steps, batch):
         return {"force": np.zeros((steps, batch))}
 
     def step(self, params, state, inputs, xp, *, force, targets):
-        new = xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        new = xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
         return (1 - force[..., None]) * new + force[..., None] * targets
 
 
@@ -373,7 +373,7 @@ class Broken(Mitigation):
     ("result", "message"),
     [
         ("infinite", "returned NaN or infinity|is nan for the first time|loss is inf"),
-        ("nothing", "returned nothing for '(W|step_index)'; keep what yield gave"),
+        ("nothing", "returned nothing for '(U|step_index)'; keep what yield gave"),
         ("a list", "should return a dict of arrays, not a list"),
     ],
 )

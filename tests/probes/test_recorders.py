@@ -53,14 +53,14 @@ def test_the_influence_of_the_parameters_is_that_of_central_differences(rng):
     params = cell.init_params(rng)
     ds = gradsim.simulate(cell, x, params=params, record=[Influence()])
     squares = np.zeros(2)
-    for i in np.ndindex(params["W"].shape):
+    for i in np.ndindex(params["U"].shape):
         states = []
         for sign in (1, -1):
-            moved = {**params, "W": params["W"].copy()}
-            moved["W"][i] += sign * 1e-6
+            moved = {**params, "U": params["U"].copy()}
+            moved["U"][i] += sign * 1e-6
             states.append(gradsim.simulate(cell, x, params=moved, record=["state"]).state.values[-1])
         squares += (((states[0] - states[1]) / 2e-6) ** 2).sum(axis=1)
-    np.testing.assert_allclose(ds.influence.sel(param="W")[-1], np.sqrt(squares), rtol=1e-7)
+    np.testing.assert_allclose(ds.influence.sel(param="U")[-1], np.sqrt(squares), rtol=1e-7)
 
 
 @pytest.mark.parametrize(

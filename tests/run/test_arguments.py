@@ -82,12 +82,12 @@ BAD = {
         UnknownNameError,
         "unknown parameter in params 'w'; did you mean 'W'",
     ),
-    "param_shape": ({"inputs": X, "params": {"W": np.eye(3)}}, InputError, r"shape \(3, 3\) where \(4, 4\)"),
-    "param_missing": ({"inputs": X, "params": {"W": np.eye(4)}}, InputError, r"params lack \['U', 'b'\]"),
+    "param_shape": ({"inputs": X, "params": {"U": np.eye(3)}}, InputError, r"shape \(3, 3\) where \(4, 4\)"),
+    "param_missing": ({"inputs": X, "params": {"U": np.eye(4)}}, InputError, r"params lack \['W', 'b'\]"),
     "param_nan": (
-        {"inputs": X, "params": {"W": np.full((4, 4), np.nan), "U": np.zeros((4, 2)), "b": np.zeros(4)}},
+        {"inputs": X, "params": {"U": np.full((4, 4), np.nan), "W": np.zeros((4, 2)), "b": np.zeros(4)}},
         NonFiniteError,
-        r"params\['W'\] is nan .* index \(0, 0\)",
+        r"params\['U'\] is nan .* index \(0, 0\)",
     ),
 }
 

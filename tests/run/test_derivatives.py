@@ -118,9 +118,9 @@ def test_an_index_that_is_not_there_is_refused_as_by_numpy(steps, late, word):
 @pytest.mark.parametrize("batch", [2, 16])
 @pytest.mark.parametrize("gain", [0.3, 3.0])
 def test_runs_that_vanish_and_explode_stay_exact(gain, batch, dtype):
-    """A linear cell with W = gain Q: a_0 is known beyond any range."""
+    """A linear cell with U = gain Q: a_0 is known beyond any range."""
     q = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
-    params = {"W": gain * q, "U": np.ones((3, 1)), "b": np.zeros(3)}
+    params = {"U": gain * q, "W": np.ones((3, 1)), "b": np.zeros(3)}
     cell, steps = Linear(1, 3), 400
     params = {n: p for n, p in params.items() if n in cell.init_params(np.random.default_rng(0))}
     ds = gradsim.simulate(
@@ -224,7 +224,7 @@ def test_trainings_by_jax_learn_as_those_by_autograd():
     cell, task = Stripped(Elman(2, 4)), Adding(length=20)
     ours = gradsim.train(cell, task, updates=20, **SETTING)
     theirs = gradsim.train(cell, task, updates=20, **SETTING | {"derivatives": "autograd"})
-    np.testing.assert_allclose(ours["trained_W"], theirs["trained_W"], rtol=1e-10)
+    np.testing.assert_allclose(ours["trained_U"], theirs["trained_U"], rtol=1e-10)
     assert [provenance(ds)["derivatives"] for ds in (ours, theirs)] == ["jax", "autograd"]
 
 

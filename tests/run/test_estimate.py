@@ -103,7 +103,7 @@ def test_a_trial_fails_as_the_run_would():
     simulation = gradsim.prepare(
         Elman(1, 2, activation="relu"),
         np.ones((5_000, 1, 1)),
-        params={"W": 9 * np.eye(2), "U": np.ones((2, 1)), "b": np.ones(2)},
+        params={"U": 9 * np.eye(2), "W": np.ones((2, 1)), "b": np.ones(2)},
         record=["state"],
     )
     with pytest.raises(NonFiniteError, match="state is"):

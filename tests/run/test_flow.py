@@ -118,7 +118,7 @@ def test_changed_step_jacobians_beyond_the_range_are_those_of_their_steps():
     ds = gradsim.simulate(
         Linear(1, 1),
         np.zeros((steps, 1, 1)),
-        params={"W": np.ones((1, 1)), "U": np.ones((1, 1))},
+        params={"U": np.ones((1, 1)), "W": np.ones((1, 1))},
         mitigations=[Scaled()],
         record=["effective_adjoint_norm"],
         dtype="float32",
@@ -241,7 +241,7 @@ def test_a_factor_on_nothing_is_infinite_where_something_is_made_of_it():
             gradient = yield
             return {n: g + 1 for n, g in gradient.items()}
 
-    params = {"W": np.zeros((1, 1)), "U": np.zeros((1, 1))}
+    params = {"U": np.zeros((1, 1)), "W": np.zeros((1, 1))}
     record = ["effective_adjoint_factor", "effective_gradient_factor"]
     ds = gradsim.simulate(
         Linear(1, 1), np.zeros((3, 1, 1)), params=params, mitigations=[Noise()], record=record

@@ -40,7 +40,7 @@ def changed(array):
     [
         {"inputs": changed(X)},
         {"inputs": X.astype(np.float32)},
-        {"params": PARAMS | {"W": changed(PARAMS["W"])}},
+        {"params": PARAMS | {"U": changed(PARAMS["U"])}},
         {"initial_state": changed(S0)},
         {"initial_state": S0[0]},
     ],
@@ -57,7 +57,7 @@ def test_runs_with_other_arrays_have_another_provenance(other):
 def test_a_seed_that_drew_nothing_is_not_named():
     found = provenance(inputs=X, params=PARAMS, rng=5)
     assert (found["seed"], found["drawn"]) == (None, [])
-    assert found["given"]["params"]["W"].startswith("array of shape (4, 4), dtype float64, sha256 ")
+    assert found["given"]["params"]["U"].startswith("array of shape (4, 4), dtype float64, sha256 ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +69,13 @@ class Noisy(Cell):
     blocks = {"h": 2}  # noqa: RUF012
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((2, 2))}
+        return {"U": rng.standard_normal((2, 2))}
 
     def draw(self, rng, steps, batch):
         return {"noise": rng.standard_normal((steps, batch, 2))}
 
     def step(self, params, state, inputs, xp, *, noise):
-        return xp.tanh(state @ params["W"].T + noise)
+        return xp.tanh(state @ params["U"].T + noise)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_labelled_inputs_are_read_by_name(dims):
 
 def test_labelled_states_and_parameters_are_read_by_name():
     state = xr.DataArray(S0.T, dims=("component", "batch"))
-    params = PARAMS | {"U": xr.DataArray(PARAMS["U"].T, dims=("U_column", "U_row"))}
+    params = PARAMS | {"W": xr.DataArray(PARAMS["W"].T, dims=("W_column", "W_row"))}
     found = gradsim.simulate(CELL, X, initial_state=state, params=params)
     xr.testing.assert_identical(found, gradsim.simulate(CELL, X, initial_state=S0, params=PARAMS))
     first = gradsim.simulate(CELL, X, record=["state"])
@@ -137,8 +137,8 @@ UNDERSTOOD = r"\('time', 'batch', another\) are understood"
         ),
         ({"inputs": X, "initial_state": xr.DataArray(S0, dims=("x", "y"))}, "^initial_state is a DataArray"),
         (
-            {"inputs": X, "params": PARAMS | {"W": xr.DataArray(PARAMS["W"], dims=("x", "y"))}},
-            r"^params\['W'\] is a DataArray with .* \('W_row', 'W_column'\) are understood",
+            {"inputs": X, "params": PARAMS | {"U": xr.DataArray(PARAMS["U"], dims=("x", "y"))}},
+            r"^params\['U'\] is a DataArray with .* \('U_row', 'U_column'\) are understood",
         ),
     ],
 )
@@ -156,7 +156,7 @@ def masked(array, mask=True):
     [
         ({"inputs": masked(X)}, "inputs"),
         ({"inputs": X, "initial_state": masked(S0)}, "initial_state"),
-        ({"inputs": X, "params": PARAMS | {"U": masked(PARAMS["U"])}}, r"params\['U'\]"),
+        ({"inputs": X, "params": PARAMS | {"W": masked(PARAMS["W"])}}, r"params\['W'\]"),
     ],
 )
 def test_masked_entries_are_refused(arguments, name):
@@ -219,8 +219,8 @@ def test_a_training_says_what_was_drawn_and_given(tmp_path):
     found = json.loads(gradsim.train(cell, task, **setting, params=params).attrs["provenance"])
     assert found["drawn"] == ["order"]
     assert found["given"]["params"].keys() == params.keys()
-    with pytest.raises(ChangedRunError, match=r"given\.params\.W: 'array .* sha256 (\w+)' is now 'array "):
-        gradsim.train(cell, task, **setting, params=params | {"W": changed(params["W"])}, resume=True)
+    with pytest.raises(ChangedRunError, match=r"given\.params\.U: 'array .* sha256 (\w+)' is now 'array "):
+        gradsim.train(cell, task, **setting, params=params | {"U": changed(params["U"])}, resume=True)
     setting = {"optimizer": SGD(0.1), "updates": 2, "batch": 2, "mitigations": [Truncate(2, 4)]}
     assert gradsim.prepare_training(cell, task, **setting).provenance["drawn"] == [
         "params",

@@ -67,12 +67,12 @@ def test_a_segment_made_in_parts_gives_the_same_numbers(monkeypatch, cell, mitig
 
 @pytest.mark.parametrize("pairs", [Pairs(), Pairs(max_lag=6), Pairs(times=(0, 1, 5, 6))], ids=str)
 def test_truncated_products_of_a_known_matrix(pairs):
-    """TBPTT(2, 3) over 6 steps: P(t, k) is W^(t-k) for k > e - 3, e the even number from t on, else 0."""
+    """TBPTT(2, 3) over 6 steps: P(t, k) is U^(t-k) for k > e - 3, e the even number from t on, else 0."""
     weight = np.array([[0.5, 1.0], [0.0, 2.0]])
     ds = gradsim.simulate(
         Linear(1, 2),
         np.zeros((6, 1, 1)),
-        params={"W": weight, "U": np.zeros((2, 1))},
+        params={"U": weight, "W": np.zeros((2, 1))},
         mitigations=[Truncate(2, 3)],
         record=["effective_product_norm", "product_norm", "effective_jacobian_product"],
         pairs=pairs,

@@ -69,9 +69,9 @@ def test_mitigations_apply_in_the_order_written():
 
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
 def test_a_gradient_whose_squares_leave_the_range_is_clipped_as_others_are(size):
-    direction = {"W": np.array([[3.0, 0.0]]), "b": np.array([4.0])}
+    direction = {"U": np.array([[3.0, 0.0]]), "b": np.array([4.0])}
     nothing = {"params": {}, "episode": None, "trajectory": None, "draws": {}, "moment": Moment()}
     gradient = {n: size * g for n, g in direction.items()}
     clipped = RunHooks([ClipNorm(max_norm=size)])("gradsim_gradient", gradient=gradient, **nothing)
-    np.testing.assert_allclose(clipped["W"], [[0.6 * size, 0]], rtol=1e-12)
+    np.testing.assert_allclose(clipped["U"], [[0.6 * size, 0]], rtol=1e-12)
     np.testing.assert_allclose(clipped["b"], 0.8 * size, rtol=1e-12)

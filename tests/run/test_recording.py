@@ -90,7 +90,7 @@ def test_arrays_that_a_dataset_keeps_belong_to_one_variable(rng):
 def test_norms_beyond_float64_are_said_to_be_infinite(cell, chosen):
     """Of 3**900 it holds the logarithm only."""
     n = cell.state_size
-    params = {"W": 3 * np.eye(n), "U": np.zeros((n, 1))}
+    params = {"U": 3 * np.eye(n), "W": np.zeros((n, 1))}
     with pytest.warns(OutOfRangeWarning, match=r"product_norm \(\d+ of"):
         ds = gradsim.simulate(cell, np.zeros((900, 1, 1)), params=params, record=["product_norm"], **chosen)
     assert np.isinf(ds.product_norm).any()

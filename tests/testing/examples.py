@@ -13,7 +13,7 @@ from gradsim.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Tanh(Cell):
-    """h = tanh(W h + U x + b), with analytic derivatives."""
+    """h = tanh(U h + W x + b), with analytic derivatives."""
 
     name = "proof_tanh"
 
@@ -26,18 +26,18 @@ class Tanh(Cell):
 
     @property
     def recurrent_weights(self):
-        return ("W",)
+        return ("U",)
 
     def init_params(self, rng):
         n = self.hidden_size
         return {
-            "W": rng.standard_normal((n, n)) / np.sqrt(n),
-            "U": rng.standard_normal((n, self.input_size)),
+            "U": rng.standard_normal((n, n)) / np.sqrt(n),
+            "W": rng.standard_normal((n, self.input_size)),
             "b": np.zeros(n),
         }
 
     def drive(self, params, state, inputs):
-        return state @ params["W"].T + inputs @ params["U"].T + params["b"]
+        return state @ params["U"].T + inputs @ params["W"].T + params["b"]
 
     def step(self, params, state, inputs, xp):
         return xp.tanh(self.drive(params, state, inputs))
@@ -46,14 +46,14 @@ class Tanh(Cell):
         return 1 - np.tanh(self.drive(params, state, inputs)) ** 2
 
     def step_jacobian(self, params, state, inputs):
-        return (self.slope(params, state, inputs)[..., None] * params["W"])[..., None, :, :]
+        return (self.slope(params, state, inputs)[..., None] * params["U"])[..., None, :, :]
 
     def state_vjp(self, params, state, inputs, cotangent):
-        return (cotangent * self.slope(params, state, inputs)) @ params["W"]
+        return (cotangent * self.slope(params, state, inputs)) @ params["U"]
 
     def params_vjp(self, params, state, inputs, cotangent):
         d = cotangent * self.slope(params, state, inputs)
-        return {"W": d.swapaxes(-1, -2) @ state, "U": d.swapaxes(-1, -2) @ inputs, "b": d.sum(axis=-2)}
+        return {"U": d.swapaxes(-1, -2) @ state, "W": d.swapaxes(-1, -2) @ inputs, "b": d.sum(axis=-2)}
 
 
 class WrongJacobian(Tanh):
@@ -92,10 +92,10 @@ class StepOnly(Cell):
         return {"h": 4}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((4, 4)) / 2, "U": rng.standard_normal((4, self.input_size))}
+        return {"U": rng.standard_normal((4, 4)) / 2, "W": rng.standard_normal((4, self.input_size))}
 
     def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
 
 
 class Forced(StepOnly):
@@ -107,7 +107,7 @@ class Forced(StepOnly):
 
 @dataclass(frozen=True, eq=False)
 class Diagonal(Cell):
-    """h = a * h + U x, elementwise, with a leak of one unit into another if `coupling` is not 0."""
+    """h = a * h + W x, elementwise, with a leak of one unit into another if `coupling` is not 0."""
 
     name = "proof_diagonal"
     input_size: int = 2
@@ -122,11 +122,11 @@ class Diagonal(Cell):
         return 4
 
     def init_params(self, rng):
-        return {"a": rng.uniform(0.3, 0.9, 4), "U": rng.standard_normal((4, self.input_size))}
+        return {"a": rng.uniform(0.3, 0.9, 4), "W": rng.standard_normal((4, self.input_size))}
 
     def step(self, params, state, inputs, xp):
         leak = self.coupling * xp.eye(4, k=3, dtype=state.dtype)
-        return params["a"] * state + inputs @ params["U"].T + state @ leak
+        return params["a"] * state + inputs @ params["W"].T + state @ leak
 
     def step_jacobian(self, params, state, inputs):
         return np.broadcast_to(params["a"][:, None, None], (*state.shape, 1, 1)).copy()

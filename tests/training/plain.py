@@ -20,7 +20,7 @@ def forward(params, inputs, targets, weights, h):
     """Loss, score, slopes at the outputs and states of one sequence (time, ...), from the state h."""
     loss, right, slopes, states = 0.0, 0.0, [], [h]
     for x, target, weight in zip(inputs, targets, weights, strict=True):
-        h = np.tanh(params["W"] @ h + params["U"] @ x + params["b"])
+        h = np.tanh(params["U"] @ h + params["W"] @ x + params["b"])
         y = params["readout_W"] @ h + params["readout_b"]
         value, slope = loss_of_output(y, target)
         loss += weight * value
@@ -33,16 +33,16 @@ def forward(params, inputs, targets, weights, h):
 def backward(params, inputs, slopes, states):
     """The gradient of the loss of one sequence."""
     found = {n: np.zeros_like(p) for n, p in params.items()}
-    adjoint = np.zeros(len(params["W"]))
+    adjoint = np.zeros(len(params["U"]))
     for t in range(len(inputs) - 1, -1, -1):
         found["readout_W"] += np.outer(slopes[t], states[t + 1])
         found["readout_b"] += slopes[t]
         adjoint = adjoint + params["readout_W"].T @ slopes[t]
         inner = adjoint * (1 - states[t + 1] ** 2)
-        found["W"] += np.outer(inner, states[t])
-        found["U"] += np.outer(inner, inputs[t])
+        found["U"] += np.outer(inner, states[t])
+        found["W"] += np.outer(inner, inputs[t])
         found["b"] += inner
-        adjoint = params["W"].T @ inner
+        adjoint = params["U"].T @ inner
     return found
 
 
@@ -65,11 +65,11 @@ def batch_of(params, episode, states):
 def measured(params, episode, streams=None):
     """(loss, score) of a whole part; `streams`: read side by side, the state carried on in each."""
     count = episode.inputs.shape[1]
-    losses, right, weight, h = [], 0.0, 0.0, np.zeros(len(params["W"]))
+    losses, right, weight, h = [], 0.0, 0.0, np.zeros(len(params["U"]))
     length = count if streams is None else count // streams
     for b in range(count if streams is None else length * streams):
         if streams is None or b % length == 0:
-            h = np.zeros(len(params["W"]))
+            h = np.zeros(len(params["U"]))
         loss, good, _, seen = forward(
             params, episode.inputs[:, b], episode.targets[:, b], episode.weights[:, b], h
         )
@@ -113,7 +113,7 @@ def train(params, batches, optimizer, *, max_norm=np.inf, carry_until=None):
 
     `batches`: the episodes. `carry_until`: the updates of an epoch, within which the state is carried on.
     """
-    size, states = len(params["W"]), None
+    size, states = len(params["U"]), None
     for i, episode in enumerate(batches):
         if carry_until is None or i % carry_until == 0:
             states = [np.zeros(size)] * episode.inputs.shape[1]

@@ -156,10 +156,10 @@ class Given(Task):
 
 @dataclass(frozen=True, eq=False)
 class Noisy(Cell):
-    """h_t = tanh(W h_{t-1} + U x_t) + 0.1 n_t, with noise n_t that is drawn; all derivatives for free."""
+    """h_t = tanh(U h_{t-1} + W x_t) + 0.1 n_t, with noise n_t that is drawn; all derivatives for free."""
 
     name = "noisy"
-    recurrent_weights = ("W",)
+    recurrent_weights = ("U",)
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 3
@@ -170,13 +170,13 @@ class Noisy(Cell):
 
     def init_params(self, rng):
         n = self.hidden_size
-        return {"W": rng.standard_normal((n, n)) / n, "U": rng.standard_normal((n, self.input_size))}
+        return {"U": rng.standard_normal((n, n)) / n, "W": rng.standard_normal((n, self.input_size))}
 
     def draw(self, rng, steps, batch, moment):
         return {"noise": rng.standard_normal((steps, batch, self.hidden_size))}
 
     def step(self, params, state, inputs, xp, *, noise):
-        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T) + 0.1 * noise
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T) + 0.1 * noise
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ SETTING = {"optimizer": SGD(0.1), "updates": 4, "batch": 2}
 
 @dataclass(frozen=True, eq=False)
 class Sound(Cell):
-    """h_t = tanh(W h_{t-1} + U x_t)."""
+    """h_t = tanh(U h_{t-1} + W x_t)."""
 
     name = "sound"
     input_size: int = 2
@@ -31,10 +31,10 @@ class Sound(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((3, 3)) / 2, "U": rng.standard_normal((3, self.input_size))}
+        return {"U": rng.standard_normal((3, 3)) / 2, "W": rng.standard_normal((3, self.input_size))}
 
     def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
 
 
 class WrongTrace(Sound):

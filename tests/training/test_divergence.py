@@ -64,8 +64,8 @@ def test_going_on_meets_the_same_error(tmp_path):
 def test_a_gradient_out_of_range_names_parameter_and_step():
     """Adjoints of about 0.1 that grow by 100 a step pass 1e308 in 154 steps, where states of 0 stay 0."""
     task = Recall(length=200)
-    params = start(Linear(2, 2), task) | {"W": 100 * np.eye(2), "U": np.zeros((2, 2))}
-    message = r"update 1: the gradient of U leaves the range of float64, from step (\d+) back"
+    params = start(Linear(2, 2), task) | {"U": 100 * np.eye(2), "W": np.zeros((2, 2))}
+    message = r"update 1: the gradient of W leaves the range of float64, from step (\d+) back"
     with pytest.raises(DivergedError, match=message) as caught:
         train(Linear(2, 2), task, optimizer=SGD(0.1), updates=1, batch=2, params=params)
     assert abs(int(re.search(message, str(caught.value))[1]) - 46) <= 2

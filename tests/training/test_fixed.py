@@ -19,12 +19,12 @@ from gradsim_cells import Elman, Stack
 from gradsim_mitigations import ClipNorm
 from gradsim_optimizers import AdamW
 
-NAMES = ("W", "U")
+NAMES = ("U", "W")
 
 
 @dataclass(frozen=True, eq=False)
 class EchoState(Cell):
-    """h_t = 0.7 h_{t-1} + 0.3 tanh(W h_{t-1} + U x_t + b), with a reservoir W, U that is not trained."""
+    """h_t = 0.7 h_{t-1} + 0.3 tanh(U h_{t-1} + W x_t + b), with a reservoir U, W that is not trained."""
 
     name = "echo_state"
     fixed = NAMES
@@ -35,10 +35,10 @@ class EchoState(Cell):
         return {"h": 4}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((4, 4)) / 2, "U": rng.standard_normal((4, 2)), "b": np.zeros(4)}
+        return {"U": rng.standard_normal((4, 4)) / 2, "W": rng.standard_normal((4, 2)), "b": np.zeros(4)}
 
     def step(self, params, state, inputs, xp):
-        drive = state @ params["W"].T + inputs @ params["U"].T + params["b"]
+        drive = state @ params["U"].T + inputs @ params["W"].T + params["b"]
         return 0.7 * state + 0.3 * xp.tanh(drive)
 
 
@@ -116,36 +116,36 @@ class Leaky(Wrapper):
     cell: Cell
 
     def own_params(self, rng):
-        return {"W": rng.uniform(size=4)}
+        return {"U": rng.uniform(size=4)}
 
     def mix(self, own, state, inputs, new, xp):
-        return own["W"] * new
+        return own["U"] * new
 
 
 @dataclass(frozen=True, eq=False)
 class Ones(Derived):
-    """Replaces W."""
+    """Replaces U."""
 
     name = "ones"
-    replaces = ("W",)
+    replaces = ("U",)
     cell: Cell
 
     def own_params(self, rng):
         return {"w": np.ones(1)}
 
     def derive(self, own, inner, xp):
-        return {"W": own["w"] * inner["U"] @ inner["U"].T}
+        return {"U": own["w"] * inner["W"] @ inner["W"].T}
 
 
 def test_what_is_around_a_cell_leaves_the_same_alone():
-    assert Leaky(EchoState()).fixed == ("W", "U")
-    assert Ones(EchoState()).fixed == ("U",)
+    assert Leaky(EchoState()).fixed == ("U", "W")
+    assert Ones(EchoState()).fixed == ("W",)
     cell = Stack((EchoState(), Elman(4, 3), EchoState(input_size=3)))
-    assert cell.fixed == ("layer0_W", "layer0_U", "layer2_W", "layer2_U")
+    assert cell.fixed == ("layer0_U", "layer0_W", "layer2_U", "layer2_W")
     ds = train(Leaky(EchoState()), Labelled(), **SETTING)
     first = train(Leaky(EchoState()), Labelled(), **SETTING | {"updates": 1})
-    assert "trained_leaky1_W" in ds
-    for name, moved in {"W": False, "U": False, "leaky1_W": True, "b": True}.items():
+    assert "trained_leaky1_U" in ds
+    for name, moved in {"U": False, "W": False, "leaky1_U": True, "b": True}.items():
         assert np.array_equal(ds[f"trained_{name}"], first[f"trained_{name}"]) == (not moved)
 
 
@@ -189,8 +189,8 @@ def test_no_mitigation_sees_or_moves_what_is_fixed():
         assert ds[f"trained_{name}"].values.tobytes() == start[name].tobytes()
     record = ["effective_gradient", "effective_contribution", "gradient"]
     ds = gradsim.simulate(EchoState(), task=Labelled(), batch=2, mitigations=[Everywhere()], record=record)
-    np.testing.assert_array_equal(ds.effective_gradient_W, 0)
-    np.testing.assert_array_equal(ds.effective_contribution_W, 0)
+    np.testing.assert_array_equal(ds.effective_gradient_U, 0)
+    np.testing.assert_array_equal(ds.effective_contribution_U, 0)
     np.testing.assert_allclose(ds.effective_gradient_b, 4 * ds.gradient_b, rtol=1e-12)
 
 
@@ -206,13 +206,13 @@ class Moves(Mitigation):
 
 
 def test_a_mitigation_that_would_move_what_is_fixed_is_refused():
-    with pytest.raises(PluginError, match=r"Moves\(\): gradsim_gradient returned too much: .* 'W'"):
+    with pytest.raises(PluginError, match=r"Moves\(\): gradsim_gradient returned too much: .* 'U'"):
         gradsim.simulate(EchoState(), task=Labelled(), mitigations=[Moves()], record=["effective_gradient"])
 
 
 class Still(EchoState):
     name = "still"
-    fixed = ("W", "U", "b")
+    fixed = ("U", "W", "b")
 
 
 class Unread(Labelled):

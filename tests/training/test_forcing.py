@@ -24,7 +24,7 @@ SETTING = {"optimizer": SGD(0.1), "updates": 3, "batch": 2, "validate": {"every"
 
 @dataclass(frozen=True, eq=False)
 class Forced(Cell):
-    """h_t = tanh(W h_{t-1} + U x_t + V y*_t w_t): sees the target y*_t where its weight is not 0."""
+    """h_t = tanh(U h_{t-1} + W x_t + V y*_t w_t): sees the target y*_t where its weight is not 0."""
 
     name = "forced"
     input_size: int = 1
@@ -34,7 +34,7 @@ class Forced(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        shapes = {"W": (3, 3), "U": (3, self.input_size), "V": (3, 1)}
+        shapes = {"U": (3, 3), "W": (3, self.input_size), "V": (3, 1)}
         return {name: rng.standard_normal(shape) / 2 for name, shape in shapes.items()}
 
     def draw(self, rng, steps, batch, moment):
@@ -42,7 +42,7 @@ class Forced(Cell):
 
     def step(self, params, state, inputs, xp, *, targets, weights, told):
         told = told * targets * weights[..., None]
-        return xp.tanh(state @ params["W"].T + inputs @ params["U"].T + told @ params["V"].T)
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T + told @ params["V"].T)
 
 
 test_forced = conformance(Forced(), task=Stream())
@@ -52,10 +52,10 @@ def by_hand(params, episode, told=1.0, keep=None):
     """The loss, in a plain loop; `told`: whether the cell is told the targets; `keep`: scales the states."""
     p, total = params, 0.0
     for b in range(episode.inputs.shape[1]):
-        h = np.zeros(len(p["W"]))
+        h = np.zeros(len(p["U"]))
         for t in range(len(episode.inputs)):
             x, y, w = episode.inputs[t, b], episode.targets[t, b], episode.weights[t, b]
-            h = np.tanh(p["W"] @ h + p["U"] @ x + p.get("b", 0) + (p["V"] @ (told * w * y) if told else 0))
+            h = np.tanh(p["U"] @ h + p["W"] @ x + p.get("b", 0) + (p["V"] @ (told * w * y) if told else 0))
             h = h if keep is None else h * keep
             total += w * np.mean((p["readout_W"] @ h + p["readout_b"] - y) ** 2)
     return total / episode.inputs.shape[1]
@@ -72,7 +72,7 @@ def test_a_run_with_forcing_is_that_worked_out_by_hand():
     given = {"task": task, "batch": 4}
     ds = gradsim.simulate(Forced(), params=params, record=["gradient"], **given)
     assert ds.attrs["loss"] == pytest.approx(by_hand(params, task.given[-1]), rel=1e-13)
-    for name in ("V", "W"):
+    for name in ("V", "U"):
         expected = numerical_gradient(lambda p: loss_of(Forced(), p, **given), params, name)
         np.testing.assert_allclose(ds[f"gradient_{name}"], expected, rtol=1e-6, atol=1e-9)
 
@@ -231,7 +231,7 @@ class Reads(Forced):
         return {}
 
     def step(self, params, state, inputs, xp, *, before):
-        drive = state @ params["W"].T + inputs @ params["U"].T
+        drive = state @ params["U"].T + inputs @ params["W"].T
         return xp.tanh(drive + before @ params["V"].T)
 
 
@@ -241,7 +241,7 @@ def test_what_the_task_lets_the_network_know_it_knows_in_a_validation_too():
     ds = train(Reads(), task, params=params, **SETTING)
     whole = task.take("validation", np.arange(3))
     told = replace(whole, inputs=np.concatenate([whole.inputs, whole.step_data["before"]], axis=-1))
-    same = {**params, "U": np.concatenate([params["U"], params["V"]], axis=1)}
+    same = {**params, "W": np.concatenate([params["W"], params["V"]], axis=1)}
     assert ds.validation_loss[0] == pytest.approx(by_hand(same, told, 0), rel=1e-13)
 
 
@@ -356,13 +356,13 @@ def test_dropout_is_off_in_validation_and_test(cell, more):
 
 @dataclass(frozen=True, eq=False)
 class Classes(Forced):
-    """h_t = tanh(W h_{t-1} + U x_t), or of half of that where the class is not 1."""
+    """h_t = tanh(U h_{t-1} + W x_t), or of half of that where the class is not 1."""
 
     name = "classes"
     input_size: int = 2
 
     def step(self, params, state, inputs, xp, *, targets, told):
-        drive = state @ params["W"].T + inputs @ params["U"].T
+        drive = state @ params["U"].T + inputs @ params["W"].T
         other = (targets[..., None] != 1) & (told == 1)
         return xp.tanh(xp.where(other, 0.5 * drive, drive))
 

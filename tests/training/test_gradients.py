@@ -103,7 +103,7 @@ def test_mitigations_act_as_in_a_simulation(mitigations):
         np.testing.assert_allclose(trained(before)[name] - value, gradient, rtol=1e-12, atol=1e-15)
     assert float(ds.train_loss[1]) == run.attrs["loss"]
     plain = train(cell, task, updates=2, optimizer=SGD(1.0), batch=3)
-    assert not np.allclose(plain.trained_W, ds.trained_W, rtol=1e-3)
+    assert not np.allclose(plain.trained_U, ds.trained_U, rtol=1e-3)
 
 
 def test_random_numbers_of_a_cell_are_those_of_the_update():
@@ -111,9 +111,9 @@ def test_random_numbers_of_a_cell_are_those_of_the_update():
     one, two = (train(cell, task, optimizer=SGD(1.0), updates=n, batch=3) for n in (1, 2))
     run = simulated(cell, trained(one), task, 2, [])
     other = simulated(cell, trained(one), task, 3, [])
-    moved = trained(one)["W"] - trained(two)["W"]
-    np.testing.assert_allclose(moved, run.effective_gradient_W, rtol=1e-12)
-    assert not np.allclose(moved, other.effective_gradient_W, rtol=1e-3)
+    moved = trained(one)["U"] - trained(two)["U"]
+    np.testing.assert_allclose(moved, run.effective_gradient_U, rtol=1e-12)
+    assert not np.allclose(moved, other.effective_gradient_U, rtol=1e-3)
 
 
 def test_orthogonal_initialisation_is_where_a_training_starts():

@@ -75,7 +75,7 @@ CHANGES = {
     "batch": ({"batch": 3}, r"training\.batch: 2 is now 3"),
     "params": (
         {"params": start(Elman(2, 3), Labelled())},
-        r"given\.params: None is now .*'W': 'array of shape \(3, 3\), dtype float64, sha256 \w{16}'",
+        r"given\.params: None is now .*'U': 'array of shape \(3, 3\), dtype float64, sha256 \w{16}'",
     ),
     "validation": ({"validate": {"every": 4}}, r"training\.validate\.every: 3 is now 4"),
 }

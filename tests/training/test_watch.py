@@ -44,7 +44,7 @@ def test_the_penalty_is_that_of_the_parameters_before_and_no_part_of_the_loss():
     task = Labelled()
     ds = train(cell, task, updates=3, **setting)
     for i, params in enumerate(before_each(cell, Labelled, 3, **setting)):
-        weights = [params[n] for n in ("W", "U", "readout_W")]
+        weights = [params[n] for n in ("U", "W", "readout_W")]
         expected = sum(l2 / 2 * (w**2).sum() + l1 * np.abs(w).sum() for w in weights)
         np.testing.assert_allclose(ds.train_penalty[i], expected, rtol=1e-12)
         np.testing.assert_allclose(ds.train_loss[i], loss_by_hand(params, cell, task.last(3)[i]), rtol=1e-12)
@@ -123,16 +123,16 @@ def test_a_sequence_without_a_loss_counts_from_its_end():
 
 
 def test_the_horizon_of_a_linear_cell_is_known():
-    """With W = w I the adjoint at lag l is w^l times that at the end: 1 % is at l = -2 / log10 w."""
+    """With U = w I the adjoint at lag l is w^l times that at the end: 1 % is at l = -2 / log10 w."""
     cell, task = Linear(2, 2), Recall(length=30)
     params = {
-        "W": 0.7 * np.eye(2), "U": np.eye(2), "readout_W": np.eye(2), "readout_b": np.zeros(2)
+        "U": 0.7 * np.eye(2), "W": np.eye(2), "readout_W": np.eye(2), "readout_b": np.zeros(2)
     }  # fmt: skip
     ds = train(cell, task, optimizer=SGD(1e-300), updates=2, batch=2, params=params)
     drop = ds.train_adjoint_norm_log10 - ds.train_adjoint_norm_log10[:, 0]
     np.testing.assert_allclose(drop, np.tile(np.log10(0.7) * ds.train_lag, (2, 1)), atol=1e-11)
     np.testing.assert_allclose(ds.train_horizon, -2 / np.log10(0.7), rtol=1e-10)
-    still = train(cell, task, optimizer=SGD(1e-300), updates=1, batch=2, params={**params, "W": np.eye(2)})
+    still = train(cell, task, optimizer=SGD(1e-300), updates=1, batch=2, params={**params, "U": np.eye(2)})
     assert np.isnan(still.train_horizon).all()  # beyond the record
 
 

@@ -1,4 +1,4 @@
-"""Derivatives by tracing, against closed forms of s' = tanh(s W^T + x U^T) and of an elementwise step."""
+"""Derivatives by tracing, against closed forms of s' = tanh(s U^T + x W^T) and of an elementwise step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradsim.numerics.autodiff import by_autograd
 
 
 def step(params, state, inputs, xp):
-    return xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+    return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
 
 
 def elementwise(params, state, inputs, xp, *, gain):
@@ -22,7 +22,7 @@ def elementwise(params, state, inputs, xp, *, gain):
 
 @pytest.fixture
 def point(rng):
-    params = {"W": rng.standard_normal((4, 4)) / 2, "U": rng.standard_normal((4, 2))}
+    params = {"U": rng.standard_normal((4, 4)) / 2, "W": rng.standard_normal((4, 2))}
     return params, rng.standard_normal((5, 3, 4)), rng.standard_normal((5, 3, 2))
 
 
@@ -36,14 +36,14 @@ def test_the_step_jacobian_is_the_closed_form(point, slope, piece_bytes, monkeyp
     """However many positions are traced at once, and however often, for 3 and 1 of the 4 rows as well."""
     monkeypatch.setattr(by_autograd, "_TRACE_BYTES", piece_bytes)
     found = autodiff.step_jacobian(step, 1, *point, {})
-    np.testing.assert_allclose(found[..., 0, :, :], slope[..., None] * point[0]["W"], rtol=1e-13, atol=1e-16)
+    np.testing.assert_allclose(found[..., 0, :, :], slope[..., None] * point[0]["U"], rtol=1e-13, atol=1e-16)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_no_bit_of_a_step_jacobian_depends_on_the_steps_around_it(rng, batch, dtype, monkeypatch):
     """Whatever rows a matrix product takes together, and in whatever order it adds for so many."""
-    params = {"W": rng.standard_normal((33, 33)).astype(dtype), "U": np.ones((33, 2), dtype=dtype)}
+    params = {"U": rng.standard_normal((33, 33)).astype(dtype), "W": np.ones((33, 2), dtype=dtype)}
     state, inputs = (rng.standard_normal((40, batch, n)).astype(dtype) for n in (33, 2))
     whole = autodiff.step_jacobian(step, 1, params, state, inputs, {})
     for length, piece_bytes in ((1, 2**20), (7, 2**20), (40, 1), (40, 2**14)):
@@ -67,11 +67,11 @@ def test_cotangents_of_states_and_parameters(point, slope, rng):
     cotangent = rng.standard_normal(state.shape)
     d = cotangent * slope
     np.testing.assert_allclose(
-        autodiff.state_vjp(step, *point, cotangent, {}), d @ params["W"], rtol=1e-12, atol=1e-15
+        autodiff.state_vjp(step, *point, cotangent, {}), d @ params["U"], rtol=1e-12, atol=1e-15
     )
     found = autodiff.params_vjp(step, *point, cotangent, {})
-    np.testing.assert_allclose(found["W"], d.swapaxes(-1, -2) @ state, rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(found["U"], d.swapaxes(-1, -2) @ inputs, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(found["U"], d.swapaxes(-1, -2) @ state, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(found["W"], d.swapaxes(-1, -2) @ inputs, rtol=1e-12, atol=1e-15)
 
 
 def test_the_derivative_of_a_bilinear_form(rng):

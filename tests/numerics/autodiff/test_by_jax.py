@@ -23,7 +23,7 @@ LEADS = [(), (3,), (5, 3), (2, 1, 3)]
 
 
 def step(params, state, inputs, xp, *, mask, step_index):
-    pushed = xp.tanh(state @ params["W"].T + inputs @ params["U"].T)
+    pushed = xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
     return xp.where(mask, xp.where(step_index[..., None] > 2, pushed, 0.5 * pushed), state)
 
 
@@ -35,7 +35,7 @@ def twofold(params, state, inputs, xp):
 @pytest.fixture
 def place(rng):
     def make(lead, dtype="float64"):
-        params = {"W": rng.standard_normal((4, 4)) / 2, "U": rng.standard_normal((4, 2))}
+        params = {"U": rng.standard_normal((4, 4)) / 2, "W": rng.standard_normal((4, 2))}
         data = {"mask": rng.random((*lead, 4)) < 0.7, "step_index": rng.integers(1, 5, lead)}
         state, inputs = rng.standard_normal((*lead, 4)), rng.standard_normal((*lead, 2))
         params = {n: p.astype(dtype) for n, p in params.items()}
@@ -124,9 +124,9 @@ def test_a_block_is_taken_and_pulled_back_as_steps_one_by_one(rng, place, by, st
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_step_may_turn_its_axes_around(rng, by, batch):
     def turned(params, state, inputs, xp):
-        return xp.matrix_transpose(xp.tanh(params["W"] @ xp.matrix_transpose(state)))
+        return xp.matrix_transpose(xp.tanh(params["U"] @ xp.matrix_transpose(state)))
 
-    params, state = {"W": rng.standard_normal((3, 3))}, rng.standard_normal((batch, 3))
+    params, state = {"U": rng.standard_normal((3, 3))}, rng.standard_normal((batch, 3))
     block = by.unroll(turned, params, state, np.zeros((9, batch, 1)), {})
     direct, last = rng.standard_normal((9, batch, 3)), rng.standard_normal((batch, 3))
     adjoints, gradient = block.pull(0, last, direct)
@@ -134,9 +134,9 @@ def test_a_step_may_turn_its_axes_around(rng, by, batch):
     for t in reversed(range(9)):
         back = wanted * (1 - block.states[t + 1] ** 2)
         total += back.T @ block.states[t]
-        wanted = back @ params["W"] + direct[t]
+        wanted = back @ params["U"] + direct[t]
     alike(adjoints[0], wanted, "float64")
-    alike(gradient, {"W": total}, "float64")
+    alike(gradient, {"U": total}, "float64")
 
 
 @pytest.mark.parametrize("batch", [3, 20])

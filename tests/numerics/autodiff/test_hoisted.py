@@ -13,13 +13,13 @@ from gradsim.numerics.autodiff.hoisted import hoisted, moving
 
 
 def step(params, state, inputs):
-    weight = jnp.tanh(params["W"]).T
+    weight = jnp.tanh(params["U"]).T
     return jnp.where(state > 0, state @ weight, inputs * params["a"]) + params["b"] + 2.0
 
 
 @pytest.fixture
 def given(rng):
-    params = {"W": rng.standard_normal((3, 3)), "a": rng.standard_normal(3), "b": rng.standard_normal(3)}
+    params = {"U": rng.standard_normal((3, 3)), "a": rng.standard_normal(3), "b": rng.standard_normal(3)}
     return params, *rng.standard_normal((2, 5, 3))
 
 
@@ -52,7 +52,7 @@ def test_what_a_step_makes_of_nothing_else_comes_through(given):
 
 def test_what_moves_is_told_from_what_stays(given):
     def several(params, state, inputs):
-        return [params["a"] * 2, state, inputs + params["b"], jnp.ones(2), params["W"]]
+        return [params["a"] * 2, state, inputs + params["b"], jnp.ones(2), params["U"]]
 
     assert moving(several, *given) == [False, True, True, False, False]
 

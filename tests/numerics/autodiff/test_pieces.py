@@ -10,20 +10,20 @@ from gradsim.numerics.autodiff import pieces, through
 
 
 def step(params, state, inputs, xp, *, gain):
-    return gain * xp.tanh(state @ params["W"].T) + through(params["a"] * state**2, "square") + inputs
+    return gain * xp.tanh(state @ params["U"].T) + through(params["a"] * state**2, "square") + inputs
 
 
 @pytest.fixture
 def point(rng):
-    params = {"W": rng.standard_normal((3, 3)), "a": rng.standard_normal(3)}
+    params = {"U": rng.standard_normal((3, 3)), "a": rng.standard_normal(3)}
     return params, *rng.standard_normal((2, 5, 2, 3)), {"gain": rng.standard_normal((5, 2, 3))}
 
 
 def test_shares_of_paths_add_up_to_the_step_jacobian(point):
     params, state, _, data = point
     found = autodiff.path_jacobians(step, ("square",), 1, *point)
-    slope = data["gain"] * (1 - np.tanh(state @ params["W"].T) ** 2)
-    np.testing.assert_allclose(found["direct"][..., 0, :, :], slope[..., None] * params["W"], rtol=1e-12)
+    slope = data["gain"] * (1 - np.tanh(state @ params["U"].T) ** 2)
+    np.testing.assert_allclose(found["direct"][..., 0, :, :], slope[..., None] * params["U"], rtol=1e-12)
     square = 2 * params["a"] * state
     np.testing.assert_allclose(found["square"][..., 0, :, :], square[..., None] * np.eye(3), atol=1e-14)
 

@@ -34,7 +34,7 @@ class WrongStateVjp(Tanh):
 class WrongParamsVjp(Tanh):
     def params_vjp(self, params, state, inputs, cotangent):
         found = super().params_vjp(params, state, inputs, cotangent)
-        found["W"][..., 1, 2] *= WRONG
+        found["U"][..., 1, 2] *= WRONG
         return found
 
 

@@ -14,7 +14,7 @@ class Gated(Tanh):
     """Is read through a gate; good."""
 
     def output(self, params, state, inputs, xp):
-        return xp.tanh(inputs @ params["U"].T) * state
+        return xp.tanh(inputs @ params["W"].T) * state
 
 
 class ThinOutput(Gated):
@@ -47,7 +47,7 @@ class OutputMixesBatch(Gated):
 
 class WrongOutput(Gated):
     def output(self, params, state, inputs, xp):
-        return wrong_tanh(inputs @ params["U"].T, xp) * state
+        return wrong_tanh(inputs @ params["W"].T, xp) * state
 
 
 class WrongOutputOfState(Gated):

@@ -26,17 +26,17 @@ class Bends(Tanh):
 
     def bilinear_vjp(self, params, state, inputs, left, right):
         h, slope = np.tanh(self.drive(params, state, inputs)), self.slope(params, state, inputs)
-        d = -2 * h * slope * (left * (right @ params["W"].T)).sum(axis=0)
+        d = -2 * h * slope * (left * (right @ params["U"].T)).sum(axis=0)
         sides = (left * slope, right, d, state, inputs)
         through, right, flat, state, inputs = (x.reshape(-1, x.shape[-1]) for x in sides)
-        found = {"W": through.T @ right + flat.T @ state, "U": flat.T @ inputs, "b": flat.sum(axis=0)}
-        return found, d @ params["W"]
+        found = {"U": through.T @ right + flat.T @ state, "W": flat.T @ inputs, "b": flat.sum(axis=0)}
+        return found, d @ params["U"]
 
 
 class WrongBends(Bends):
     def bilinear_vjp(self, *arguments):
         params, states = super().bilinear_vjp(*arguments)
-        return {**params, "W": WRONG * params["W"]}, states
+        return {**params, "U": WRONG * params["U"]}, states
 
 
 class WrongBendsOfStates(Bends):
@@ -69,7 +69,7 @@ class BendsCoarsely(Bends):
 class WrongJacobianVjp(Tanh):
     def jacobian_vjp(self, *arguments):
         params, states = super().jacobian_vjp(*arguments)
-        return {**params, "W": WRONG * params["W"]}, states
+        return {**params, "U": WRONG * params["U"]}, states
 
 
 class InexactBends(WrongBends):

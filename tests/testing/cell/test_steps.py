@@ -44,7 +44,7 @@ class UnknownWeight(Tanh):
 
 
 class UnknownFixed(Tanh):
-    fixed = ("U", "V")
+    fixed = ("W", "V")
 
 
 class NoisyAnyhow(Noisy):

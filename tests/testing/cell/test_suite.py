@@ -55,7 +55,7 @@ def test_the_suite_is_the_checks_of_all_modules():
 
 class WithMax(StepOnly):
     def step(self, params, state, inputs, xp):
-        a = state @ params["W"].T + inputs @ params["U"].T
+        a = state @ params["U"].T + inputs @ params["W"].T
         return xp.maximum(a, 0.1 * a) - 0.3 * xp.max(a, axis=-1, keepdims=True)
 
 
@@ -77,10 +77,10 @@ class Fed(Cell):
         return {"h": 4, "last": 1}
 
     def init_params(self, rng):
-        return {"W": rng.standard_normal((4, 5))}
+        return {"U": rng.standard_normal((4, 5))}
 
     def step(self, params, state, inputs, xp, *, fed):
-        return xp.concat([xp.tanh(state @ params["W"].T), fed], axis=-1)
+        return xp.concat([xp.tanh(state @ params["U"].T), fed], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
