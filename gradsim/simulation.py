@@ -92,8 +92,9 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
     plan = planned(Problem(prepared, steps, size, kind, shapes, pairs), recorders, hooks, in_memory)
     problem = plan.problem
     setup = model.setup(seeds, own, readout, x, episode, state, Moment())
-    expected = seconds(problem, plan.asks(*BACKWARD), plan.makes_jacobians)
-    derived = derivation(given.derivatives, prepared, expected, lambda: setup.start)
+    backward = plan.asks(*BACKWARD)
+    expected = seconds(problem, backward, plan.makes_jacobians)
+    derived = derivation(given.derivatives, prepared, expected, backward, lambda: setup.start)
     provenance = schema.provenance(
         problem,
         task=task,

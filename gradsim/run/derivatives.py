@@ -44,13 +44,17 @@ def seconds(problem: Problem, backward: bool, jacobians: bool) -> float:
     return p.steps * (backward * back + jacobians * _ROW * weights * p.block)
 
 
-def derivation(asked: str, cell: Cell, expected: float, start: Callable[[], Trajectory]) -> Derivation:
+def derivation(
+    asked: str, cell: Cell, expected: float, backward: bool, start: Callable[[], Trajectory]
+) -> Derivation:
     """The library for a cell, asked for as in `simulate`.
 
     Parameters
     ----------
     expected
         Seconds that autograd is estimated to take.
+    backward
+        Whether adjoints are carried back through the steps.
     start
         Makes the trajectory that the run starts with.
 
@@ -64,7 +68,7 @@ def derivation(asked: str, cell: Cell, expected: float, start: Callable[[], Traj
     if asked == "jax":
         if why := autodiff.jax_refused():
             raise InputError(f"derivatives='jax': {why}, or use derivatives='auto'")
-        found = autodiff.load_jax().ByJax(asked=True)
+        found = autodiff.load_jax().ByJax(asked=True, backward=backward)
         if _asks(cell) and (why := _untraceable(found, start())):
             raise PluginError(f"{cell!r}: step() cannot be traced by JAX ({why}); or use derivatives='auto'")
         return Derivation(found)
@@ -73,7 +77,7 @@ def derivation(asked: str, cell: Cell, expected: float, start: Callable[[], Traj
     because = _against(cell, expected)
     if because:
         return Derivation(autodiff.AUTOGRAD, because)
-    found = autodiff.load_jax().ByJax(asked=False)
+    found = autodiff.load_jax().ByJax(asked=False, backward=backward)
     if why := _untraceable(found, start()):
         return Derivation(autodiff.AUTOGRAD, f"step() cannot be traced by JAX: {why}")
     return Derivation(found)

@@ -117,7 +117,7 @@ class TrainingSetup:
             state = self.initial_state(self.batches.batch)
             return self.pass_setup(self.params, self.readout, state, self.moment(1, "learn", {})).start
 
-        found = derivation(asked, cell, self.updates * seconds(self.problem, True, False), start)
+        found = derivation(asked, cell, self.updates * seconds(self.problem, True, False), True, start)
         self.provenance.update(schema.derivatives(cell, found.provider.name, found.because))
         return found
 

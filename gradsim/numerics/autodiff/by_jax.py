@@ -63,13 +63,14 @@ class Block:
 class ByJax:
     """The provider of a run; see `providers.Provider`.
 
-    What JAX cannot trace is an error if it was `asked` for, and else goes to autograd.
+    What JAX cannot trace is an error if it was `asked` for, and else goes to autograd. If the run goes
+    `backward` too, the way back is compiled beside the way forward.
     """
 
     name = "jax"
 
-    def __init__(self, asked: bool) -> None:
-        self.asked = asked
+    def __init__(self, asked: bool, backward: bool = False) -> None:
+        self.asked, self.backward = asked, backward
         self._known: dict[Any, tuple[Step, Compiled]] = {}
 
     def refusal(self, step: Step, params: Params, state: Array, inputs: Array, data: StepData) -> str | None:
@@ -104,6 +105,8 @@ class ByJax:
             return None
         room, count = _room(len(inputs)), len(inputs)
         rest = _filled((inputs, dict(step_data)), room)
+        if self.backward:
+            made.begin(params, state, rest, count)
         taken = Block(made, params, made.take(params, state, *rest, count), count, rest)
         if made.indexes:  # NumPy refuses those that are not there
             step(params, taken.states[:-1], inputs, np, **step_data)

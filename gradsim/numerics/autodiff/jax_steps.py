@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 import jax
@@ -23,6 +26,9 @@ _POSITIONS = 128
 
 _HELD = {"xla_cpu_multi_thread_eigen": False}
 
+_FEW = 4
+"""Positions at which a check looks at derivatives."""
+
 
 @functools.cache
 def cpu() -> Any:
@@ -30,16 +36,47 @@ def cpu() -> Any:
     return jax.local_devices(backend="cpu")[0]
 
 
-def _jitted(function: Callable[..., Any]) -> Callable[..., Any]:
-    fast: Any = jax.jit(function, compiler_options=_HELD)
+class _Jitted:
+    """A function that is compiled for each kind of arguments, when it meets them or ahead of that."""
 
-    @functools.wraps(function)
-    def call(*given: Any) -> Any:
-        # JAX knows float64 only where it has been told; for the thread and the time of this call it is.
-        with jax.enable_x64(True), jax.default_device(cpu()):
-            return fast(*given)
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        self._fast: Any = jax.jit(function, compiler_options=_HELD | options)
+        self._under_way: list[Thread] = []
 
-    return call
+    def __call__(self, *given: Any) -> Any:
+        for thread in self._under_way:
+            thread.join()  # or it would be compiled here as well
+        with _at_home():
+            return self._fast(*given)
+
+    def ahead(self, *given: Any) -> None:
+        """Begin to compile on a thread beside this one; of arguments their shapes and dtypes are enough."""
+        with contextlib.suppress(Exception), _at_home():  # what is wrong is told where it is called
+            thread = Thread(target=_compile, args=[self._fast.lower(*given)])
+            self._under_way.append(thread)
+            thread.start()
+
+
+class _ByPosition:
+    """Such a function of positions side by side; of few of them less time is spent to compile it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._fast, self._few = _Jitted(function), _Jitted(function, xla_backend_optimization_level=0)
+
+    def __call__(self, params: Any, state: Any, *more: Any) -> Any:
+        return (self._few if len(state) <= _FEW else self._fast)(params, state, *more)
+
+
+@contextmanager
+def _at_home() -> Iterator[None]:
+    """On the CPU, and with float64, which JAX knows only where it has been told: here, on this thread."""
+    with jax.enable_x64(True), jax.default_device(cpu()):
+        yield
+
+
+def _compile(lowered: Any) -> None:
+    with contextlib.suppress(Exception):
+        lowered.compile()
 
 
 class Compiled:
@@ -50,12 +87,24 @@ class Compiled:
 
     def __init__(self, step: Step) -> None:
         self.step, self.indexes = step, False
-        self.take, self.back = _jitted(self._take), _jitted(self._back)
-        self.jacobian = functools.cache(lambda groups, parts: _jitted(self._jacobian(groups, parts)))
-        self.state_vjp, self.params_vjp = _jitted(self._state_vjp), _jitted(self._params_vjp)
-        self.inputs_jacobian, self.inputs_vjp = _jitted(self._inputs_jacobian), _jitted(self._inputs_vjp)
-        self.bilinear_vjp = _jitted(self._bilinear_vjp)
+        self.take, self.back = _Jitted(self._take), _Jitted(self._back)
+        self.jacobian = functools.cache(lambda groups, parts: _ByPosition(self._jacobian(groups, parts)))
+        self.state_vjp, self.params_vjp = _ByPosition(self._state_vjp), _ByPosition(self._params_vjp)
+        self.inputs_jacobian = _ByPosition(self._inputs_jacobian)
+        self.inputs_vjp, self.bilinear_vjp = _ByPosition(self._inputs_vjp), _ByPosition(self._bilinear_vjp)
         self._refusals: dict[Any, str | None] = {}
+        self._begun = set[Any]()
+
+    def begin(self, params: Params, state: Array, steps: Any, count: int) -> None:
+        """Compile both ways through such steps side by side; each takes about as long as the other."""
+        key = tuple((x.shape, x.dtype) for x in jax.tree.leaves((params, state, steps)))
+        if key in self._begun:
+            return
+        self._begun.add(key)
+        self.take.ahead(params, state, *steps, count)
+        like: Any = jax.ShapeDtypeStruct  # which has no types
+        states, direct = (like((len(steps[0]) + n, *state.shape), state.dtype) for n in (1, 0))
+        self.back.ahead(params, (states, *steps), state, direct, 0, count)
 
     def refusal(self, params: Params, state: Array, inputs: Array, data: StepData) -> str | None:
         """Why JAX cannot trace the step, as the end of a sentence; None if it can."""

@@ -209,6 +209,49 @@ def test_few_lengths_are_compiled(place, by):
     assert len(traces) == first
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_both_ways_are_compiled_side_by_side_and_once(place, by, dtype, caplog):
+    import jax
+
+    def fresh(*given, **data):
+        return step(*given, **data)
+
+    (params, state, inputs), data = place((5, 3), dtype)
+    asked = fresh, params, state[0], inputs, data
+    plain = by.unroll(*asked)
+    with jax.log_compiles():
+        both = ByJax(asked=True, backward=True).unroll(*asked)
+        for steps in (5, 3):
+            zeros = np.zeros((steps, 3, 4), dtype)
+            found, other = (block.pull(5 - steps, state[1], zeros) for block in (both, plain))
+            np.testing.assert_array_equal(found[0], other[0])
+            for name, gradient in found[1].items():
+                np.testing.assert_array_equal(gradient, other[1][name])
+    assert caplog.text.count("Compiling jit(_back)") == 1
+    assert "Finished XLA compilation" not in caplog.text  # on this thread
+
+
+def test_what_cannot_be_pulled_back_is_told_where_it_is():
+    import jax
+
+    @jax.custom_vjp
+    def broken(x):
+        return x
+
+    def backward(_, cotangent):
+        raise ArithmeticError("not this way")
+
+    broken.defvjp(lambda x: (x, None), backward)
+
+    def forward_only(params, state, inputs, xp):
+        return (broken if xp is not np else np.asarray)(params["a"] * state)
+
+    given = {"a": np.ones(1)}, np.ones((2, 1)), np.zeros((3, 2, 1)), {}
+    block = ByJax(asked=True, backward=True).unroll(forward_only, *given)
+    with pytest.raises(ArithmeticError, match="not this way"):
+        block.pull(0, np.ones((2, 1)), np.zeros((3, 2, 1)))
+
+
 def steps_that_cannot_be_traced():
     def branching(params, state, inputs, xp):
         return state if (state > 0).all() else -state
