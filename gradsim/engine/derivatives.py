@@ -13,7 +13,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import Passed, calling
 from gradsim.contracts.promises import kind, mend
 from gradsim.contracts.trajectory import Trajectory, shortened
-from gradsim.engine.pulled import adjoints_of, gradient_of
+from gradsim.engine.pulled import adjoints_of, contributions_of, gradient_of
 from gradsim.errors import DerivativeError, TracingError
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
@@ -193,17 +193,21 @@ def check_unroll(taken: Trajectory, rng: np.random.Generator) -> None:
     incoming, direct = rng.standard_normal((2, *taken.after.shape)).astype(taken.states.dtype)
     # Where the adjoints leave the range, nothing can be said.
     with np.errstate(all="ignore"), calling(cell, "unroll", taken.params):
-        ours, theirs = (t.pull(incoming[-1], direct) for t in (taken, plain))
-        # Either may have stopped.
-        first = -min(len(adjoints_of(taken, ours)), len(theirs.adjoints))
-        pairs = {
-            "the states of unroll()": (taken.after, plain.call(cell.step, np)),
-            "the adjoints of unroll().pull()": (ours.adjoints[first:], theirs.adjoints[first:]),
-        }
-        steps = plain[plain.steps[first + 1 :]]
-        mine, expected = (gradient_of(steps, shortened(x, steps)) for x in (ours, theirs))
-        pairs |= {f"gradient()[{n!r}] of unroll().pull()": (mine[n], g) for n, g in expected.items()}
-        for what, (a, b) in pairs.items():
+        pairs = [("the states of unroll()", taken.after, plain.call(cell.step, np))]
+        # Contributions are as large as all parameters at each step; two will do.
+        ways = (
+            ("gradient()", gradient_of, taken.steps),
+            ("contributions()", contributions_of, taken.steps[-2:]),
+        )
+        for name, made, steps in ways:
+            ours, theirs = (t[steps].pull(incoming[-1], direct[-len(steps) :]) for t in (taken, plain))
+            # Either may have stopped.
+            first = -min(len(adjoints_of(taken[steps], ours)), len(theirs.adjoints))
+            pairs.append(("the adjoints of unroll().pull()", ours.adjoints[first:], theirs.adjoints[first:]))
+            here = plain[steps[first + 1 :]]
+            mine, expected = (made(here, shortened(x, here)) for x in (ours, theirs))
+            pairs += [(f"{name}[{n!r}] of unroll().pull()", mine[n], g) for n, g in expected.items()]
+        for what, a, b in pairs:
             apart = np.abs(a - b).max(initial=0.0) / (np.abs(b).max(initial=0.0) + 1e-6)
             if np.shape(a) != np.shape(b) or apart > _CLOSE[taken.states.itemsize]:
                 raise DerivativeError(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from gradsim.contracts.promises import kind
 from gradsim.contracts.trajectory import Pulled, Trajectory
 from gradsim.errors import PluginError
@@ -20,11 +18,14 @@ def adjoints_of(trajectory: Trajectory, pulled: Pulled) -> Array:
     PluginError
         They are not those of some of its steps.
     """
-    adjoints, (steps, batch, size) = np.asarray(pulled.adjoints), trajectory.after.shape
-    if not 2 <= len(adjoints) <= steps + 1 or adjoints.shape[1:] != (batch, size):
+    adjoints, (steps, batch, size) = pulled.adjoints, trajectory.after.shape
+    shape, dtype = _form(adjoints)
+    rows, *rest = shape or (0,)
+    if not 2 <= rows <= steps + 1 or rest != [batch, size] or dtype != trajectory.states.dtype:
         raise PluginError(
-            f"{trajectory.cell!r}: pull() through {steps} steps gives adjoints of shape {adjoints.shape}, "
-            f"where (k + 1, {batch}, {size}) is needed, for the last k of the steps, k = 1 to {steps}"
+            f"{trajectory.cell!r}: pull() through {steps} steps gives adjoints of {_given(adjoints)}, where "
+            f"shape (k + 1, {batch}, {size}), {trajectory.states.dtype} is needed, for the last k of the "
+            f"steps, k = 1 to {steps}"
         )
     return adjoints
 
@@ -60,8 +61,19 @@ def _params(trajectory: Trajectory, found: Any, what: str, *rows: int) -> Params
         given = sorted(map(str, found)) if isinstance(found, dict) else kind(found)
         raise PluginError(f"{cell!r}: {what} gives {given} for the parameters {sorted(params)}")
     for name, param in params.items():
-        shape, needed = getattr(found[name], "shape", None), (*rows, *param.shape)
-        if shape != needed:
-            given = kind(found[name]) if shape is None else f"shape {shape}"
-            raise PluginError(f"{cell!r}: {what} gives {given} for {name!r}, where shape {needed} is needed")
+        needed = (*rows, *param.shape)
+        if _form(found[name]) != (needed, param.dtype):
+            raise PluginError(
+                f"{cell!r}: {what} gives {_given(found[name])} for {name!r}, where shape {needed}, "
+                f"{param.dtype} is needed"
+            )
     return found
+
+
+def _form(value: Any) -> tuple[Any, Any]:
+    return getattr(value, "shape", None), getattr(value, "dtype", None)
+
+
+def _given(value: Any) -> str:
+    shape, dtype = _form(value)
+    return kind(value) if shape is None else f"shape {shape}, {dtype}"

@@ -10,13 +10,16 @@ from helpers import refused
 
 import gradsim
 from gradsim.contracts.trajectory import Trajectory
-from gradsim.errors import PluginError
+from gradsim.errors import DerivativeError, PluginError
 from gradsim.testing import check_cell
 from gradsim_cells import Elman
 
 CHANGES = {
     "too few": lambda x: x[1:],
     "a number": lambda x: 1.0,
+    "wrong": lambda x: 1.01 * x,
+    "narrow": lambda x: x.astype("float32"),
+    "a list": lambda x: x.tolist(),
     "transposed": lambda x: x.swapaxes(-1, -2),
 }
 
@@ -38,6 +41,11 @@ class Misshapen(Elman):
 class MisshapenSteps(Trajectory):
     def pull(self, incoming, direct):
         pulled, cell = super().pull(incoming, direct), self.cell
+        if cell.where == "adjoints":
+            adjoints = CHANGES[cell.how](pulled.adjoints)
+            return SimpleNamespace(
+                adjoints=adjoints, gradient=pulled.gradient, contributions=pulled.contributions
+            )
         given = {"contributions": pulled.contributions, "gradient": pulled.gradient}
 
         def changed():
@@ -51,16 +59,27 @@ class MisshapenSteps(Trajectory):
 
 
 CELLS = {
-    "gradient() of pull() gives shape (2, 2) for 'W', where shape (3, 2) is needed": Misshapen(2, 3),
+    "gradient() of pull() gives shape (2, 2), float64 for 'W', where shape (3, 2), float64 is": Misshapen(
+        2, 3
+    ),
     "gradient() of pull() gives a float for 'W', where": Misshapen(2, 3, how="a number"),
-    "gradient() of pull() gives shape (2, 3) for 'W'": Misshapen(2, 3, how="transposed"),
+    "gradient() of pull() gives shape (2, 3), float64 for 'W'": Misshapen(2, 3, how="transposed"),
     "gradient() of pull() gives ['U', 'b'] for the parameters ['U', 'W', 'b']": Misshapen(
         2, 3, how="missing"
     ),
-    "contributions() of pull() through 6 steps gives shape (5, 3) for 'b', where shape (6, 3) is needed": (
+    "gradient() of pull() gives shape (3, 2), float32 for 'W', where": Misshapen(2, 3, how="narrow"),
+    "gradient() of pull() gives a list for 'W', where": Misshapen(2, 3, how="a list"),
+    "pull() through 6 steps gives adjoints of shape (7, 3, 3), float32, where shape (k + 1, 3, 3), float64": (
+        Misshapen(2, 3, where="adjoints", how="narrow")
+    ),
+    "pull() through 6 steps gives adjoints of a list, where": Misshapen(2, 3, where="adjoints", how="a list"),
+    "pull() through 6 steps gives adjoints of a float, where": (
+        Misshapen(2, 3, where="adjoints", how="a number")
+    ),
+    "contributions() of pull() through 2 steps gives shape (1, 3), float64 for 'b', where": (
         Misshapen(2, 3, where="contributions", param="b")
     ),
-    "contributions() of pull() through 6 steps gives shape (6, 2, 3) for 'W', where shape (6, 3, 2)": (
+    "contributions() of pull() through 2 steps gives shape (2, 2, 3), float64 for 'W', where": (
         Misshapen(2, 3, where="contributions", how="transposed")
     ),
 }
@@ -71,5 +90,13 @@ def test_other_shapes_are_named(message, cell, inputs):
     record = ["contribution"] if cell.where == "contributions" else ["gradient"]
     with refused(PluginError, "Misshapen(", message):
         gradsim.simulate(cell, inputs[:6], record=record)
-    with pytest.raises(AssertionError, match=rf"Misshapen\(.*{cell.where}\(\) of pull\(\)"):
+    with pytest.raises(AssertionError, match=rf"Misshapen\(.*{cell.where}"):
         check_cell(cell)
+
+
+@pytest.mark.parametrize("where", ["gradient", "contributions"])
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_other_numbers_are_named_whatever_is_recorded(where, steps, inputs):
+    cell = Misshapen(2, 3, where=where, how="wrong")
+    with refused(DerivativeError, f"{where}()['W'] of unroll().pull() differ by", "mend Misshapen.unroll"):
+        gradsim.simulate(cell, inputs[:steps], record=["adjoint"])
