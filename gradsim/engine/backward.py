@@ -111,27 +111,29 @@ class Backward:
     def _of_one_window(self, trajectory: Trajectory, direct: Array, reach: Array) -> Iterator[Carried]:
         """In goes as long as the range allows, and step by step from where mitigations act."""
         steps, ahead, goes = trajectory.steps, len(trajectory.steps), list[Go]()
+        counted = False  # whether what comes in at the last time is in the window already
         while stop := len(steps):
             rows = slice(max(stop - ahead, 0), stop)
             here = trajectory[steps[rows]] if goes else trajectory
-            go = self._go(here, after(direct, rows), int(reach[-1]))
+            go = self._go(here, after(direct, rows), int(reach[-1]), counted)
             if go is None:
                 break
             goes.append(go)
             done = len(go.trajectory.steps)
             # Where a cell does not stop by itself, less is tried in vain.
             ahead, steps = 2 * done, steps[:-done]
-            direct = direct[: len(steps) + 1]
-            if len(steps) > rows.start:  # what came in there is in the window already
-                direct = np.concatenate((direct[:-1], np.zeros_like(direct[:1])))
+            direct, counted = direct[: len(steps) + 1], len(steps) > rows.start
+        if counted:
+            direct = np.concatenate((direct[:-1], np.zeros_like(direct[:1])))
         if goes:
             yield Carried.of(trajectory[trajectory.steps[len(steps) :]], goes)
         if steps:
             yield self._step_by_step(trajectory[steps], direct, reach[: len(steps)])
 
-    def _go(self, trajectory: Trajectory, direct: Array, window: int) -> Go | None:
+    def _go(self, trajectory: Trajectory, direct: Array, window: int, counted: bool) -> Go | None:
         """As many steps back as the range allows, the last ones first; None if mitigations act."""
-        last, changes = _plus(self._windows.get(window), direct[-1]), self._changes
+        changes = self._changes
+        last = self._windows[window] if counted else _plus(self._windows.get(window), direct[-1])
         if changes is not None and not changes.leaves_alone(trajectory, trajectory.steps[-1], last):
             return None
         exponent, first = _exponents(last, direct)
@@ -149,7 +151,10 @@ class Backward:
                 here = here[steps[1 - len(adjoints) :]]
             adjoint = Scaled(adjoints, np.broadcast_to(exponent, (len(adjoints), *exponent.shape)))
             row = len(direct) - len(adjoints)
-            before = adjoint[0].settled() if end is None else _pulled(here, 0, adjoint[1].settled())
+            if end is None:
+                before = adjoint[0].settled()
+            else:  # of that step alone, so that nothing is made for the others
+                before = _pulled(here[here.steps[:1]], 0, adjoint[1].settled())
         if changes is not None:
             for i in range(len(adjoints) - 2, 0, -1):
                 if not changes.leaves_alone(here, here.steps[i - 1], adjoint[i]):
@@ -199,7 +204,8 @@ def after(direct: Array, rows: slice) -> Array:
     """Of q at the times of some states, that of the states of some of the steps; see `Backward.through`."""
     here = direct[rows.start : rows.stop + 1]
     # The state before the first of these steps is the last of the steps before, and counted there.
-    return here if not rows.start else np.concatenate((np.zeros_like(here[:1]), here[1:]))
+    nothing = not rows.start or not here[0].any()
+    return here if nothing else np.concatenate((np.zeros_like(here[:1]), here[1:]))
 
 
 def _pulled(trajectory: Trajectory, row: int, window: Scaled) -> Scaled:

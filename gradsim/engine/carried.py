@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -178,8 +179,9 @@ class GradientSum:
                 # A copy, because the next ones are added into its memory.
                 self._total[name] = Scaled(part.mantissa.copy(), part.exponent)
             else:
-                # Settled, their sum has room.
-                self._total[name] = _added(total.settled(None), part.settled(None))
+                total = total.settled(None)  # so that sums have room
+                lost = _is_lost(part, total)
+                self._total[name] = total if lost else _added(total, part.settled(None))
 
     def parts(self) -> dict[str, Scaled]:
         """The sum."""
@@ -212,6 +214,15 @@ def _added(a: Scaled, b: Scaled) -> Scaled:
         return a if a.mantissa.any() else Scaled(b.mantissa.copy(), b.exponent)
     exponent = np.maximum(a.exponent, b.exponent)
     return Scaled(a.over(exponent) + b.over(exponent), exponent)
+
+
+def _is_lost(part: Scaled, total: Scaled) -> bool:
+    """Whether nothing of one is left over the exponent of the other: as a rule where adjoints vanish."""
+    if part.exponent >= total.exponent or not total.mantissa.any():
+        return False
+    number = np.finfo(part.mantissa.dtype)
+    top = math.frexp(np.abs(part.mantissa).max(initial=0.0))[1] + int(part.exponent)
+    return top < int(total.exponent) + number.minexp - number.nmant - 1
 
 
 def _fields(scaled: Scaled) -> tuple[Array, Array]:

@@ -146,15 +146,16 @@ def range_end(vectors: Array) -> int | None:
     """
     most = ROOM[vectors.itemsize]
     # At a glance: where the squares are in range themselves.
+    rows = np.arange(len(vectors) - 1)
     for number in (vectors.dtype, np.float64):
-        wide = vectors.astype(number, copy=False)
+        wide = (vectors[:-1] if len(rows) == len(vectors) - 1 else vectors[rows]).astype(number, copy=False)
         with np.errstate(all="ignore"):
             squares = np.vecdot(wide, wide)
         most_square = min(2 * most, {4: 120, 8: 1000}[wide.itemsize])
         near = (2.0**-most_square < squares) & (squares < 2.0**most_square)
-        if near.all():
+        rows = rows[~near.all(axis=-1)]
+        if not len(rows):
             return None
-    rows = np.flatnonzero(~near[:-1].all(axis=-1))
     there, after = largest(vectors[rows]), largest(vectors[rows + 1])
     left = ~(there < 2.0**most) | ((there < 2.0**-most) & ((there > 0) | (after > 0)))
     rows = rows[left.any(axis=-1)]

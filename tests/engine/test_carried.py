@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import gradsim
+from gradsim.engine.carried import GradientSum
 from gradsim.errors import NonFiniteError, OutOfRangeWarning
+from gradsim.numerics.scaled import Scaled
 from gradsim_cells import Linear
 from gradsim_mitigations import ClipNorm, WeightDecay
 
@@ -53,3 +55,22 @@ def test_a_gradient_beyond_its_dtype_is_refused_before_mitigations_change_it():
         NonFiniteError, match=r"the gradient of U leaves the range of float32, before .*'float64'"
     ):
         impulse(140, 2.0**-14, record=["effective_gradient"], mitigations=[ClipNorm(1.0)])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("apart", [0, 30, 140, 160, 1000, 1090, 3000])
+def test_what_is_small_enters_a_sum_as_far_as_its_digits_reach(apart, dtype):
+    """Also where the sum so far is zero in a place, or as small itself as its exponent does not say."""
+    rng = np.random.default_rng(apart)
+    large, small = rng.standard_normal((2, 5, 4)).astype(dtype)
+    large[0], small[1] = 0, 0
+    for tiny in (1.0, 2.0**-100):
+        total = GradientSum()
+        total.add({"W": Scaled((tiny * large).astype(dtype), np.asarray(np.int32(0)))})
+        total.add({"W": Scaled(small.copy(), np.asarray(np.int32(-apart)))})
+        wide = tiny * large.astype(np.longdouble) + np.ldexp(small.astype(np.longdouble), -apart)
+        found = total.parts()["W"]
+        made = np.ldexp(found.mantissa.astype(np.longdouble), found.exponent)
+        rounding = np.finfo(dtype).eps * np.abs(wide).max()
+        np.testing.assert_allclose(made, wide, rtol=0, atol=float(rounding))
+        np.testing.assert_array_equal(made[1] != 0, True)
