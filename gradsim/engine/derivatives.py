@@ -19,7 +19,10 @@ from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import Array, Params
 
-METHODS = ("step_jacobian", "state_vjp", "params_vjp")
+METHODS: tuple[str, ...] = ("step_jacobian", "state_vjp", "params_vjp")
+PULLED = METHODS[1:]
+"""Those of a run that makes no step Jacobian."""
+
 TOLERANCE = 1e-5
 _STEP = 1e-5
 _RATIO = 4.0
@@ -248,8 +251,8 @@ twice_trusted = Passed()
 """Cells whose own second derivatives have been checked."""
 
 
-programs: WeakSet[Any] = WeakSet()
-"""What a library has compiled of steps whose derivatives have been checked."""
+programs: defaultdict[tuple[str, ...], WeakSet[Any]] = defaultdict(WeakSet)
+"""What a library has compiled of steps, by the derivatives that have been checked of it."""
 
 
 def trusted() -> Passed:

@@ -98,6 +98,15 @@ class Plan(Needs):
 
     def schedule(self, memory: float | None) -> Schedule:
         """Which steps are kept for the way back, in what a budget leaves for it."""
+        if memory not in self._schedules:
+            self._schedules[memory] = self._schedule(memory)
+        return self._schedules[memory]
+
+    @cached_property
+    def _schedules(self) -> dict[float | None, Schedule]:
+        return {}
+
+    def _schedule(self, memory: float | None) -> Schedule:
         # In units of a snapshot, which is one state of the whole batch.
         p, state = self.problem, self._state_bytes
         room: float = 0

@@ -166,9 +166,12 @@ class Run:
         s, free, trusted = self.setup, self._free, derivatives.trusted()
         known = s.cell in trusted
         compiled = first.block.compiled if isinstance(first, CompiledSteps) else None
-        known = known and (compiled is None or compiled in derivatives.programs)
+        needed = derivatives.METHODS
+        if compiled and "step_jacobian" in free and not (self.plan.makes_jacobians or first.by_blocks):
+            needed = derivatives.PULLED
+        known = known and (compiled is None or compiled in derivatives.programs[needed])
         again = () if compiled else free
-        methods = again if known else derivatives.METHODS
+        methods = again if known else needed
         # Only penalties on Jacobians ask for second ones.
         second = s.hooks.uses("gradsim_penalty") and s.cell.analytic("bilinear_vjp")
         second = second and s.cell not in derivatives.twice_trusted
@@ -186,7 +189,7 @@ class Run:
         if not (known or self.unchecked):
             trusted.add(s.cell)
             if compiled is not None:
-                derivatives.programs.add(compiled)
+                derivatives.programs[needed].add(compiled)
 
     # Backward.
 

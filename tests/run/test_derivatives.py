@@ -68,6 +68,24 @@ def test_what_is_one_program_for_all_numbers_is_checked_once(inputs, monkeypatch
     assert [*checked, "none"][:2] == wanted
 
 
+def test_of_what_is_compiled_what_a_run_takes_is_checked(rng, monkeypatch):
+    @dataclass(frozen=True, eq=False)
+    class Fresh(Stripped):
+        """Nobody has checked it before."""
+
+    checked, check = [], derivatives.check
+
+    def counting(at, rng, methods):
+        checked.append(tuple(methods))
+        return check(at, rng, methods)
+
+    monkeypatch.setattr(derivatives, "check", counting)
+    inputs = rng.standard_normal((3, 20, 2))
+    for name in ("adjoint", "gradient", "step_jacobian", "product_norm", "adjoint"):
+        gradsim.simulate(Fresh(Elman(2, 16)), inputs, record=[name], derivatives="jax")
+    assert checked == [("state_vjp", "params_vjp"), derivatives.METHODS]
+
+
 def test_what_is_compiled_anew_is_checked_anew(inputs):
     helpers = [lambda x: x]
 
