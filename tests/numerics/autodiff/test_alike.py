@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
+import threading
+from collections import UserDict, deque
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType, SimpleNamespace
@@ -236,3 +241,109 @@ def test_what_an_object_has_made_of_the_rest_changes_nothing():
     before = look(thing.step)
     assert thing.twice == 2
     assert look(thing.step) == before
+
+
+class Reading:
+    """One whose numbers lie further inside."""
+
+    factor = 1.0
+    __slots__ = ("inner",)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, x):
+        return self.inner[0] * self.factor * x
+
+
+def closing_over(inner):
+    return lambda x: inner[0] * x
+
+
+@functools.cache
+def remembered(x):
+    return KEPT[0] * x
+
+
+KEPT = [1.0]
+HOLDERS = {
+    "slots": Reading,
+    "an object inside": lambda inner: SimpleNamespace(inner=SimpleNamespace(inner=inner)),
+    "deque": lambda inner: deque([inner]),
+    "dict of its own": lambda inner: UserDict(a=inner),
+    "partial": lambda inner: functools.partial(pow, inner),
+    "closure": closing_over,
+    "bound method": lambda inner: Reading(inner).__call__,
+    "array of objects": lambda inner: np.array([inner, None], dtype=object),
+    "one that holds itself": lambda inner: object.__setattr__(s := Scaling(inner), "me", s) or s,
+    "itself": lambda inner: (found := {"a": inner}).update(itself=found) or found,
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
+@pytest.mark.parametrize("around", [lambda x: x, lambda x: [x], lambda x: {"a": (x,)}], ids=range(3))
+def test_what_lies_deep_inside_counts(holder, around):
+    inner = [1.0]
+    thing = Scaling(inner=around(holder(inner)))
+    before = look(thing.step)
+    assert look(thing.step) == before
+    inner[0] = 2.0
+    assert look(thing.step) != before
+    assert look(thing.step) == look(thing.step)
+
+
+def test_functions_of_the_same_code_are_looked_into_one_by_one():
+    inner = [1.0], [1.0]
+    one, other = map(closing_over, inner)
+
+    def step(x):
+        return one(x) + other(x)
+
+    seen = [look(step)]
+    for held in inner:
+        held[0] = 2.0
+        seen.append(look(step))
+    assert seen[0] != seen[1] != seen[2]
+
+
+def test_what_is_behind_an_object_of_another_class_counts(monkeypatch):
+    thing = Scaling(inner=[Reading([1.0])])
+    before = look(thing.step)
+    monkeypatch.setattr(Reading, "factor", 2.0)
+    assert look(thing.step) != before
+    between = look(thing.step)
+    monkeypatch.setattr(Reading, "__call__", lambda self, x: x)
+    assert look(thing.step) != between
+
+
+def test_what_a_function_that_remembers_reads_counts():
+    def step(x):
+        return remembered(x)
+
+    before = look(step)
+    KEPT[0] += 1.0
+    assert look(step) != before
+
+
+def test_environment_and_modules_that_a_step_imports_count(monkeypatch):
+    def step(x):
+        import settings_of_mine
+
+        return float(os.environ["MINE"]) * settings_of_mine.gain * x
+
+    settings: Any = ModuleType("settings_of_mine")
+    settings.gain = 1.0
+    monkeypatch.setitem(sys.modules, "settings_of_mine", settings)
+    monkeypatch.setenv("MINE", "1")
+    seen = [look(step)]
+    settings.gain = 2.0
+    seen.append(look(step))
+    monkeypatch.setenv("MINE", "2")
+    seen.append(look(step))
+    assert seen[0] != seen[1] != seen[2]
+    assert look(step) == seen[2]
+
+
+def test_what_nobody_can_look_into_is_itself():
+    for thing in (threading.Lock(), iter([1]), (x for x in [1]), ModuleType("empty")):
+        assert look(Scaling(thing).step) == look(Scaling(thing).step)
