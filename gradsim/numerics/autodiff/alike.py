@@ -248,9 +248,11 @@ def _is_settled(value: Any) -> bool:
     """Whether a module, class or function belongs to a library, which changes nothing while it runs."""
     name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
     library = str(name).partition(".")[0]
-    # What Python brings along holds what others have put there, such as os.environ; its code does not change.
-    is_code = isinstance(value, FunctionType | type)
-    return library in _LIBRARIES or (is_code and library in sys.stdlib_module_names)
+    if library in _LIBRARIES or not isinstance(value, FunctionType | type):
+        return library in _LIBRARIES
+    # Code that Python brings along does not change; a class that was made by a call only says it were such.
+    brought = library in sys.stdlib_module_names and sys.modules.get(str(name))
+    return bool(brought) and getattr(brought, value.__qualname__, None) is value
 
 
 def _read_by(code: CodeType) -> Iterator[tuple[CodeType, tuple[str, ...]]]:

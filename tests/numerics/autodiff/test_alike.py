@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import threading
+from abc import ABCMeta
 from collections import UserDict, deque
 from dataclasses import dataclass
 from functools import cached_property
@@ -314,6 +315,15 @@ def test_what_is_behind_an_object_of_another_class_counts(monkeypatch):
     between = look(thing.step)
     monkeypatch.setattr(Reading, "__call__", lambda self, x: x)
     assert look(thing.step) != between
+
+
+def test_a_class_made_by_a_call_is_nobody_elses(monkeypatch):
+    made = ABCMeta("Made", (), {"factor": 1.0})
+    assert made.__module__ == "abc"
+    thing = Scaling(inner=[made()])
+    before = look(thing.step)
+    monkeypatch.setattr(made, "factor", 2.0)
+    assert look(thing.step) != before
 
 
 def test_what_a_function_that_remembers_reads_counts():
