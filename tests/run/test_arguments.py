@@ -183,7 +183,7 @@ def test_parameters_that_are_given_are_not_drawn_again():
     assert drawn == [cell]
     assert once.identical(again)
     with pytest.raises(InputError, match=r"shape \(3, 3\) where \(4, 4\)"):
-        gradsim.simulate(cell, X, record=["adjoint"], params={**params, "W": np.eye(3)})
+        gradsim.simulate(cell, X, record=["adjoint"], params={**params, "U": np.eye(3)})
     gradsim.simulate(cell, X, record=["adjoint"])
     assert len(drawn) > 1
 
