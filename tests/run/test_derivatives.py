@@ -121,6 +121,29 @@ class Embedded(Stripped):
         return self.cell.step(params, state, params.pop("E")[xp.astype(inputs[..., 0], int), ...], xp)
 
 
+@dataclass(frozen=True, eq=False)
+class Alone(Stripped):
+    """It has no inputs."""
+
+    name = "alone"
+    input_size = 0
+
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(state @ params["U"].T + params["b"] + xp.sum(inputs, axis=-1, keepdims=True))
+
+
+def test_a_cell_may_have_no_inputs(rng):
+    params = {"W": np.zeros((3, 2)), "U": rng.standard_normal((3, 3)), "b": rng.standard_normal(3)}
+    ours, theirs = (
+        gradsim.simulate(
+            Alone(Elman(2, 3)), np.zeros((5, 2, 0)), params=params, record=["gradient"], derivatives=by
+        )
+        for by in ("jax", "autograd")
+    )
+    for name, wanted in theirs.data_vars.items():
+        np.testing.assert_allclose(ours[name], wanted, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("word", [5, -6])
 @pytest.mark.parametrize(("steps", "late"), [(600, 400), (100, 60)])
 def test_an_index_that_is_not_there_is_refused_as_by_numpy(steps, late, word):

@@ -266,7 +266,7 @@ class _Linear:
         rows = len(places[0])
         if all(self._is_row_of(rows, *xs) for xs in zip(whole, self._still, self._moving, strict=True)):
             moved = [
-                x.reshape(rows, -1, *x.shape[1:]) if moves else x
+                x.reshape(rows, x.shape[0] // rows, *x.shape[1:]) if moves else x
                 for x, moves in zip(whole, self._moving, strict=True)
             ]
         else:  # a step that turns axes around
@@ -292,7 +292,7 @@ def _put(x: Any, value: Any, t: Any) -> Any:
 
 def _joined(tree: Any) -> Any:
     """Steps and sequences as one axis."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), tree)
 
 
 def _in_range(adjoint: Any, after: Any) -> Any:
