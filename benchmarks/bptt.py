@@ -50,6 +50,7 @@ from threadpoolctl import threadpool_limits
 import gradsim
 from gradsim import Episode, Task, squared_error
 from gradsim_cells import GRU, LRU, LSTM, Elman
+from gradsim_initializers import Ring
 
 HERE = Path(__file__).parent
 INPUT, BATCH, STEPS = 4, 32, 200
@@ -58,10 +59,10 @@ WORKS = {f"{kind}_{n}": cell(INPUT, n) for kind, cell in KINDS.items() for n in 
 COLUMNS = ("jax", "fused", "loop", "numpy")
 GAINS = (0.5, 1.0, 2.0)
 GAINED = {
-    "Elman 64": lambda gain: Elman(INPUT, 64, gain=gain),
-    "GRU 64": lambda gain: GRU(INPUT, 64, gain=gain),
-    "LSTM 64": lambda gain: LSTM(INPUT, 64, gain=gain, forget_bias=4 * (gain - 1)),
-    "LRU 64": lambda gain: LRU(INPUT, 64, r_min=0.4 * gain, r_max=0.4 * gain + 0.19),
+    "Elman 64": lambda gain: Elman(INPUT, 64, recurrent_scale=gain),
+    "GRU 64": lambda gain: GRU(INPUT, 64, recurrent_scale=gain),
+    "LSTM 64": lambda gain: LSTM(INPUT, 64, recurrent_scale=gain, forget_bias=4 * (gain - 1)),
+    "LRU 64": lambda gain: LRU(INPUT, 64, recurrent_init=Ring(0.4 * gain, 0.4 * gain + 0.19)),
 }
 """Adjoints of the last loss vanish at the first of the gains, and are about as large as it at the last."""
 JAX = SimpleNamespace(**vars(jnp) | {"sigmoid": jax.nn.sigmoid})

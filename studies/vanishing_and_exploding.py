@@ -28,9 +28,9 @@ from gradsim_cells.lstm import LSTM
 from gradsim_tasks.sunspots import Sunspots
 
 CELLS = {
-    "Elman, g = 0.45": Elman(gain=0.45),
-    "Elman, g = 1": Elman(gain=1.0),
-    "Elman, g = 3": Elman(gain=3.0),
+    "Elman, g = 0.45": Elman(recurrent_scale=0.45),
+    "Elman, g = 1": Elman(recurrent_scale=1.0),
+    "Elman, g = 3": Elman(recurrent_scale=3.0),
     "GRU": GRU(),
     "LSTM, forget bias 1": LSTM(forget_bias=1.0),
     "LSTM, forget bias 3": LSTM(forget_bias=3.0),

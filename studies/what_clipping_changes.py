@@ -111,7 +111,7 @@ def _cosine(mitigation: gradsim.Mitigation, gain: float, seed: int, years: int) 
 def _simulate(
     mitigation: gradsim.Mitigation, gain: float, seed: int, years: int, record: Sequence[str]
 ) -> xr.Dataset:
-    cell, task = Elman(gain=gain), Sunspots(length=years)
+    cell, task = Elman(recurrent_scale=gain), Sunspots(length=years)
     return gradsim.simulate(cell, task=task, mitigations=[mitigation], record=record, rng=seed)
 
 

@@ -29,6 +29,7 @@ test_tasks = conformance(*shipped("tasks"))
 test_recorders = conformance(*shipped("recorders"))
 test_optimizers = conformance(*shipped("optimizers"))
 test_schedules = conformance(*shipped("schedules"))
+test_initializers = conformance(*shipped("initializers"))
 
 # The other forms that some of them take, and sizes that differ from each other.
 test_other_cells = conformance(
@@ -39,7 +40,7 @@ test_other_cells = conformance(
 )
 test_other_mitigations = conformance(
     JacobianPenalty(form="squared_ratio"),
-    OrthogonalInit(gain=0.5, names=("U",)),
+    OrthogonalInit(scale=0.5, names=("U",)),
     Truncate(k1=1, k2=2),
     WeightDecay(l2=0.1, l1=0.2),
 )

@@ -12,7 +12,7 @@ from gradsim.cli.output import console, table
 if TYPE_CHECKING:
     from gradsim.contracts.registry import Catalogue
 
-FAMILIES = ("cells", "mitigations", "tasks", "recorders", "optimizers", "schedules")
+FAMILIES = ("cells", "mitigations", "tasks", "recorders", "optimizers", "schedules", "initializers")
 
 
 @click.command("list")

@@ -11,6 +11,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.dense import Dense, Term
 from gradsim.contracts.derived import Derived
 from gradsim.contracts.hooks import hookimpl
+from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.contracts.moment import Moment
@@ -37,6 +38,7 @@ __all__ = [
     "Derived",
     "Episode",
     "FiniteTask",
+    "Initializer",
     "Jacobians",
     "Mitigation",
     "Moment",

@@ -18,6 +18,7 @@ import numpy as np
 import pluggy
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Draws, Measured, Mitigation, Penalty
 from gradsim.contracts.moment import Moment
@@ -58,6 +59,11 @@ def gradsim_register_optimizers() -> list[type[Optimizer]]:
 @hookspec
 def gradsim_register_schedules() -> list[type[Schedule]]:
     """The learning-rate schedules of this package."""
+
+
+@hookspec
+def gradsim_register_initializers() -> list[type[Initializer]]:
+    """The initializers of this package."""
 
 
 @hookspec(firstresult=True)

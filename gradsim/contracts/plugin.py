@@ -8,6 +8,7 @@ import functools
 import hashlib
 import inspect
 import os
+import reprlib
 import traceback
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping
@@ -62,6 +63,19 @@ class Plugin(metaclass=PluginType):
     """
 
     name: ClassVar[str]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Keep the repr, which a dataclass would replace."""
+        super().__init_subclass__(**options)
+        if cls.__repr__ is Plugin.__repr__:
+            cls.__repr__ = Plugin.__repr__  # type: ignore[method-assign]
+
+    @reprlib.recursive_repr()
+    def __repr__(self) -> str:
+        """What makes it again; parameters that can be given by name only, where they are not the default."""
+        given = [(f, getattr(self, f.name)) for f in dataclasses.fields(self) if f.repr]  # type: ignore[arg-type]
+        said = [f"{f.name}={x!r}" for f, x in given if not (f.kw_only and repr(x) == repr(f.default))]
+        return f"{type(self).__qualname__}({', '.join(said)})"
 
     def __init__(self, *given: Any, **named: Any) -> None:
         decorator = "@dataclass(frozen=True, eq=False)"

@@ -15,6 +15,7 @@ import pluggy
 
 from gradsim.contracts import hookspecs
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.optimizer import Optimizer, Schedule
 from gradsim.contracts.plugin import Plugin
@@ -38,6 +39,7 @@ FAMILIES: dict[str, type[Plugin]] = {
     "recorders": Recorder,
     "optimizers": Optimizer,
     "schedules": Schedule,
+    "initializers": Initializer,
 }
 
 

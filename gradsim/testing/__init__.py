@@ -21,6 +21,7 @@ from typing import Any
 from unittest import SkipTest
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.optimizer import Optimizer, Schedule
 from gradsim.contracts.plugin import Plugin
@@ -31,6 +32,7 @@ from gradsim.testing.kit import Suite
 
 __all__ = [
     "check_cell",
+    "check_initializer",
     "check_mitigation",
     "check_optimizer",
     "check_recorder",
@@ -77,6 +79,11 @@ def check_optimizer(optimizer: Optimizer) -> None:
 def check_schedule(schedule: Schedule) -> None:
     """Make all checks of a learning-rate schedule; raise AssertionError at the first that fails."""
     _check_all(_of_family(schedule, Schedule))
+
+
+def check_initializer(initializer: Initializer) -> None:
+    """Make all checks of an initializer; raise AssertionError at the first that fails."""
+    _check_all(_of_family(initializer, Initializer))
 
 
 def checks_of(
@@ -166,6 +173,7 @@ def _call_it(plugin: Any) -> str:
 
 def _suite(plugin: Plugin, cell: Cell | None, task: Task | None) -> Suite:
     # Imported when used, because the checks need the whole engine.
+    from gradsim.testing import initializer as initializers
     from gradsim.testing import optimizer as optimizers
     from gradsim.testing import recorder as recorders
     from gradsim.testing import schedule as schedules
@@ -185,6 +193,8 @@ def _suite(plugin: Plugin, cell: Cell | None, task: Task | None) -> Suite:
         return Suite(optimizers.OptimizerBench(plugin), optimizers.CHECKS)
     if isinstance(plugin, Schedule):
         return Suite(schedules.ScheduleBench(plugin), schedules.CHECKS)
+    if isinstance(plugin, Initializer):
+        return Suite(initializers.InitializerBench(plugin), initializers.CHECKS)
     raise InputError(f"a plugin object, such as a Cell, is needed, got {plugin!r}{_call_it(plugin)}")
 
 

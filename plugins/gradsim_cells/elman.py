@@ -9,7 +9,6 @@ import numpy as np
 
 from gradsim import Dense
 from gradsim.contracts.dense import Slopes
-from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_cells.algebra import bias_vjp, flat, normal, sigmoid, weight_vjp
 
 _ACTIVATIONS = {
@@ -38,7 +37,7 @@ class Elman(Dense):
     """h_t = phi(W x_t + U h_{t-1} + b).
 
     h: state (hidden_size). x: input (input_size). W (hidden_size, input_size) ~ N(0, 1 / input_size),
-    U (hidden_size, hidden_size) ~ N(0, gain^2 / hidden_size), b (hidden_size) = 0.
+    U (hidden_size, hidden_size) ~ N(0, 1 / hidden_size), b (hidden_size) = 0.
     phi: tanh, relu or logistic.
 
     J_t = diag(phi') U: products vanish when max(phi') ||U||_2 < 1 (Pascanu, Mikolov & Bengio 2013,
@@ -50,17 +49,10 @@ class Elman(Dense):
     name = "elman"
     kernel = "gradsim_cells.kernels.elman"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     activation: Literal["tanh", "relu", "logistic"] = "tanh"
-    gain: NonNegativeFloat = 1.0
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     def init_params(self, rng):
-        recurrent = normal(rng, self.hidden_size, self.hidden_size, self.gain)
+        recurrent = normal(rng, self.hidden_size, self.hidden_size)
         return {
             "W": normal(rng, self.hidden_size, self.input_size),
             "U": recurrent,

@@ -8,7 +8,6 @@ import numpy as np
 
 from gradsim import Dense, Term, through
 from gradsim.contracts.dense import Slopes
-from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_cells.algebra import bias_vjp, diagonal, normal, rows_scaled, sigmoid, weight_vjp
 
 
@@ -21,23 +20,17 @@ class GRU(Dense):
     Cho et al. 2014, eq. 5-8, who swap the roles of z and 1 - z in the text of the first version).
 
     h: state (hidden_size = n). x: input. Rows of W (3n, input_size), U (3n, n), b and c (3n) are
-    in the order r, z, n. W ~ N(0, 1 / input_size), U ~ N(0, gain^2 / n), b = c = 0.
+    in the order r, z, n. W ~ N(0, 1 / input_size), U ~ N(0, 1 / n), b = c = 0.
 
     Cho et al. (2014), Learning phrase representations using RNN encoder-decoder.
     """
 
     name = "gru"
     sums = 4
+    keeps = ("update",)
     kernel = "gradsim_cells.kernels.gru"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     reset_after: bool = True
-    gain: NonNegativeFloat = 1.0
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     @property
     def paths(self):
@@ -51,7 +44,7 @@ class GRU(Dense):
         n = self.hidden_size
         return {
             "W": normal(rng, 3 * n, self.input_size),
-            "U": normal(rng, 3 * n, n, self.gain),
+            "U": normal(rng, 3 * n, n),
             "b": np.zeros(3 * n),
             "c": np.zeros(3 * n),
         }

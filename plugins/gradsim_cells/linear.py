@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Dense, Term
-from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_cells.algebra import flat, normal, weight_vjp
 
 
@@ -16,7 +15,7 @@ class Linear(Dense):
     """h_t = W x_t + U h_{t-1}.
 
     h: state (hidden_size). x: input (input_size). W (hidden_size, input_size) ~ N(0, 1 / input_size),
-    U (hidden_size, hidden_size) ~ N(0, gain^2 / hidden_size).
+    U (hidden_size, hidden_size) ~ N(0, 1 / hidden_size).
 
     Every Jacobian is known in closed form: P(t, k) = U^(t-k).
     """
@@ -26,16 +25,8 @@ class Linear(Dense):
     kernel = "gradsim_cells.kernels.elman"
     kernel_options = (3,)
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
-    gain: NonNegativeFloat = 1.0
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
-
     def init_params(self, rng):
-        recurrent = normal(rng, self.hidden_size, self.hidden_size, self.gain)
+        recurrent = normal(rng, self.hidden_size, self.hidden_size)
         return {"W": normal(rng, self.hidden_size, self.input_size), "U": recurrent}
 
     def unit(self, sums, old, xp):

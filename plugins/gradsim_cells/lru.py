@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from gradsim import Cell
+from gradsim import Cell, Initializer
 from gradsim.errors import InputError
-from gradsim.types import PositiveFloat, PositiveInt, Probability
+from gradsim.types import PositiveInt
 from gradsim_cells.algebra import weight_vjp
 from gradsim_cells.elementwise import ElementwiseSteps, joined, parted, recurrence
+from gradsim_initializers import Ring
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +21,8 @@ class LRU(Cell):
     State: z = re + i im, blocks re and im, each hidden_size = n. x: input. nu, theta, log_gamma (n),
     W = W_re + i W_im, each (n, input_size) ~ N(0, 1 / (2 input_size)).
 
-    |lambda|^2 is uniform in [r_min^2, r_max^2] and its phase uniform in [0, max_phase]; gamma starts at
-    sqrt(1 - |lambda|^2). J_t is the rotation and decay by lambda, one 2 x 2 block per unit, and the
-    norm of P(t, k) of a unit is sqrt(2) |lambda|^(t-k).
+    lambda starts as `recurrent_init` says, and gamma at sqrt(1 - |lambda|^2). J_t is the rotation and decay
+    by lambda, one 2 x 2 block per unit, and the norm of P(t, k) of a unit is sqrt(2) |lambda|^(t-k).
 
     Orvieto et al. (2023), Resurrecting recurrent neural networks for long sequences, section 3.
     """
@@ -31,14 +31,7 @@ class LRU(Cell):
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 32
-    r_min: Probability = 0.0
-    r_max: Probability = 0.99
-    max_phase: PositiveFloat = 2 * np.pi
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.r_min < self.r_max < 1:
-            raise InputError(f"LRU: r_min < r_max < 1 is needed (got {self.r_min} and {self.r_max})")
+    recurrent_init: Initializer = field(default_factory=Ring)
 
     @property
     def blocks(self):
@@ -54,12 +47,18 @@ class LRU(Cell):
 
     def init_params(self, rng):
         n = self.hidden_size
-        square = rng.uniform(self.r_min**2, self.r_max**2, n)
+        eigenvalues = self.recurrent_init.eigenvalues(rng, n)
+        size, phase = np.abs(eigenvalues), np.angle(eigenvalues) % (2 * np.pi)
+        if not ((size > 0) & (size < 1) & (phase > 0)).all():
+            raise InputError(
+                f"LRU: recurrent_init={self.recurrent_init!r} should give eigenvalues with 0 < |lambda| < 1 "
+                "and a phase that is not 0, as their logarithms are what is trained"
+            )
         b = rng.standard_normal((2, n, self.input_size)) / np.sqrt(2 * self.input_size)
         return {
-            "nu": np.log(-0.5 * np.log(square)),
-            "theta": np.log(self.max_phase * rng.uniform(size=n)),
-            "log_gamma": 0.5 * np.log1p(-square),
+            "nu": np.log(-np.log(size)),
+            "theta": np.log(phase),
+            "log_gamma": 0.5 * np.log1p(-(size**2)),
             "W_re": b[0],
             "W_im": b[1],
         }

@@ -8,8 +8,7 @@ import numpy as np
 
 from gradsim import Dense, through
 from gradsim.contracts.dense import Slopes
-from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import normal, sigmoid
+from gradsim_cells.algebra import sigmoid
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +18,7 @@ class LSTM(Dense):
     Gates i, f, o = sigmoid(.) and candidate g = tanh(.) of W x_t + U h_{t-1} + b.
 
     State: blocks h and c, each hidden_size = n. Rows of W (4n, input_size), U (4n, n) and b (4n)
-    are in the order i, f, g, o. W ~ N(0, 1 / input_size), U ~ N(0, gain^2 / n), b = 0 except
+    are in the order i, f, g, o. W ~ N(0, 1 / input_size), U ~ N(0, 1 / n), b = 0 except
     b_f = forget_bias.
 
     With gates that see no state, dc_T/dc_0 = diag of the product of all f: a forget gate near 1
@@ -31,31 +30,21 @@ class LSTM(Dense):
     """
 
     name = "lstm"
-    sums = 4
+    gate_names = ("input", "forget", "candidate", "output")
+    keeps = ("forget",)
+    admits = ("input",)
     kernel = "gradsim_cells.kernels.lstm"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     forget_bias: float = 1.0
-    gain: NonNegativeFloat = 1.0
 
     @property
     def blocks(self):
         return {"h": self.hidden_size, "c": self.hidden_size}
 
-    @property
-    def paths(self):
-        return ("input", "forget", "candidate", "output")
-
-    @property
-    def gates(self):
-        return dict.fromkeys(("W", "U", "b"), self.paths)
-
     def init_params(self, rng):
-        n = self.hidden_size
-        bias = np.zeros(4 * n)
-        bias[n : 2 * n] = self.forget_bias
-        return {"W": normal(rng, 4 * n, self.input_size), "U": normal(rng, 4 * n, n, self.gain), "b": bias}
+        params = super().init_params(rng)
+        params["b"][self.hidden_size : 2 * self.hidden_size] = self.forget_bias
+        return params
 
     def unit(self, sums, old, xp):
         i, f, g, o = sums

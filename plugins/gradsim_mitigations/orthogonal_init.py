@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from gradsim import Mitigation, hookimpl
 from gradsim.errors import InputError, unknown
 from gradsim.types import PositiveFloat
+from gradsim_initializers import Orthogonal
 
 
 @dataclass(frozen=True, eq=False)
 class OrthogonalInit(Mitigation):
-    """Start each recurrent weight at gain * Q, with Q orthogonal, uniform over the orthogonal group.
+    """Start each recurrent weight at scale * Q, with Q orthogonal, uniform over the orthogonal group.
 
     A weight of shape (r n, n) is taken as r blocks, each with its own Q. `names` says which
     parameters; by default those that the cell calls its recurrent weights.
 
     Saxe, McClelland & Ganguli (2014), Exact solutions to the nonlinear dynamics of learning in deep
-    linear neural networks; uniform Q as Mezzadri (2007), How to generate random matrices from the
-    classical compact groups.
+    linear neural networks.
     """
 
     name = "orthogonal_init"
 
-    gain: PositiveFloat = 1.0
+    scale: PositiveFloat = 1.0
     names: tuple[str, ...] | None = None
 
     @hookimpl(wrapper=True)
@@ -44,6 +42,5 @@ class OrthogonalInit(Mitigation):
         shape = params[name].shape
         if len(shape) != 2 or shape[0] % shape[1]:
             raise InputError(f"orthogonal_init: {name} should have shape (r n, n), not {shape}")
-        q, r = np.linalg.qr(rng.standard_normal((shape[0] // shape[1], shape[1], shape[1])))
-        signs = np.sign(np.diagonal(r, axis1=-2, axis2=-1))[:, None, :]
-        return self.gain * (q * signs).reshape(shape)
+        drawn = Orthogonal().weight(rng, (shape[0] // shape[1], shape[1], shape[1]))
+        return self.scale * drawn.reshape(shape)

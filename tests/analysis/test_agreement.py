@@ -21,7 +21,7 @@ def gradients(**pairs):
 
 
 def simulate(inputs, *mitigations, record=("gradient", "effective_gradient")):
-    cell = Elman(input_size=2, hidden_size=4, gain=2)
+    cell = Elman(input_size=2, hidden_size=4, recurrent_scale=2)
     return gradsim.simulate(cell, inputs, mitigations=mitigations, record=record)
 
 

@@ -47,7 +47,7 @@ def test_a_plan_gives_time_memory_and_disk(gradsim_cli):
 
 
 def test_a_plan_of_a_run_that_fails_says_why(gradsim_cli):
-    flags = ("--cell", "elman", "--set", "cell.activation=relu", "--set", "cell.gain=1e300")
+    flags = ("--cell", "elman", "--set", "cell.activation=relu", "--set", "cell.recurrent_scale=1e300")
     result = gradsim_cli("plan", *flags)
     assert result.exit_code == 0
     assert "not known, because a shorter run failed" in result.output

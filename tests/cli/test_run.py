@@ -36,7 +36,7 @@ def small():
         hidden_size = 3
         [[compare]]
         label = "strong"
-        cell = { gain = 3.0 }
+        cell = { recurrent_scale = 3.0 }
     """
     Path("small.toml").write_text(text)
     return "small.toml"
@@ -202,7 +202,10 @@ def test_two_runs_that_fit_the_disk_only_one_by_one_are_refused(gradsim_cli, mon
     [
         (("nowhere.toml",), "does not exist"),
         (("--cell", "lsmt"), "did you mean 'lstm'?"),
-        (("--set", "cell.gian=1"), "cell.gian: unknown parameter of lstm 'gian'; did you mean 'gain'?"),
+        (
+            ("--set", "cell.recurent_scale=1"),
+            "unknown parameter of lstm 'recurent_scale'; did you mean 'recurrent_scale'?",
+        ),
         (("--set", "gain"), "--set gain: should be KEY=VALUE"),
         (("--dtype", "float16"), "dtype: should be 'float32' or 'float64'"),
         (("--threads", "0"), "0 is not in the range"),
@@ -218,7 +221,7 @@ def test_what_is_asked_wrongly_ends_with_2_and_writes_nothing(gradsim_cli, argum
 
 
 def test_every_mistake_of_a_command_line_is_told_at_once(gradsim_cli):
-    wrong = ("gain", "compare.gru.seed=1", "cell.gian=1", "seed=x")
+    wrong = ("gain", "compare.gru.seed=1", "cell.recurent_scale=1", "seed=x")
     result = gradsim_cli("run", *(word for change in wrong for word in ("--set", change)))
     assert result.exit_code == 2
     first, *lines = result.stderr.splitlines()
@@ -227,13 +230,13 @@ def test_every_mistake_of_a_command_line_is_told_at_once(gradsim_cli):
         "  --set gain",
         "  --set compare.gru.seed=1",
         "  seed",
-        "  cell.gian",
+        "  cell.recurent_scale",
     ]
-    assert "did you mean 'gain'?" in lines[-1]
+    assert "did you mean 'recurrent_scale'?" in lines[-1]
 
 
 def test_a_run_that_fails_says_so_without_a_traceback(gradsim_cli):
-    exploding = ("--set", "cell.activation=relu", "--set", "cell.gain=1e300")
+    exploding = ("--set", "cell.activation=relu", "--set", "cell.recurrent_scale=1e300")
     result = gradsim_cli("run", "--cell", "elman", *SMALL, *exploding)
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")

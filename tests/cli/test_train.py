@@ -53,7 +53,7 @@ COMPARED = """
 EXPLODING = """
     [[compare]]
     label = "wild"
-    cell = { name = "linear", gain = 1e200 }
+    cell = { name = "linear", recurrent_scale = 1e200 }
     mitigations = []
 """
 

@@ -33,7 +33,7 @@ class ForceByProducts(Mitigation):
 def test_a_forcing_factor_comes_from_the_measured_products(rng):
     x = rng.standard_normal((40, 2, 2))
     ds = gradsim.simulate(
-        Elman(2, 6, activation="relu", gain=2.5),
+        Elman(2, 6, activation="relu", recurrent_scale=2.5),
         0.01 * x,
         mitigations=[ForceByProducts()],
         record=["product_spectral_norm", "effective_product_norm", "effective_product_spectral_norm"],

@@ -81,14 +81,14 @@ def test_a_mistake_inside_a_plugin_says_where(schedule, error, message):
 
 def test_all_mistakes_in_parameters_at_once():
     with pytest.raises(InputError) as error:
-        Elman(input_size=0, hidden_size=2.5, activation="tan", gain=-1)
+        Elman(input_size=0, hidden_size=2.5, activation="tan", recurrent_scale=-1)
     message = str(error.value)
     for part in (
         "input_size should be greater than 0 (got 0)",
         "hidden_size should",
         "(got 2.5)",
         "activation should be 'tanh', 'relu' or 'logistic' (got 'tan')",
-        "gain should",
+        "recurrent_scale should",
     ):
         assert part in message
 
@@ -116,7 +116,7 @@ def test_what_a_function_takes_and_what_it_takes_as_a_method():
 
 
 def test_numpy_scalars_are_plain_parameters():
-    assert type(Elman(np.int64(2), 3, gain=np.float32(0.5)).gain) is float
+    assert type(Elman(np.int64(2), 3, recurrent_scale=np.float32(0.5)).recurrent_scale) is float
 
 
 def test_what_a_method_raises_names_plugin_method_error_and_line():

@@ -36,7 +36,10 @@ def test_labels_and_provenance():
         "input_size": 1,
         "hidden_size": 4,
         "forget_bias": 1.0,
-        "gain": 1.0,
+        "recurrent_scale": 1.0,
+        "recurrent_init": None,
+        "input_init": None,
+        "bias_init": None,
     }
     sunspots = {"name": "sunspots", "length": 12, "ahead": 1, "split": [0.7, 0.15, 0.15]}
     assert record["task"] == sunspots

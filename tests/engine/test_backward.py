@@ -274,7 +274,7 @@ def test_a_pull_may_stop_where_it_likes(dtype, gain, losses):
     weights[119, 1] = 0.0
     found = []
     for kind in (stops, goes_on, stops_soon):
-        cell = Pulls(1, 6, gain=gain, kind=kind)
+        cell = Pulls(1, 6, recurrent_scale=gain, kind=kind)
         record = ["adjoint_norm", "contribution_norm", "gradient_norm", "gradient"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfRangeWarning)

@@ -224,7 +224,7 @@ UP = TURN @ np.diag([1e4] * 6 + [1e-5] * 6) @ TURN.T
 DOWN = TURN @ np.diag([1e-4] * 6 + [1e5] * 6) @ TURN.T
 REGIMES = {
     "elman": along_a_run(Elman(2, 24)),
-    "chaotic elman": along_a_run(Elman(2, 24, gain=3.0)),
+    "chaotic elman": along_a_run(Elman(2, 24, recurrent_scale=3.0)),
     "lstm": along_a_run(LSTM(2, 12)),
     "gru": along_a_run(GRU(2, 20)),
     "lru": along_a_run(LRU(2, 6)),

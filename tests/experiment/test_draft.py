@@ -18,9 +18,9 @@ def test_an_input_size_that_does_not_fit_the_task_is_refused():
 
 
 def test_a_compared_run_inherits_what_it_does_not_replace():
-    given = tables(seed=3, cell={"name": "elman", "gain": 0.5, "hidden_size": 8})
+    given = tables(seed=3, cell={"name": "elman", "recurrent_scale": 0.5, "hidden_size": 8})
     given["compare"] = [
-        {"label": "strong", "cell": {"gain": 2.0}},
+        {"label": "strong", "cell": {"recurrent_scale": 2.0}},
         {"label": "gru", "cell": {"name": "gru"}, "seed": 4},
         {"label": "order", "task": {"name": "temporal_order"}},
     ]
@@ -29,7 +29,7 @@ def test_a_compared_run_inherits_what_it_does_not_replace():
     cells = [run.arguments["cell"] for run in (strong, gru, order)]
     assert [(cell.name, cell.hidden_size) for cell in cells] == [("elman", 8), ("gru", 32), ("elman", 8)]
     assert [cell.input_size for cell in cells] == [2, 2, 8]
-    assert cells[0].gain == 2
+    assert cells[0].recurrent_scale == 2
     assert [run.arguments["rng"] for run in (strong, gru, order)] == [3, 4, 3]
 
 

@@ -36,10 +36,13 @@ from gradsim.experiment.kinds import TRAINING
         ({"batch": -(16**5000)}, "batch: should be greater than 0 (got an int of 20001 bits)"),
         ({"compare": [{"label": ["a"]}]}, "compare.0.label: should be a valid string (got ['a'])"),
         (
-            {"cell": {"name": "elman", "gian": 1}},
-            "cell.gian: unknown parameter of elman 'gian'; did you mean",
+            {"cell": {"name": "elman", "recurent_scale": 1}},
+            "cell.recurent_scale: unknown parameter of elman 'recurent_scale'; did you mean",
         ),
-        ({"cell": {"name": "elman", "gain": "x"}}, "cell.gain: should be a valid number"),
+        (
+            {"cell": {"name": "elman", "recurrent_scale": "x"}},
+            "cell.recurrent_scale: should be a valid number",
+        ),
         ({"cell": {"name": "elman", "activation": "x"}}, "cell.activation: should be 'tanh', 'relu' or"),
         ({"mitigations": [{"name": "truncate", "k1": 3, "k2": 2}]}, "mitigations.0: Truncate: k2 >= k1"),
         ({"pairs": {"max_lag": 1, "times": [2]}}, "pairs: give max_lag or times, not both"),
@@ -57,7 +60,7 @@ def test_all_mistakes_come_at_once():
     lines = mistakes(
         sed=1,
         batch=0,
-        cell={"name": "elman", "gain": -1, "hiden_size": 3, "hidden_size": 0},
+        cell={"name": "elman", "recurrent_scale": -1, "hiden_size": 3, "hidden_size": 0},
         mitigations=[{"name": "clip_norm", "max_norm": "big"}, {"name": "clip"}],
         record=["los"],
         compare=[{"label": "a", "cell": {"gains": 1}}],
@@ -70,7 +73,7 @@ def test_all_mistakes_come_at_once():
         "record.0",
         "cell.hiden_size",
         "cell.hidden_size",
-        "cell.gain",
+        "cell.recurrent_scale",
         "compare.0.cell.gains",
     ]
 

@@ -209,7 +209,8 @@ CHANGES = (_dropped, _replaced, _replaced, _replaced, _renamed, _added, _doubled
 KEYS = (
     *("name", "label", "seed", "dtype", "batch", "record", "task", "cell", "mitigations", "pairs", "compare"),
     *("updates", "epochs", "optimizer", "validate", "stop", "stateful", "watch", "schedule", "length"),
-    *("hidden_size", "input_size", "gain", "activation", "times", "sources", "max_lag", "lags", "every"),
+    *("hidden_size", "input_size", "recurrent_scale", "activation", "times", "sources", "max_lag", "lags"),
+    "every",
     *("recorders", "patience", "score_above", "sequences", "threads", "memory", "params", "inputs", "path"),
 )
 

@@ -23,14 +23,14 @@ RECORD = (
 @pytest.fixture(scope="session")
 def run():
     inputs = np.random.default_rng(3).standard_normal((20, 3, 2))
-    cell = Elman(input_size=2, hidden_size=4, gain=0.8)
+    cell = Elman(input_size=2, hidden_size=4, recurrent_scale=0.8)
     return gradsim.simulate(cell, inputs, mitigations=[Truncate(k1=5, k2=5)], record=RECORD)
 
 
 @pytest.fixture(scope="session")
 def band():
     inputs = np.random.default_rng(3).standard_normal((20, 3, 2))
-    cell = Elman(input_size=2, hidden_size=4, gain=0.8)
+    cell = Elman(input_size=2, hidden_size=4, recurrent_scale=0.8)
     return gradsim.simulate(cell, inputs, pairs=gradsim.Pairs(max_lag=6))
 
 

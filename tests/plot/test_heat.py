@@ -51,7 +51,7 @@ def test_a_lag_band_shows_the_same_colours_as_all_pairs(run, band):
 
 def test_chosen_lags_show_the_same_colours_as_all_pairs(run):
     inputs = np.random.default_rng(3).standard_normal((20, 3, 2))
-    cell, lags = Elman(input_size=2, hidden_size=4, gain=0.8), (2, 5, 15)
+    cell, lags = Elman(input_size=2, hidden_size=4, recurrent_scale=0.8), (2, 5, 15)
     chosen = gradsim.simulate(cell, inputs, pairs=gradsim.Pairs(lags=lags))
     limits = (-3.0, 1.0)
     full, shown = (colours(plot.gain_heat_map(ds, limits=limits)) for ds in (run, chosen))

@@ -12,6 +12,7 @@ from probes.recorders import InputGradient
 import gradsim
 from gradsim import Cell, Episode, Task
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, Stack
+from gradsim_initializers import Ring
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -217,7 +218,7 @@ def test_lru_products_rotate_and_decay():
 
 def test_lru_gamma_normalises_and_eigenvalues_fill_the_ring():
     """E 1/(1 - |lambda|^2) for r in [0.4, 0.9] (Orvieto et al. 2023)."""
-    cell = LRU(hidden_size=200_000, r_min=0.4, r_max=0.9)
+    cell = LRU(hidden_size=200_000, recurrent_init=Ring(0.4, 0.9))
     params = cell.init_params(np.random.default_rng(0))
     square = np.exp(-2 * np.exp(params["nu"]))
     np.testing.assert_allclose(np.exp(2 * params["log_gamma"]), 1 - square, rtol=1e-9)

@@ -191,7 +191,7 @@ def test_a_linear_mitigation_has_a_product_and_a_clipped_adjoint_has_none(inputs
 
 @pytest.mark.parametrize("cell", [Elman(2, 5), LSTM(2, 5), GRU(2, 5)], ids=lambda c: c.name)
 def test_orthogonal_init_makes_each_block_orthogonal(cell):
-    params = RunHooks([OrthogonalInit(gain=1.5)])("gradsim_params", cell=cell, rng=np.random.default_rng(0))
+    params = RunHooks([OrthogonalInit(scale=1.5)])("gradsim_params", cell=cell, rng=np.random.default_rng(0))
     (name,) = cell.recurrent_weights
     for block in params[name].reshape(-1, 5, 5):
         np.testing.assert_allclose(block.T @ block, 2.25 * np.eye(5), atol=1e-13)

@@ -15,6 +15,7 @@ from gradsim.contracts.trajectory import one_by_one
 from gradsim.errors import InputError
 from gradsim.testing import check_cell
 from gradsim_cells import GRU, LRU, LSTM, Elman, Stack
+from gradsim_initializers import Ring
 from gradsim_mitigations import Leak
 from gradsim_mitigations.gate import Gated
 from gradsim_mitigations.leak import Leaky
@@ -96,7 +97,7 @@ def test_layers_one_after_the_other_are_the_joint_steps(dtype, rng):
 
 def test_an_adjoint_that_vanishes_beside_a_large_one_keeps_its_digits(rng):
     """ds^1_T / ds^0_0 through a lower layer that forgets almost all: no difference of large numbers."""
-    cell = Stack((Elman(2, 3, gain=1e-9), Elman(3, 3)))
+    cell = Stack((Elman(2, 3, recurrent_scale=1e-9), Elman(3, 3)))
     params, x = cell.init_params(rng), rng.standard_normal((4, 1, 2))
     taken = cell.unroll(params, np.zeros((1, 6)), x, {}, one_by_one)
     adjoints = taken.pull(np.ones((1, 6)), np.zeros((4, 1, 6))).adjoints
@@ -108,7 +109,7 @@ def test_an_adjoint_that_vanishes_beside_a_large_one_keeps_its_digits(rng):
 
 def test_a_layer_that_vanishes_sooner_does_not_stop_the_others(rng):
     """Each batch element of each layer goes from a size of its own."""
-    cell = Stack((Elman(2, 5, gain=0.9), LRU(5, 3, r_max=0.3)))
+    cell = Stack((Elman(2, 5, recurrent_scale=0.9), LRU(5, 3, recurrent_init=Ring(r_max=0.3))))
     params = {n: p.astype(np.float32) for n, p in cell.init_params(rng).items()}
     x = rng.standard_normal((60, 3, 2)).astype(np.float32)
     taken = cell.unroll(params, np.zeros((3, 11), dtype=np.float32), x, {}, one_by_one)

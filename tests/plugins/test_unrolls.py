@@ -81,7 +81,13 @@ def test_same_bits_on_any_number_of_threads(cell, threads, compiled, monkeypatch
 @pytest.mark.parametrize("compiled", ["0", "1"])
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize(
-    "cell", [Elman(3, 64, gain=0.1), GRU(3, 64, gain=0.1), LSTM(3, 64, gain=0.1, forget_bias=0.0)], ids=repr
+    "cell",
+    [
+        Elman(3, 64, recurrent_scale=0.1),
+        GRU(3, 64, recurrent_scale=0.1),
+        LSTM(3, 64, recurrent_scale=0.1, forget_bias=0.0),
+    ],
+    ids=repr,
 )
 def test_where_a_pull_stops_is_told_by_its_numbers_alone(cell, dtype, compiled, monkeypatch):
     """By the first batch element that vanishes; threads may have gone on with others, in any order."""

@@ -77,8 +77,10 @@ def test_tables_are_checked_and_built_from_the_list():
     made = registry.whole(lambda builder: arguments(Sweeping, tables, builder))
     assert isinstance(made["cell"], Elman)
     assert {name: made[name] for name in ("rng", "runs", "keep")} == {"rng": -1, "runs": 0, "keep": 1}
-    tables = {"cell": {"name": "elman", "gain": "x"}, "others": [{"name": "elmn"}]}
-    with pytest.raises(InputError, match=r"cell\.gain: should be a valid number.*; others\.0\.name: unknown"):
+    tables = {"cell": {"name": "elman", "recurrent_scale": "x"}, "others": [{"name": "elmn"}]}
+    with pytest.raises(
+        InputError, match=r"cell\.recurrent_scale: should be a valid number.*; others\.0\.name: unknown"
+    ):
         registry.whole(lambda builder: arguments(Sweeping, tables, builder))
 
 

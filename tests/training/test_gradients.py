@@ -118,7 +118,12 @@ def test_random_numbers_of_a_cell_are_those_of_the_update():
 
 def test_orthogonal_initialisation_is_where_a_training_starts():
     ds = train(
-        LSTM(2, 4), Labelled(), optimizer=SGD(0.1), updates=1, batch=2, mitigations=[OrthogonalInit(gain=1.5)]
+        LSTM(2, 4),
+        Labelled(),
+        optimizer=SGD(0.1),
+        updates=1,
+        batch=2,
+        mitigations=[OrthogonalInit(scale=1.5)],
     )
     np.testing.assert_allclose(ds.spectral_radius[0], 1.5)  # all eigenvalues lie on one circle
 

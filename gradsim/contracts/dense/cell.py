@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -10,33 +12,57 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell, keywords
 from gradsim.contracts.dense.slopes import Slopes, slopes_at, steps_at_once
+from gradsim.contracts.dense.start import as_told, refuse_idle
 from gradsim.contracts.dense.steps import DenseSteps, compiles
 from gradsim.contracts.dense.weights import Term, Weights, add_terms, counted, room, slices, weights_of
 from gradsim.contracts.inherited import outlived
+from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.plugin import Passed
 from gradsim.contracts.promises import kind
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
-from gradsim.types import Array, Params, StepData
+from gradsim.types import Array, NonNegativeFloat, Params, PositiveInt, StepData
 
 _apart = Passed()
 """Cells whose units have been seen to mind their own business."""
 
 
+@dataclass(frozen=True, eq=False)
 class Dense(Cell):
     """A cell whose units see each other through weights only: a = W x + U h + b, and then unit by unit.
 
-    A concrete one is a frozen dataclass that gives `blocks`, all of the same size, the number of `sums` a of
-    each unit, and in `unit` what a unit makes of them and of its own old state. The step, its derivatives
-    and passes over many steps at once follow from that.
+    A concrete one is a frozen dataclass that gives the number of `sums` a of each unit, and in `unit` what a
+    unit makes of them and of its own old state. The step, its derivatives and passes over many steps at once
+    follow from that. It has `hidden_size` = n units in one block h; one with more gives `blocks`, all of the
+    same size.
 
     A quantity of each unit that is multiplied with neither x nor h, such as a peephole weight, is a sum of
     its own, with a bias for its only term.
+
+    However its `init_params` draws: what multiplies the inputs starts as `input_init` says, what multiplies h
+    as `recurrent_init`, times `recurrent_scale`, and biases as `bias_init`; as the cell has it where there
+    is none.
     """
 
+    input_size: PositiveInt = 1
+    hidden_size: PositiveInt = 32
+    recurrent_scale: NonNegativeFloat = field(default=1.0, kw_only=True)
+    recurrent_init: Initializer | None = field(default=None, kw_only=True)
+    input_init: Initializer | None = field(default=None, kw_only=True)
+    bias_init: Initializer | None = field(default=None, kw_only=True)
+
+    gate_names: ClassVar[tuple[str, ...]] = ()
+    """The gates that the rows of W, U and b belong to, where each sum is one, in order."""
+
+    keeps: ClassVar[tuple[str, ...]] = ()
+    """The gates that keep the state where they are open, for initializers of biases."""
+
+    admits: ClassVar[tuple[str, ...]] = ()
+    """The gates that let something new into the state where they are open."""
+
     sums: ClassVar[int] = 1
-    """How many sums each unit has; each is made of one term at least."""
+    """How many sums each unit has, unless there are `gate_names`; each is made of one term at least."""
 
     kernel: ClassVar[str | None] = None
     """The module of compiled passes, `forward` and `backward`, that are taken in place of those in NumPy.
@@ -47,8 +73,33 @@ class Dense(Cell):
     def __init_subclass__(cls, **options: Any) -> None:
         """Leave behind the kernel and the slopes of a unit that another one has replaced."""
         super().__init_subclass__(**options)
+        if cls.gate_names and "sums" not in vars(cls):
+            cls.sums = len(cls.gate_names)
+        if "init_params" in vars(cls):
+            setattr(cls, "init_params", as_told(cls.init_params))  # noqa: B010 - mypy refuses an assignment
         for name, instead in list(outlived(cls, Dense, ("kernel", "slopes"))):
             setattr(cls, name, instead)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_idle(self)
+
+    @property
+    def blocks(self) -> Mapping[str, int]:
+        """One block, h."""
+        return {"h": self.hidden_size}
+
+    @property
+    def gates(self) -> Mapping[str, tuple[str, ...]]:
+        """Those of `gate_names`, for all parameters that belong to all sums."""
+        if not self.gate_names:
+            return {}
+        return {t.param: self.gate_names for t in self.terms if (t.rows, t.column) == (slice(None), 0)}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The gates, which are to be tagged with `through` in `unit`."""
+        return self.gate_names
 
     @abstractmethod
     def unit(self, sums: tuple[Any, ...], old: tuple[Any, ...], xp: Any) -> Any:
@@ -63,8 +114,9 @@ class Dense(Cell):
         """What the sums are made of; W x + U h + b unless the cell says otherwise."""
         return Term("W", "x"), Term("U", "h"), Term("b", "1")
 
+    @as_told
     def init_params(self, rng: np.random.Generator) -> Params:
-        """Draw W ~ N(0, 1 / input_size) and U ~ N(0, 1 / n); b is 0."""
+        """Draw W ~ N(0, 1 / input_size) and U ~ N(0, recurrent_scale^2 / n); b is 0."""
         rows, n = self.sums * self.units, self.units
         return {
             "W": rng.standard_normal((rows, self.input_size)) / np.sqrt(self.input_size),
@@ -72,10 +124,15 @@ class Dense(Cell):
             "b": np.zeros(rows),
         }
 
-    @property
+    @cached_property
     def recurrent_weights(self) -> tuple[str, ...]:
         """The parameters that multiply h."""
         return tuple(dict.fromkeys(t.param for t in self.terms if t.factor == "h"))
+
+    @property
+    def jacobian_groups(self) -> int:
+        """One for each unit if no sum sees h, so that units do not see each other at all."""
+        return 1 if self.recurrent_weights else self.units
 
     @cached_property
     def units(self) -> int:
@@ -246,12 +303,16 @@ class Dense(Cell):
         shape = int(np.prod(lead[:-1])), lead[-1]
         flat = {n: x.reshape(*shape, *x.shape[state.ndim - 1 :]) for n, x in data.items()}
         old, x = state.reshape(*shape, m), inputs.reshape(*shape, self.input_size)
-        found = np.empty((*shape, m, m), dtype=state.dtype)
+        groups = self.jacobian_groups
+        found = np.empty((*shape, groups, m // groups, m // groups), dtype=state.dtype)
         for at in slices(len(found), steps_at_once(self, lead[-1], state.dtype)):
             here = {n: d[at] for n, d in flat.items()}
-            sums = w.sums(x[at], old[at, :, : self.units])
-            slopes_at(self, sums, old[at], here).fill_jacobian(found[at], w)
-        return found.reshape(*state.shape[:-1], 1, m, m)
+            slopes = slopes_at(self, w.sums(x[at], old[at, :, : self.units]), old[at], here)
+            if self.recurrent_weights:
+                slopes.fill_jacobian(found[at, :, 0], w)
+            else:
+                slopes.fill_unit_jacobians(found[at])
+        return found.reshape(*state.shape[:-1], *found.shape[2:])
 
     def state_vjp(
         self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array

@@ -65,12 +65,11 @@ class Slopes:
         """Write the step Jacobians (steps, batch, m, m)."""
         steps, batch, m, _ = found.shape
         n = w.state.shape[1]
-        sums, blocks = len(w.bias) // n, m // n
-        whole = np.zeros((blocks, sums + blocks, steps, batch, n), dtype=found.dtype)
+        sums = len(w.bias) // n
+        whole = np.zeros((m // n, sums + m // n, steps, batch, n), dtype=found.dtype)
         for k, first, slopes in self.by_sums:
             whole[k, first : first + len(slopes)] = slopes
-        for q, k, slope in self.by_old:
-            whole[k, sums + q] = slope
+        self._add_old(whole[:, sums:])
         for j, k, slope in self.by_new[::-1]:
             whole[k] += slope * whole[j]
         by_unit = np.ascontiguousarray(w.state.reshape(-1, n, n).swapaxes(0, 1))[:, None]
@@ -86,6 +85,19 @@ class Slopes:
             for q in {q for q, _, _ in self.by_old}:
                 diagonal = np.einsum("tbii->tbi", rows[..., q * n : q * n + n])
                 diagonal += slopes[sums + q]
+
+    def fill_unit_jacobians(self, found: Array) -> None:
+        """Write those of units that do not see each other (steps, batch, n, blocks, blocks)."""
+        whole = np.zeros((*found.shape[3:], *found.shape[:3]), dtype=found.dtype)
+        self._add_old(whole)
+        for j, k, slope in self.by_new[::-1]:
+            whole[k] += slope * whole[j]
+        found[...] = whole.transpose(2, 3, 4, 0, 1)
+
+    def _add_old(self, whole: Array) -> None:
+        """Write into (new blocks, old blocks, ...) what new ones are made of old ones."""
+        for q, k, slope in self.by_old:
+            whole[k, q] = slope
 
 
 def slopes_at(cell: Dense, sums: Array, old: Array, data: StepData) -> Slopes:
