@@ -109,12 +109,12 @@ def _simple(rng, features, n, gain):
     """A cell that ships and is no stack, and the same in plain."""
     kind = rng.choice(["tanh", "relu", "logistic", "linear", "lstm", "gru", "cho", "min_gru", "lru"])
     if kind in ("tanh", "relu", "logistic"):
-        return Elman(features, n, kind, gain), plain.elman(n, kind)
+        return Elman(features, n, kind, recurrent_scale=gain), plain.elman(n, kind)
     return {
-        "linear": lambda: (Linear(features, n, gain), plain.elman(n, "linear")),
-        "lstm": lambda: (LSTM(features, n, float(rng.normal()), gain), plain.lstm(n)),
-        "gru": lambda: (GRU(features, n, True, gain), plain.gru(n, True)),
-        "cho": lambda: (GRU(features, n, False, gain), plain.gru(n, False)),
+        "linear": lambda: (Linear(features, n, recurrent_scale=gain), plain.elman(n, "linear")),
+        "lstm": lambda: (LSTM(features, n, float(rng.normal()), recurrent_scale=gain), plain.lstm(n)),
+        "gru": lambda: (GRU(features, n, True, recurrent_scale=gain), plain.gru(n, True)),
+        "cho": lambda: (GRU(features, n, False, recurrent_scale=gain), plain.gru(n, False)),
         "min_gru": lambda: (MinGRU(features, n, float(rng.normal())), plain.min_gru(n)),
         "lru": lambda: (LRU(features, n, 0.3, 0.98), plain.lru(n)),
     }[kind]()
@@ -124,7 +124,7 @@ def _cell(rng, features, extreme):
     """Any cell, and the same in plain."""
     if extreme:
         gain = _log_uniform(rng, 1e-12, 1e12)
-        return Linear(features, n := int(rng.integers(1, 5)), gain), plain.elman(n, "linear")
+        return Linear(features, n := int(rng.integers(1, 5)), recurrent_scale=gain), plain.elman(n, "linear")
     n, gain = int(rng.integers(1, 6)), _log_uniform(rng, 0.3, 1.6)
     kind = rng.choice(["simple"] * 8 + ["stack"] * 2 + ["coupled", "clocked", "noisy", "sru", "normed"])
     if kind == "simple":
