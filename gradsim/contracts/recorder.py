@@ -13,6 +13,7 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gradsim.contracts.cell import Cell
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.plugin import Plugin, calling
 from gradsim.contracts.problem import OF_TRAINING, Problem
@@ -91,11 +92,13 @@ class LossTerms(_AlongTime):
 class Products:
     """P(t, k) for one time and a tile of sources and batch elements.
 
-    `product` has shape (source, batch, g, k, k) and exponents (source, batch, g, 1, 1).
+    `product` has shape (source, batch, g, k, k) and exponents (source, batch, g, 1, 1). `cell` is that of
+    the run, which knows the blocks of the state.
     """
 
     product: Scaled
     region: Region
+    cell: Cell
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def walk_products(
             region = _place(problem, rows[t], t - here, tile, low, chosen)
             kept = None if reach is None else here[chosen] >= reach[t]
             if len(here[chosen]):
-                _record(stack, low, high, chosen, region, kept, norms, emit)
+                _record(stack, problem, low, high, chosen, region, kept, norms, emit)
 
 
 def _chosen(problem: Problem, lags: Array) -> slice | Array:
@@ -85,6 +85,7 @@ def _chosen(problem: Problem, lags: Array) -> slice | Array:
 
 def _record(
     stack: Stack,
+    problem: Problem,
     low: int,
     high: int,
     chosen: slice | Array,
@@ -101,7 +102,7 @@ def _record(
         product = stack.products(low, high)[chosen]
         if kept is not None:
             product = Scaled(product.mantissa * kept[:, None, None, None, None], product.exponent)
-        emit(Products(product, region))
+        emit(Products(product, region, problem.cell))
 
 
 def _place(

@@ -13,6 +13,7 @@ from gradsim_recorders.backward import (
 )
 from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
 from gradsim_recorders.products import (
+    BlockNormRecorder,
     JacobianProductRecorder,
     LossAdjointNormRecorder,
     LyapunovRecorder,
@@ -31,6 +32,7 @@ def gradsim_register_recorders():
         StepJacobianRecorder,
         JacobianProductRecorder,
         ProductNormRecorder,
+        BlockNormRecorder,
         ProductSpectralNormRecorder,
         ProductSpectrumRecorder,
         LyapunovRecorder,

@@ -48,6 +48,36 @@ class ProductNormRecorder(Recorder):
         return {"product_norm": piece.norm, "product_norm_log10": piece.log10}
 
 
+class BlockNormRecorder(Recorder):
+    """The Frobenius norm of each part of P(t, k) from one block of the state to another, and its log10.
+
+    So of an LSTM dh_t/dh_k, dh_t/dc_k, dc_t/dh_k and dc_t/dc_k, and of a stack what goes from layer to layer.
+    The squares of all pairs of blocks sum to that of `product_norm`.
+    """
+
+    name = "block_norm"
+    stream = Products
+
+    def dims(self, problem):
+        blocks = list(problem.cell.blocks)
+        return {"to_block": blocks, "from_block": blocks}
+
+    def variables(self, problem):
+        dims = (*problem.pair_dims, "batch", "to_block", "from_block")
+        return sized("block_norm", dims, "Frobenius norm of ds_t/ds_k from block to block")
+
+    def compute(self, piece):
+        cell, product = piece.cell, piece.product
+        parts = [_rows_of(cell.block(name), cell.jacobian_groups) for name in cell.blocks]
+        norms = [_norm_between(product, out, into) for out in parts for into in parts]
+        shape = (*norms[0].mantissa.shape, len(parts), len(parts))
+        stacked = (np.stack([getattr(n, x) for n in norms], axis=-1) for x in ("mantissa", "exponent"))
+        return both("block_norm", Scaled(*(x.reshape(shape) for x in stacked)))
+
+    def flops(self, problem):
+        return 2.0 * problem.pair_count * problem.batch * problem.cell.state_size * problem.block
+
+
 class ProductSpectralNormRecorder(Recorder):
     """The spectral norm of P(t, k), its largest singular value, and its log10.
 
@@ -129,6 +159,25 @@ class LossAdjointNormRecorder(Recorder):
     def compute(self, piece):
         by_group = norm(piece.rows, (-1,))
         return both("loss_adjoint_norm", combine(by_group, axis=-1))
+
+
+def _rows_of(block: slice, groups: int):
+    """The rows of diagonal blocks in which a block of the state lies, and which of them are in it, (g, rows).
+
+    Row i of group j is component i g + j.
+    """
+    rows = slice(block.start // groups, -(-block.stop // groups))
+    component = np.arange(rows.start, rows.stop) * groups + np.arange(groups)[:, None]
+    return rows, (block.start <= component) & (component < block.stop)
+
+
+def _norm_between(product: Scaled, out, into) -> Scaled:
+    """The Frobenius norms (source, batch) of what leads from some components to others."""
+    (rows, there), (columns, here) = out, into
+    inside = there[:, :, None] & here[:, None, :]
+    part = product.mantissa[..., rows, columns]
+    by_group = norm(Scaled(part if inside.all() else part * inside, product.exponent), (-2, -1))
+    return combine(by_group, axis=-1)
 
 
 def _singular_values(product: Scaled) -> Scaled:
