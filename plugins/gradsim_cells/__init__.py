@@ -1,18 +1,64 @@
 """The cells that ship with gradsim: one file, one idea and its reference."""
 
 from gradsim import hookimpl
+from gradsim_cells.atr import ATR
+from gradsim_cells.brc import BRC
+from gradsim_cells.cfn import CFN
 from gradsim_cells.elman import Elman
 from gradsim_cells.gru import GRU
+from gradsim_cells.janet import JANET
+from gradsim_cells.ligru import LiGRU
 from gradsim_cells.linear import Linear
 from gradsim_cells.lru import LRU
 from gradsim_cells.lstm import LSTM
 from gradsim_cells.min_gru import MinGRU
+from gradsim_cells.nbrc import NBRC
+from gradsim_cells.original_lstm import OriginalLSTM
+from gradsim_cells.peephole_lstm import PeepholeLSTM
 from gradsim_cells.stack import Stack
+from gradsim_cells.star import STAR
+from gradsim_cells.ugrnn import UGRNN
 
-__all__ = ["GRU", "LRU", "LSTM", "Elman", "Linear", "MinGRU", "Stack"]
+__all__ = [
+    "ATR",
+    "BRC",
+    "CFN",
+    "GRU",
+    "JANET",
+    "LRU",
+    "LSTM",
+    "NBRC",
+    "STAR",
+    "UGRNN",
+    "Elman",
+    "LiGRU",
+    "Linear",
+    "MinGRU",
+    "OriginalLSTM",
+    "PeepholeLSTM",
+    "Stack",
+]
 
 
 @hookimpl
 def gradsim_register_cells():
     """Our cells."""
-    return [Linear, Elman, GRU, LSTM, MinGRU, LRU, Stack]
+    return [
+        Linear,
+        Elman,
+        GRU,
+        LSTM,
+        MinGRU,
+        LRU,
+        Stack,
+        ATR,
+        BRC,
+        CFN,
+        JANET,
+        LiGRU,
+        NBRC,
+        OriginalLSTM,
+        PeepholeLSTM,
+        STAR,
+        UGRNN,
+    ]
