@@ -17,6 +17,7 @@ from gradsim.contracts.recorder import Forward, Recorder, Variable
 from gradsim.contracts.task import Episode, Task, squared_error
 from gradsim.contracts.wrapper import Wrapper
 from gradsim.errors import InputError
+from gradsim.numerics.autodiff import through
 from gradsim.testing.kit import copied
 from gradsim.types import Array, Params, PositiveInt, StepData
 
@@ -166,6 +167,11 @@ class Plain(Cell):
         """U."""
         return ("U",)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What comes through U, which is all."""
+        return ("recurrent",)
+
     def init_params(self, rng: np.random.Generator) -> Params:
         """Gain 1."""
         n = self.hidden_size
@@ -177,7 +183,7 @@ class Plain(Cell):
 
     def step(self, params: Params, state: Any, inputs: Any, xp: Any) -> Any:
         """One step."""
-        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T + params["b"])
+        return xp.tanh(through(state @ params["U"].T, "recurrent") + inputs @ params["W"].T + params["b"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,13 +204,18 @@ class Elementwise(Cell):
         """One for each unit."""
         return 4
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What decays."""
+        return ("decay",)
+
     def init_params(self, rng: np.random.Generator) -> Params:
         """Decay between 0 and 1."""
         return {"w": rng.uniform(0.2, 0.9, 4), "W": rng.standard_normal((4, self.input_size))}
 
     def step(self, params: Params, state: Any, inputs: Any, xp: Any) -> Any:
         """One step."""
-        return xp.tanh(params["w"] * state + inputs @ params["W"].T)
+        return xp.tanh(through(params["w"] * state, "decay") + inputs @ params["W"].T)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,12 @@ from gradsim_recorders.backward import (
     GradientRecorder,
 )
 from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
+from gradsim_recorders.paths import (
+    GateRecorder,
+    PathJacobianRecorder,
+    PathNormRecorder,
+    PathProductNormRecorder,
+)
 from gradsim_recorders.products import (
     BlockNormRecorder,
     JacobianProductRecorder,
@@ -30,6 +36,10 @@ def gradsim_register_recorders():
         StateRecorder,
         LossRecorder,
         StepJacobianRecorder,
+        PathJacobianRecorder,
+        PathNormRecorder,
+        PathProductNormRecorder,
+        GateRecorder,
         JacobianProductRecorder,
         ProductNormRecorder,
         BlockNormRecorder,

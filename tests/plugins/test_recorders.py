@@ -7,9 +7,12 @@ import pytest
 
 import gradsim
 from gradsim import Pairs
+from gradsim.engine import segments
+from gradsim.errors import InputError
 from gradsim.testing.specimen import Elementwise
-from gradsim_cells import GRU, LRU, LSTM, Elman, Stack
+from gradsim_cells import GRU, LRU, LSTM, Elman, MinGRU, Stack
 from gradsim_mitigations import Truncate
+from gradsim_mitigations.leak import Leaky
 
 BLOCKED = {
     "lstm": LSTM(2, 3),
@@ -83,3 +86,114 @@ def test_the_cells_of_an_lstm_with_closed_gates_keep_the_product_of_f(bias, step
         assert ds.block_norm.sel(to_block="c", from_block="c")[-1, 0, 0] == 0
     # Nothing that was in h is still there.
     assert float(ds.block_norm.sel(from_block="h")[1:].max()) == 0
+
+
+PATHED = {
+    "lstm": LSTM(2, 3),
+    "gru": GRU(2, 3),
+    "stack": Stack((LSTM(2, 3), GRU(3, 2))),
+    "diagonal": MinGRU(2, 3),
+    "wrapped": Leaky(LSTM(2, 3), rate=0.5),
+}
+
+
+@pytest.mark.parametrize("cell", PATHED.values(), ids=PATHED)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_shares_of_the_paths_sum_to_the_step_jacobian(cell, dtype, x, monkeypatch):
+    monkeypatch.setattr(segments, "_STATE_BYTES", 8)  # several segments
+    ds = gradsim.simulate(cell, x, record=["path_jacobian", "path_norm", "step_jacobian"], dtype=dtype, rng=0)
+    assert tuple(ds.path.values) == ("direct", *cell.paths)
+    digits = 1e-12 if dtype == "float64" else 1e-5
+    np.testing.assert_allclose(ds.path_jacobian.sum("path"), ds.step_jacobian, rtol=digits, atol=digits)
+    dims = ds.step_jacobian.dims[2:]
+    norm = np.sqrt((ds.path_jacobian**2).sum(dims))
+    np.testing.assert_allclose(ds.path_norm, norm, rtol=digits, atol=digits)
+
+
+@pytest.mark.parametrize("name", ["path_jacobian", "path_norm", "path_product_norm", "gate"])
+def test_a_cell_without_paths_has_none_to_record(name, x):
+    with pytest.raises(InputError, match=f"Elman.* has no paths for the recorder {name}: tag what"):
+        gradsim.simulate(Elman(2, 3), x, record=[name])
+
+
+def test_the_direct_way_through_an_lstm_is_that_of_its_forget_gate(x):
+    cell = LSTM(2, 3)
+    ds = gradsim.simulate(cell, x, record=["path_product_norm", "gate", "path_jacobian"], rng=0)
+    f, o = (ds.gate.sel(path=path).values for path in ("forget", "output"))
+    through_cells = np.cumprod(f, axis=0)
+    direct = ds.path_jacobian.sel(path="direct").values
+    np.testing.assert_allclose(np.diagonal(direct[..., 3:, 3:], axis1=-2, axis2=-1), f, rtol=1e-12)
+    # dh_t/dc_0 is what the last step reads of the cells.
+    read = np.diagonal(direct[..., :3, 3:], axis1=-2, axis2=-1) / f
+    expected = np.sqrt((through_cells**2).sum(-1) + ((read * through_cells) ** 2).sum(-1))
+    found = ds.path_product_norm.sel(path="direct")
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-12)
+    np.testing.assert_allclose(found[0], np.sqrt(6))
+    assert ((o > 0) & (o < 1)).all()
+
+
+@pytest.mark.parametrize("cell", PATHED.values(), ids=PATHED)
+def test_ways_of_one_path_are_products_of_steps_with_the_others_closed(cell, x, monkeypatch):
+    monkeypatch.setattr(segments, "_STATE_BYTES", 8)
+    record = ["path_product_norm", "path_jacobian", "step_jacobian", "state"]
+    ds = gradsim.simulate(cell, x, record=record, rng=0)
+    first = cell.paths[0]  # which is opened first, so that its share is what it adds to the direct one
+    shares = ds.path_jacobian.sel(path=["direct", first]).sum("path").values
+    shares = shares[:, :, None] if cell.jacobian_groups == 1 else shares
+    product = np.eye(shares.shape[-1])
+    for t, step in enumerate(shares, 1):
+        product = step @ product
+        expected = np.sqrt((product**2).sum((-1, -2, -3)))
+        np.testing.assert_allclose(ds.path_product_norm.sel(path=first)[t], expected, rtol=1e-10, atol=1e-14)
+
+
+def test_ways_of_one_path_beyond_the_range_of_floats(rng):
+    cell, params = closed_lstm(-12.0)
+    ds = gradsim.simulate(cell, rng.standard_normal((100, 1, 2)), params=params, record=["path_product_norm"])
+    slope = np.diff(ds.path_product_norm_log10.sel(path="direct")[1:, 0])
+    np.testing.assert_allclose(slope, -np.log10(1 + np.exp(12)), rtol=2e-2)
+    assert ds.path_product_norm_log10[-1].min() < -500
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_the_gates_of_an_lstm_are_those_of_its_equations(x):
+    cell = LSTM(2, 3)
+    params = cell.init_params(np.random.default_rng(1))
+    ds = gradsim.simulate(cell, x, params=params, record=["gate", "state"])
+    assert ds.gate.dims == ("step", "batch", "path", "unit")
+    h = ds.state.values[:-1, :, :3]
+    sums = x @ params["W"].T + h @ params["U"].T + params["b"]
+    for i, (path, squash) in enumerate(zip(cell.paths, (sigmoid, sigmoid, np.tanh, sigmoid), strict=True)):
+        np.testing.assert_allclose(ds.gate.sel(path=path), squash(sums[..., 3 * i : 3 * i + 3]), rtol=1e-12)
+
+
+def test_gates_of_layers_lie_side_by_side(x):
+    lower, upper = LSTM(2, 3), LSTM(3, 4)
+    stack = Stack((lower, upper))
+    params = stack.init_params(np.random.default_rng(1))
+    ds = gradsim.simulate(stack, x, params=params, record=["gate", "state"])
+    h = ds.state.isel(component=range(3)).values[1:]
+    for cell, inputs, units, prefix in (
+        (lower, x, slice(0, 3), "layer0_"),
+        (upper, h, slice(3, 7), "layer1_"),
+    ):
+        own = {n: params[prefix + n] for n in ("W", "U", "b")}
+        alone = gradsim.simulate(cell, inputs, params=own, record=["gate"])
+        np.testing.assert_allclose(ds.gate[..., units], alone.gate, rtol=1e-12)
+
+
+def test_paths_of_fewer_units_leave_the_others_empty(x):
+    stack = Stack((LSTM(2, 3), GRU(3, 2)))
+    ds = gradsim.simulate(stack, x, record=["gate"], rng=0)
+    counts = ds.gate.notnull()[0, 0].sum("unit").values
+    assert dict(zip(ds.path.values, counts, strict=True)) == {
+        "direct": 0,
+        "input": 3,
+        "forget": 3,
+        "candidate": 5,
+        "output": 3,
+        **{path: 2 for path in GRU(3, 2).paths if path != "candidate"},
+    }

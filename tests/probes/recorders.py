@@ -115,22 +115,3 @@ class GradientCosine(Recorder):
     def compute(self, piece):
         a, b = (np.concatenate([g.ravel() for g in p.values.values()]) for p in (piece.raw, piece.effective))
         return {"gradient_cosine": a @ b / np.linalg.norm(a) / np.linalg.norm(b)}
-
-
-@dataclass(frozen=True, eq=False)
-class PathNorm(Recorder):
-    """The Frobenius norm of the share of each path in J_t, the direct one first."""
-
-    name = "path_norm"
-    stream = Forward
-    twin = False
-
-    def dims(self, problem):
-        return {"path": ["direct", *problem.cell.paths]}
-
-    def variables(self, problem):
-        return (Variable("path_norm", ("step", "batch", "path"), "norm of the share of a path in J_t"),)
-
-    def compute(self, piece):
-        shares = piece.trajectory.call(piece.trajectory.cell.path_jacobians)
-        return {"path_norm": np.stack([np.sqrt((s**2).sum((-1, -2, -3))) for s in shares.values()], axis=-1)}

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from probes.mitigations import RTRL
-from probes.recorders import GradientCosine, Influence, InputGradient, LargestState, PathNorm, RunningCosine
+from probes.recorders import GradientCosine, Influence, InputGradient, LargestState, RunningCosine
 
 import gradsim
 from gradsim import Mitigation, Recorder, Variable, hookimpl
-from gradsim.contracts import registry
 from gradsim.contracts.recorder import Exponents, Forward, Products
 from gradsim.engine import segments
 from gradsim.errors import InputError, PluginError
@@ -21,7 +20,7 @@ from gradsim_mitigations import ClipAdjoint, ClipValue, JacobianPenalty, Truncat
 from gradsim_tasks import FlipFlop
 
 test_probes_keep_the_contract = conformance(
-    InputGradient(), Influence(), RunningCosine(), LargestState(), GradientCosine(), PathNorm()
+    InputGradient(), Influence(), RunningCosine(), LargestState(), GradientCosine()
 )
 
 RUN = dict(task=FlipFlop(length=40), batch=2, rng=5)
@@ -145,7 +144,7 @@ def test_what_comes_piece_by_piece_lies_along_time(inputs):
 
 def test_the_shares_of_paths_in_an_lstm(rng):
     x = rng.standard_normal((7, 2, 2))
-    ds = gradsim.simulate(LSTM(2, 3), x, record=[PathNorm(), "step_jacobian"])
+    ds = gradsim.simulate(LSTM(2, 3), x, record=["path_norm", "step_jacobian"])
     assert list(ds.path.values) == ["direct", "input", "forget", "candidate", "output"]
     block = ds.step_jacobian.isel(state_out=slice(3, 6), state_in=slice(3, 6)).values
     forget = np.diagonal(block, axis1=-2, axis2=-1)
@@ -174,11 +173,10 @@ class Reads(Mitigation):
         return (yield)
 
 
-def test_a_recorder_with_dims_of_its_own_can_be_required(inputs, monkeypatch):
-    monkeypatch.setattr(registry, "recorder", lambda name: PathNorm())
+def test_a_recorder_with_dims_of_its_own_can_be_required(inputs):
     mitigation = Reads()
-    gradsim.simulate(Elman(2, 3), inputs, mitigations=[mitigation], record=[GradientCosine()])
-    alone = gradsim.simulate(Elman(2, 3), inputs, record=[PathNorm()])
+    gradsim.simulate(LSTM(2, 3), inputs, mitigations=[mitigation], record=[GradientCosine()])
+    alone = gradsim.simulate(LSTM(2, 3), inputs, record=["path_norm"])
     np.testing.assert_array_equal(mitigation.seen["path_norm"], alone.path_norm)
 
 

@@ -27,7 +27,7 @@ from gradsim.numerics.autodiff.providers import (
     provider,
     step_jacobian,
 )
-from gradsim.numerics.autodiff.tags import detach, opened, surrogate, through
+from gradsim.numerics.autodiff.tags import detach, opened, surrogate, tagged, through
 
 __all__ = [
     "AUTOGRAD",
@@ -50,6 +50,7 @@ __all__ = [
     "state_vjp",
     "step_jacobian",
     "surrogate",
+    "tagged",
     "through",
     "uses",
     "value_and_gradient",

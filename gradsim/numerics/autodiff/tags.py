@@ -12,10 +12,13 @@ from autograd.extend import notrace_primitive
 
 _unboxed = notrace_primitive(lambda x: x)
 _open: ContextVar[tuple[Collection[str], list[str]] | None] = ContextVar("open", default=None)
+_values: ContextVar[dict[str, list[Any]] | None] = ContextVar("values", default=None)
 
 
 def through(x: Any, path: str) -> Any:
     """`x`, tagged as what a path of the step goes through; see `Cell.paths`."""
+    if (values := _values.get()) is not None:
+        values.setdefault(path, []).append(x)
     asked = _open.get()
     if asked is None:
         return x
@@ -40,6 +43,17 @@ def opened(paths: Collection[str]) -> Iterator[list[str]]:
         yield met
     finally:
         _open.reset(token)
+
+
+@contextmanager
+def tagged() -> Iterator[dict[str, list[Any]]]:
+    """Gives what is tagged in steps that are taken within: by path, in the order in which it is met."""
+    values: dict[str, list[Any]] = {}
+    token = _values.set(values)
+    try:
+        yield values
+    finally:
+        _values.reset(token)
 
 
 def detach(x: Any) -> Any:
