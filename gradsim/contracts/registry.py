@@ -241,13 +241,13 @@ class Builder:
         """What a value stands for where a parameter of this type is wanted."""
         if isinstance(given, list | tuple):
             return self._items(key, given, hint)
-        return given if holds_many(hint) else self._one(key, given, _class_in(hint))
+        return given if holds_many(hint) else self._one(key, given, class_in(hint))
 
     def _items(self, key: str, given: Sequence[Any], hint: Any) -> tuple[Any, ...] | None:
         made = [
             self._items(f"{key}.{i}", item, hint)
             if isinstance(item, list | tuple)
-            else self._one(f"{key}.{i}", item, _class_in(hint))
+            else self._one(f"{key}.{i}", item, class_in(hint))
             for i, item in enumerate(given)
         ]
         failed = any(new is None and old is not None for new, old in zip(made, given, strict=True))
@@ -275,8 +275,8 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 
 
-def _class_in(hint: Any) -> type | None:
+def class_in(hint: Any) -> type | None:
     """The class of plugins, or the dataclass, in an annotation such as `Schedule | None`."""
     if isinstance(hint, type) and (issubclass(hint, Plugin) or dataclasses.is_dataclass(hint)):
         return hint
-    return next(filter(None, map(_class_in, get_args(hint))), None)
+    return next(filter(None, map(class_in, get_args(hint))), None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from gradsim.contracts import registry
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.plugin import described
 from gradsim.experiment.keys import written
 from gradsim.run.parameters import Parameter, arguments, listed
 
@@ -65,8 +68,8 @@ class Draft:
         task: Any = found.get("task")
         table = self.tables.get("cell")
         if isinstance(table, Mapping):
-            size = {} if task is None else {"input_size": task.input_size}
-            found["cell"] = cell = builder.plugin("cell", "cells", table, size)
+            fitting = table if task is None else _fed(table, task.input_size)
+            found["cell"] = cell = builder.plugin("cell", "cells", fitting)
             if None not in (cell, task) and cell.input_size != task.input_size:
                 fix = f"should be {task.input_size}, as the task {task.name} has it; leave it out"
                 self.report("cell.input_size", f"{fix} (got {cell.input_size})")
@@ -85,6 +88,34 @@ class Draft:
         if parameter and isinstance(own, Mapping) and "name" not in own:
             return parameter.split(".")[0] in own
         return part in self.own
+
+
+def _fed(table: Any, size: int) -> Any:
+    """The table of a cell, with this input size where it has none: of one that holds others, in the first."""
+    table = {"name": table} if isinstance(table, str) else table
+    known = registry.catalogue().plugins["cells"]
+    if not (isinstance(table, Mapping) and table.get("name") in list(known)):
+        return table
+    cls: Any = known[table["name"]]
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if "input_size" in fields:
+        return {"input_size": size, **table}
+    kinds = {name: registry.class_in(hint) for name, hint in get_type_hints(cls).items() if name in fields}
+    for name in (n for n, kind in kinds.items() if kind and issubclass(kind, Cell)):
+        held = table[name] if name in table else _unfed(fields[name])
+        if isinstance(held, list | tuple) and held:
+            return {**table, name: [_fed(held[0], size), *held[1:]]}
+        return {**table, name: _fed(held, size)} if held else table
+    return table
+
+
+def _unfed(field: dataclasses.Field[Any]) -> Any:
+    """The tables of what a cell holds if it is told of none; the first has no input size."""
+    made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    tables = described(made if isinstance(made, tuple) else (made,))
+    if tables and isinstance(tables[0], dict):
+        tables[0].pop("input_size", None)
+    return tables if isinstance(made, tuple) else tables[0] if isinstance(made, Cell) else None
 
 
 def _of_kind(entry: Parameter, made: Any) -> Any:

@@ -7,6 +7,7 @@ from gradsim_cells.cfn import CFN
 from gradsim_cells.elman import Elman
 from gradsim_cells.gru import GRU
 from gradsim_cells.janet import JANET
+from gradsim_cells.layer_norm import LayerNorm
 from gradsim_cells.ligru import LiGRU
 from gradsim_cells.linear import Linear
 from gradsim_cells.lru import LRU
@@ -15,9 +16,11 @@ from gradsim_cells.min_gru import MinGRU
 from gradsim_cells.nbrc import NBRC
 from gradsim_cells.original_lstm import OriginalLSTM
 from gradsim_cells.peephole_lstm import PeepholeLSTM
+from gradsim_cells.residual import Residual
 from gradsim_cells.stack import Stack
 from gradsim_cells.star import STAR
 from gradsim_cells.ugrnn import UGRNN
+from gradsim_cells.zoneout import Zoneout
 
 __all__ = [
     "ATR",
@@ -31,12 +34,15 @@ __all__ = [
     "STAR",
     "UGRNN",
     "Elman",
+    "LayerNorm",
     "LiGRU",
     "Linear",
     "MinGRU",
     "OriginalLSTM",
     "PeepholeLSTM",
+    "Residual",
     "Stack",
+    "Zoneout",
 ]
 
 
@@ -61,4 +67,7 @@ def gradsim_register_cells():
         PeepholeLSTM,
         STAR,
         UGRNN,
+        Residual,
+        Zoneout,
+        LayerNorm,
     ]

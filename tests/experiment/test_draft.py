@@ -17,6 +17,20 @@ def test_an_input_size_that_does_not_fit_the_task_is_refused():
     assert line == "cell.input_size: should be 2, as the task adding has it; leave it out (got 3)"
 
 
+def test_a_cell_around_others_hands_the_input_size_on():
+    def inputs(**cell):
+        return build(tables(cell=cell), name="e")[0].arguments["cell"].input_size
+
+    assert inputs(name="stack") == inputs(name="residual") == 2
+    assert inputs(name="zoneout", cell={"name": "layer_norm", "cell": "elman"}) == 2
+    layers = [{"name": "elman", "hidden_size": 3}, {"name": "gru", "input_size": 3}]
+    assert inputs(name="stack", cells=layers) == 2
+    (line,) = mistakes(cell={"name": "residual", "cell": {"name": "elman", "input_size": 3}})
+    assert line == "cell.input_size: should be 2, as the task adding has it; leave it out (got 3)"
+    (line,) = mistakes(cell={"name": "residual", "cell": 3})
+    assert line == "cell.cell: should be an instance of Cell (got 3)"
+
+
 def test_a_compared_run_inherits_what_it_does_not_replace():
     given = tables(seed=3, cell={"name": "elman", "recurrent_scale": 0.5, "hidden_size": 8})
     given["compare"] = [
