@@ -6,20 +6,28 @@ from gradsim_cells.brc import BRC
 from gradsim_cells.cfn import CFN
 from gradsim_cells.elman import Elman
 from gradsim_cells.gru import GRU
+from gradsim_cells.ind_rnn import IndRNN
 from gradsim_cells.janet import JANET
 from gradsim_cells.layer_norm import LayerNorm
 from gradsim_cells.ligru import LiGRU
 from gradsim_cells.linear import Linear
+from gradsim_cells.lrc_ssm import LrcSSM
 from gradsim_cells.lru import LRU
 from gradsim_cells.lstm import LSTM
 from gradsim_cells.min_gru import MinGRU
+from gradsim_cells.min_lstm import MinLSTM
 from gradsim_cells.nbrc import NBRC
 from gradsim_cells.original_lstm import OriginalLSTM
+from gradsim_cells.para_gru import ParaGRU
+from gradsim_cells.para_lstm import ParaLSTM
 from gradsim_cells.peephole_lstm import PeepholeLSTM
+from gradsim_cells.qrnn import QRNN
 from gradsim_cells.residual import Residual
+from gradsim_cells.sru import SRU
 from gradsim_cells.stack import Stack
 from gradsim_cells.star import STAR
 from gradsim_cells.ugrnn import UGRNN
+from gradsim_cells.unicornn import UnICORNN
 from gradsim_cells.zoneout import Zoneout
 
 __all__ = [
@@ -31,17 +39,25 @@ __all__ = [
     "LRU",
     "LSTM",
     "NBRC",
+    "QRNN",
+    "SRU",
     "STAR",
     "UGRNN",
     "Elman",
+    "IndRNN",
     "LayerNorm",
     "LiGRU",
     "Linear",
+    "LrcSSM",
     "MinGRU",
+    "MinLSTM",
     "OriginalLSTM",
+    "ParaGRU",
+    "ParaLSTM",
     "PeepholeLSTM",
     "Residual",
     "Stack",
+    "UnICORNN",
     "Zoneout",
 ]
 
@@ -56,7 +72,6 @@ def gradsim_register_cells():
         LSTM,
         MinGRU,
         LRU,
-        Stack,
         ATR,
         BRC,
         CFN,
@@ -70,4 +85,13 @@ def gradsim_register_cells():
         Residual,
         Zoneout,
         LayerNorm,
+        IndRNN,
+        LrcSSM,
+        MinLSTM,
+        ParaGRU,
+        ParaLSTM,
+        QRNN,
+        SRU,
+        UnICORNN,
+        Stack,
     ]

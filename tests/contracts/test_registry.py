@@ -12,6 +12,7 @@ from importlib import metadata
 import pytest
 
 import gradsim
+import gradsim_cells
 from gradsim.contracts import registry
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.registry import Catalogue
@@ -58,7 +59,8 @@ class Nameless(Elman):
 def test_all_shipped_plugins_are_found():
     found = registry.catalogue()
     assert found.problems == []
-    assert set(found.plugins["cells"]) == {"linear", "elman", "gru", "lstm", "min_gru", "lru", "stack"}
+    cells = [getattr(gradsim_cells, name) for name in gradsim_cells.__all__]
+    assert set(found.plugins["cells"]) == {cell.name for cell in cells}
     assert set(found.plugins["tasks"]) == {
         "adding",
         "copy_memory",

@@ -41,8 +41,8 @@ class Dense(Cell):
     its own, with a bias for its only term.
 
     However its `init_params` draws: what multiplies the inputs starts as `input_init` says, what multiplies h
-    as `recurrent_init`, times `recurrent_scale`, and biases as `bias_init`; as the cell has it where there
-    is none.
+    as `recurrent_init`, times `recurrent_scale`, and the biases of sums that see either as `bias_init`; as
+    the cell has it where there is none.
     """
 
     input_size: PositiveInt = 1

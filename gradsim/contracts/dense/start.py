@@ -46,8 +46,11 @@ def _is_told(cell: Dense, option: str) -> bool:
 def _started(cell: Dense, params: Params, rng: np.random.Generator) -> Params:
     if not any(_is_told(cell, option) for option in _STARTS):
         return params
-    n, found, biases = cell.units, dict(params), 0
-    for name, factor in {t.param: t.factor for t in counted(cell, params)}.items():
+    n, found, biases, terms = cell.units, dict(params), 0, counted(cell, params)
+    seeing = {i for t in terms if t.factor != "1" for i in range(t.columns.start, t.columns.stop)}
+    # What is alone in its sums, such as peephole weights, is no bias.
+    terms = [t for t in terms if not seeing.isdisjoint(range(t.columns.start, t.columns.stop))]
+    for name, factor in {t.param: t.factor for t in terms}.items():
         shape = params[name].shape
         r = shape[0] // n
         if factor == "1" and cell.bias_init is not None:

@@ -8,7 +8,7 @@ import pytest
 import gradsim
 from gradsim.contracts import registry
 from gradsim.errors import InputError, UnknownNameError
-from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, Stack
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, ParaLSTM, Stack
 from gradsim_initializers import Chrono, Identity, Orthogonal, Ring, Zeros
 
 
@@ -35,6 +35,13 @@ def test_cells_start_as_they_are_told(rng):
     assert not gru["c"].any()
     linear = Linear(2, 5, recurrent_init=Identity())
     np.testing.assert_array_equal(linear.init_params(rng)["U"], np.eye(5))
+
+
+def test_what_is_alone_in_its_sums_is_no_bias():
+    drawn = [ParaLSTM(2, 5, bias_init=b).init_params(np.random.default_rng(1)) for b in (None, Chrono(9))]
+    for name in ("W", "u", "p"):
+        np.testing.assert_array_equal(drawn[0][name], drawn[1][name])
+    assert (drawn[1]["b"][:5] > 0).all()
 
 
 def test_a_scale_multiplies_what_is_drawn():
