@@ -9,6 +9,7 @@ from gradsim_cells.gru import GRU
 from gradsim_cells.ind_rnn import IndRNN
 from gradsim_cells.janet import JANET
 from gradsim_cells.layer_norm import LayerNorm
+from gradsim_cells.lif import LIF
 from gradsim_cells.ligru import LiGRU
 from gradsim_cells.linear import Linear
 from gradsim_cells.lrc_ssm import LrcSSM
@@ -16,13 +17,16 @@ from gradsim_cells.lru import LRU
 from gradsim_cells.lstm import LSTM
 from gradsim_cells.min_gru import MinGRU
 from gradsim_cells.min_lstm import MinLSTM
+from gradsim_cells.modern_hopfield import ModernHopfield
 from gradsim_cells.nbrc import NBRC
+from gradsim_cells.ntm import NTM
 from gradsim_cells.original_lstm import OriginalLSTM
 from gradsim_cells.para_gru import ParaGRU
 from gradsim_cells.para_lstm import ParaLSTM
 from gradsim_cells.peephole_lstm import PeepholeLSTM
 from gradsim_cells.qrnn import QRNN
 from gradsim_cells.residual import Residual
+from gradsim_cells.shallow_plrnn import ShallowPLRNN
 from gradsim_cells.sru import SRU
 from gradsim_cells.stack import Stack
 from gradsim_cells.star import STAR
@@ -36,9 +40,11 @@ __all__ = [
     "CFN",
     "GRU",
     "JANET",
+    "LIF",
     "LRU",
     "LSTM",
     "NBRC",
+    "NTM",
     "QRNN",
     "SRU",
     "STAR",
@@ -51,11 +57,13 @@ __all__ = [
     "LrcSSM",
     "MinGRU",
     "MinLSTM",
+    "ModernHopfield",
     "OriginalLSTM",
     "ParaGRU",
     "ParaLSTM",
     "PeepholeLSTM",
     "Residual",
+    "ShallowPLRNN",
     "Stack",
     "UnICORNN",
     "Zoneout",
@@ -94,4 +102,8 @@ def gradsim_register_cells():
         SRU,
         UnICORNN,
         Stack,
+        LIF,
+        ModernHopfield,
+        NTM,
+        ShallowPLRNN,
     ]

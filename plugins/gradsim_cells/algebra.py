@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradsim import detach
 from gradsim.types import Array
 
 
@@ -42,3 +43,9 @@ def flat(x: Array) -> Array:
 def bias_vjp(cotangent: Array) -> Array:
     """The cotangent of a bias: summed over the batch."""
     return cotangent.sum(axis=-2)
+
+
+def softmax(x: Any, xp: Any) -> Any:
+    """exp(x) over its sum along the last axis, without overflow."""
+    e = xp.exp(x - detach(xp.max(x, axis=-1, keepdims=True)))
+    return e / xp.sum(e, axis=-1, keepdims=True)

@@ -1,0 +1,271 @@
+"""Memories, piecewise linear maps and spikes, against their definitions and what is known of them."""
+
+from __future__ import annotations
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+from helpers import assert_gradient_of_the_loss
+
+import gradsim
+from gradsim.testing import check_cell, conformance
+from gradsim_cells import LIF, NTM, ModernHopfield, ShallowPLRNN, Stack
+from gradsim_initializers import Identity
+from gradsim_optimizers import Adam
+from gradsim_tasks import Adding
+
+SMALL = (
+    ModernHopfield(2, 3, patterns=4, beta=1.5),
+    ShallowPLRNN(2, 3, pieces=5),
+    ShallowPLRNN(2, 3, pieces=5, clipped=True),
+    LIF(2, 3),
+    LIF(2, 3, reset="zero"),
+    LIF(2, 3, detach_reset=False),
+    LIF(2, 3, reset="zero", detach_reset=False),
+    NTM(2, 2, slots=3, width=2),
+)
+each = pytest.mark.parametrize("cell", SMALL, ids=repr)
+
+test_small_ones = conformance(*SMALL)
+
+
+@each
+@pytest.mark.parametrize("library", ["array_api_strict", "jax.numpy", "array_api_compat.torch"])
+def test_a_step_takes_the_arrays_of_other_libraries(cell, library, rng):
+    xp = importlib.import_module(library)
+    params = cell.init_params(rng)
+    state, inputs = rng.standard_normal((2, 4, cell.state_size)), rng.standard_normal((2, 4, 2))
+    with jax.enable_x64(True):
+        given = {n: xp.asarray(p) for n, p in params.items()}, xp.asarray(state), xp.asarray(inputs)
+        found, seen = np.asarray(cell.step(*given, xp)), np.asarray(cell.output(*given, xp))
+    np.testing.assert_allclose(found, cell.step(params, state, inputs, np), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(seen, cell.output(params, state, inputs, np), rtol=1e-13, atol=1e-14)
+
+
+@each
+def test_they_are_trained_and_derived_by_jax(cell):
+    task = Adding(length=20)
+    ds = gradsim.train(cell, task, optimizer=Adam(), updates=3, batch=4, rng=0)
+    assert np.isfinite(ds.train_loss).all()
+    assert (ds.train_gradient_norm > 0).all()
+    one, other = (
+        gradsim.simulate(cell, task=task, batch=2, rng=0, record=["gradient", "adjoint"], derivatives=by)
+        for by in ("autograd", "jax")
+    )
+    for name in one.data_vars:
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", [c for c in SMALL if c.exact], ids=repr)
+def test_gradients_are_those_of_the_loss(cell, inputs):
+    assert_gradient_of_the_loss(cell, inputs)
+
+
+@each
+def test_a_stack_takes_them(cell):
+    upper = ModernHopfield(cell.output_size, 3)
+    check_cell(Stack((cell, upper)))
+
+
+# Modern Hopfield.
+
+
+def test_a_hopfield_step_is_a_mean_of_patterns_by_likeness(rng):
+    cell = ModernHopfield(2, 3, patterns=4, beta=0.7)
+    params, h, x = cell.init_params(rng), rng.standard_normal(3), rng.standard_normal(2)
+    query = h + params["W"] @ x
+    weights = [np.exp(0.7 * np.dot(pattern, query)) for pattern in params["U"]]
+    expected = sum(w * p for w, p in zip(weights, params["U"], strict=True)) / sum(weights)
+    np.testing.assert_allclose(cell.step(params, h, x, np), expected, rtol=1e-13)
+
+
+def test_the_jacobian_of_hopfield_is_beta_times_a_covariance(rng):
+    cell = ModernHopfield(2, 3, patterns=6, beta=0.7)
+    params, h, x = cell.init_params(rng), rng.standard_normal((1, 3)), rng.standard_normal((1, 2))
+    like = 0.7 * params["U"] @ (h[0] + params["W"] @ x[0])
+    p = np.exp(like) / np.exp(like).sum()
+    j = cell.step_jacobian(params, h, x)[0, 0]
+    np.testing.assert_allclose(j, 0.7 * np.cov(params["U"].T, aweights=p, ddof=0), rtol=1e-12)
+    np.testing.assert_allclose(j, j.T, rtol=1e-13)
+    assert np.linalg.eigvalsh(j).min() > -1e-14
+
+
+def test_a_stored_pattern_is_retrieved_in_one_step_and_its_start_forgotten(rng):
+    cell = ModernHopfield(1, 64, patterns=20, beta=1.0)
+    params = cell.init_params(rng)
+    noisy = params["U"] + 0.5 * rng.standard_normal((20, 64))
+    zero = np.zeros((20, 1))
+    np.testing.assert_allclose(cell.step(params, noisy, zero, np), params["U"], atol=1e-3)
+    assert np.abs(cell.step_jacobian(params, noisy, zero)).max() < 1e-3
+
+
+def test_no_step_raises_the_energy(rng):
+    cell = ModernHopfield(1, 5, patterns=8, beta=0.9)
+    params, h = cell.init_params(rng), 2 * rng.standard_normal((30, 5))
+    energies = []
+    for _ in range(15):
+        like = np.log(np.exp(0.9 * h @ params["U"].T).sum(-1)) / 0.9
+        energies.append(0.5 * (h * h).sum(-1) - like)
+        h = cell.step(params, h, np.zeros((30, 1)), np)
+    assert (np.diff(energies, axis=0) <= 1e-12).all()
+
+
+# Shallow PLRNN.
+
+
+@pytest.mark.parametrize("clipped", [False, True])
+def test_a_plrnn_step_and_its_jacobian(clipped, rng):
+    cell = ShallowPLRNN(2, 3, pieces=5, clipped=clipped)
+    params = cell.init_params(rng) | {"b": rng.standard_normal(3)}
+    z, x = rng.standard_normal(3), rng.standard_normal(2)
+    new = params["A"] * z + params["b"] + params["W"] @ x
+    jacobian = np.diag(params["A"])
+    for W_2, h_2, W_1 in zip(params["U"], params["c"], params["V"].T, strict=True):
+        for sign, at in ((1, W_2 @ z + h_2), (-1, W_2 @ z))[: 1 + clipped]:
+            new = new + sign * W_1 * max(at, 0)
+            jacobian = jacobian + sign * np.outer(W_1, W_2) * (at > 0)
+    np.testing.assert_allclose(cell.step(params, z, x, np), new, rtol=1e-13)
+    np.testing.assert_allclose(cell.step_jacobian(params, z[None], x[None])[0, 0], jacobian, rtol=1e-12)
+
+
+def test_a_clipped_plrnn_stays_bounded(rng):
+    """|h| <= (|V| |c| + |b|) / (1 - max |A|), far out it only decays, and the plain one leaves."""
+    params = ShallowPLRNN(1, 3, pieces=8, clipped=True).init_params(rng)
+    params |= {n: 5 * params[n] for n in "UV"} | {"A": np.full(3, 0.8)}
+    bound = np.abs(params["V"]).sum(1) @ np.ones(3) * np.abs(params["c"]).max() / 0.2
+    sizes = {}
+    for clipped in (True, False):
+        cell = ShallowPLRNN(1, 3, pieces=8, clipped=clipped)
+        h = rng.standard_normal((20, 3))
+        for _ in range(100):
+            h = cell.step(params, h, np.zeros((20, 1)), np)
+        sizes[clipped] = np.abs(h).max()
+    assert sizes[True] <= bound < 1e6 < sizes[False]
+    far = 1e6 * rng.standard_normal((10, 3))
+    j = ShallowPLRNN(1, 3, pieces=8, clipped=True).step_jacobian(params, far, np.zeros((10, 1)))
+    np.testing.assert_allclose(j[:, 0], np.broadcast_to(0.8 * np.eye(3), (10, 3, 3)), atol=1e-12)
+
+
+# Leaky integrate-and-fire.
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_potentials_leak_fire_and_are_reset(reset, rng):
+    cell = LIF(2, 3, decay=0.8, threshold=0.7, reset=reset)
+    params, x = cell.init_params(rng), 2 * rng.standard_normal((30, 2))
+    ds = gradsim.simulate(cell, x[:, None], params=params, record=["state"])
+    z, v = np.zeros(3), np.zeros(3)
+    fired = 0
+    for t in range(30):
+        drive = params["W"] @ x[t] + params["U"] @ z
+        for i in range(3):
+            rest = 0.8 * v[i] - 0.7 * z[i] if reset == "subtract" else (0.0 if z[i] else 0.8 * v[i])
+            v[i] = rest + drive[i]
+        z = np.array([1.0 if potential > 0.7 else 0.0 for potential in v])
+        fired += z.sum()
+        np.testing.assert_allclose(ds.state[t + 1, 0], np.concatenate((z, v)), rtol=1e-12)
+    assert 10 < fired < 80
+    assert cell.output_blocks == ("z",)
+
+
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_the_backward_pass_of_a_spike_is_that_of_the_surrogate(detach_reset, rng):
+    cell = LIF(2, 3, decay=0.8, threshold=0.7, steepness=4.0, detach_reset=detach_reset)
+    params, x = cell.init_params(rng), rng.standard_normal((1, 2))
+    state = np.concatenate(([1.0, 0.0, 1.0], rng.standard_normal(3)))[None]
+    v = cell.step(params, state, x, np)[0, 3:]
+    dz = np.diag(1 / (1 + 4 * np.abs(v - 0.7)) ** 2)
+    by_z = params["U"] - (0 if detach_reset else 0.7) * np.eye(3)
+    expected = np.block([[dz @ by_z, 0.8 * dz], [by_z, 0.8 * np.eye(3)]])
+    np.testing.assert_allclose(cell.step_jacobian(params, state, x)[0, 0], expected, rtol=1e-12)
+
+
+def test_units_that_hear_no_spikes_forget_by_their_leak():
+    cell = LIF(1, 3, decay=0.9)
+    params = cell.init_params(np.random.default_rng(0))
+    params["U"] = np.zeros((3, 3))
+    x = np.random.default_rng(1).standard_normal((12, 1, 1))
+    ds = gradsim.simulate(cell, x, params=params, record=["jacobian_product"])
+    found = ds.jacobian_product.sel(time=12, source=2).values[0]
+    np.testing.assert_allclose(found[3:, 3:], 0.9**10 * np.eye(3), rtol=1e-12)
+    assert (found[:, :3] == 0).all()
+
+
+# Neural Turing machine.
+
+
+def by_hand(params, h, memory, x, slots):
+    """One step of one sequence, slot by slot, as the paper goes through it."""
+    width = memory.shape[1]
+
+    def heads(h):
+        read, write, erase, add = np.split(params["K"] @ h + params["k"], 4)
+        strengths = np.log(1 + np.exp(params["S"] @ h + params["s"]))
+        return np.tanh(read), np.tanh(write), 1 / (1 + np.exp(-erase)), np.tanh(add), strengths
+
+    def address(key, strength, memory):
+        like = [
+            np.exp(strength * (key @ row) / np.sqrt((key @ key + 1e-6) * (row @ row + 1e-6)))
+            for row in memory
+        ]
+        return np.array(like) / sum(like)
+
+    def read(h, memory):
+        key, *_, strengths = heads(h)
+        weights = address(key, strengths[0], memory)
+        return sum((weights[i] * memory[i] for i in range(slots)), np.zeros(width))
+
+    r = read(h, memory)
+    h = np.tanh(params["W"] @ x + params["U"] @ h + params["R"] @ r + params["b"])
+    _, key, erase, add, strengths = heads(h)
+    weights, new = address(key, strengths[1], memory), memory.copy()
+    for i in range(slots):
+        new[i] = memory[i] * (1 - weights[i] * erase) + weights[i] * add
+    return h, new, read(h, new)
+
+
+def test_a_turing_machine_reads_and_writes_by_content(rng):
+    cell = NTM(2, 3, slots=4, width=5)
+    params = cell.init_params(rng) | {"b": rng.standard_normal(3)}
+    x = rng.standard_normal((6, 2))
+    ds = gradsim.simulate(cell, x[:, None], params=params, record=["state"])
+    h, memory = np.zeros(3), cell.initial_state()[3:].reshape(4, 5)
+    for t in range(6):
+        h, memory, r = by_hand(params, h, memory, x[t], 4)
+        state = np.concatenate((h, memory.ravel()))
+        np.testing.assert_allclose(ds.state[t + 1, 0], state, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(
+            cell.output(params, state, x[t], np), np.concatenate((h, r)), rtol=1e-11, atol=1e-13
+        )
+
+
+def test_memory_that_nothing_is_written_to_is_carried_whole():
+    """Without what is erased and added dM_t/dM_{t-1} = I, and the direct share of J is that."""
+    cell = NTM(2, 3, slots=4, width=5)
+    params = cell.init_params(np.random.default_rng(0))
+    rows = slice(10, 20)  # erase and add
+    params["K"][rows], params["k"][rows] = 0.0, 0.0
+    params["k"][10:15] = -800.0
+    state, x = cell.initial_state()[None], np.ones((1, 2))
+    j = cell.step_jacobian(params, state, x)[0, 0]
+    np.testing.assert_allclose(j[3:, 3:], np.eye(20), atol=1e-13)
+    np.testing.assert_allclose(cell.step(params, state, x, np)[0, 3:], state[0, 3:], rtol=1e-13)
+
+
+def test_a_sharp_head_reads_the_row_that_is_like_its_key():
+    cell = NTM(1, 2, slots=4, width=5)
+    params = cell.init_params(np.random.default_rng(0))
+    memory = np.random.default_rng(3).standard_normal((4, 5))
+    params["K"][:] = 0.0
+    params["k"][:5] = np.arctanh(0.9 * memory[2] / np.abs(memory[2]).max())
+    params["s"][:] = 200.0
+    seen = cell.output(params, np.concatenate((np.zeros(2), memory.ravel())), np.zeros(1), np)
+    np.testing.assert_allclose(seen[2:], memory[2], rtol=1e-8)
+
+
+def test_a_turing_machine_starts_as_it_is_told():
+    params = NTM(2, 3, recurrent_init=Identity()).init_params(np.random.default_rng(0))
+    np.testing.assert_array_equal(params["U"], np.eye(3))
+    assert NTM(2, 3).gates["K"] == ("read", "write", "erase", "add")
