@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradsim import Recorder, Variable
+from gradsim import Jacobians, Recorder, Variable
 from gradsim.contracts.recorder import Exponents, LossRows, ProductNorms, Products
+from gradsim.numerics.bidiagonal import smallest_singular_value
 from gradsim.numerics.scaled import Scaled, combine, norm
 from gradsim_recorders.ranged import both, sized
 
@@ -14,6 +15,10 @@ _SVD_FLOPS = 8
 
 _NORM_FLOPS = 4
 """Those of the largest one alone."""
+
+
+_DIRECTIONS = 60
+"""Passes over all steps until the smallest singular value is known; roughly."""
 
 
 class JacobianProductRecorder(Recorder):
@@ -145,6 +150,43 @@ class LyapunovRecorder(Recorder):
 
     def flops(self, problem):
         return 6.0 * problem.steps * problem.batch * problem.cell.state_size * problem.block**2
+
+
+class ParallelizabilityRecorder(Recorder):
+    """1 / ||L||_2 of the matrix L of all products P(t, k), 1 <= k <= t, and its log10.
+
+    L is the inverse of the Jacobian of s_t - step(s_{t-1}, x_t) for all t at once, which has to be inverted
+    where a run is computed for all times in parallel by Newton's method: near 1 that takes a few iterations,
+    and where it is tiny, as exponentially in T in chaos, up to as many as there are steps. For J_t = c Q with
+    Q orthogonal it tends to 1 - c if c < 1, is 2 sin(pi / (4 T + 2)) if c = 1, and shrinks as c^-T if c > 1.
+    No product is made, but all step Jacobians are kept.
+
+    Gonzalez, Kozachkov, Zoltowski, Clarkson & Linderman (2025), Predictability enables parallelization of
+    nonlinear state space models.
+    """
+
+    name = "parallelizability"
+    stream = Jacobians
+    twin = False
+
+    def variables(self, problem):
+        return sized(
+            "parallelizability", ("batch",), "1 over the spectral norm of all ds_t/ds_k as one matrix"
+        )
+
+    def start(self, problem):
+        return []
+
+    def compute(self, piece, carry):
+        carry.append(piece.blocks.copy())
+        return {}
+
+    def finish(self, carry):
+        blocks = np.concatenate(carry)[1:]  # the state before the first step is given
+        return both("parallelizability", smallest_singular_value(blocks))
+
+    def flops(self, problem):
+        return 4.0 * _DIRECTIONS * problem.steps * problem.batch * problem.cell.state_size * problem.block
 
 
 class LossAdjointNormRecorder(Recorder):

@@ -10,7 +10,7 @@ from gradsim import Pairs
 from gradsim.engine import segments
 from gradsim.errors import InputError
 from gradsim.testing.specimen import Elementwise
-from gradsim_cells import GRU, LRU, LSTM, Elman, MinGRU, Stack
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, Stack
 from gradsim_mitigations import Truncate
 from gradsim_mitigations.leak import Leaky
 
@@ -197,3 +197,24 @@ def test_paths_of_fewer_units_leave_the_others_empty(x):
         "output": 3,
         **{path: 2 for path in GRU(3, 2).paths if path != "candidate"},
     }
+
+
+@pytest.mark.parametrize(
+    ("c", "steps", "expected"),
+    [
+        (1.0, 10, 0.1494601871728485),
+        (1.0, 100, 0.0156296551047677),
+        (0.9, 50, 0.11191575611866693),
+        (1.1, 50, 0.001627196796398687),
+    ],
+)
+def test_how_parallelizable_a_rotation_is(c, steps, expected, rng, monkeypatch):
+    monkeypatch.setattr(segments, "_STATE_BYTES", 8)  # several segments
+    cell = Linear(2, 4)
+    params = cell.init_params(rng)
+    params["U"] = c * np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    ds = gradsim.simulate(
+        cell, rng.standard_normal((steps, 3, 2)), params=params, record=["parallelizability"]
+    )
+    np.testing.assert_allclose(ds.parallelizability, [expected] * 3, rtol=1e-11)
+    np.testing.assert_allclose(ds.parallelizability_log10, [np.log10(expected)] * 3, rtol=1e-11)
