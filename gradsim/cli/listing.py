@@ -17,7 +17,10 @@ FAMILIES = ("cells", "mitigations", "tasks", "recorders", "optimizers", "schedul
 
 @click.command("list")
 @click.argument("family", required=False, type=click.Choice(FAMILIES))
-def command(family: str | None) -> None:
+@click.option(
+    "--long", "long", is_flag=True, help="Of cells: sizes, derivatives as measured now, references."
+)
+def command(family: str | None, long: bool) -> None:
     """List the plugins: all, or those of one family.
 
     Plugins that could not be loaded are listed with the reason.
@@ -26,11 +29,22 @@ def command(family: str | None) -> None:
     Examples:
       gradsim list
       gradsim list cells
+      gradsim list cells --long
     """
+    if long and family != "cells":
+        raise click.UsageError("--long tells more of cells only: gradsim list cells --long")
     found = quiet_catalogue()
     out = console()
-    for name in [family] if family else FAMILIES:
-        out.print(_table(found, name))
+    if long:
+        from gradsim.cli.cells import long_table
+
+        made, failures = long_table(found.plugins["cells"])
+        out.print(made)
+        for failure in failures:
+            out.print(failure)
+    else:
+        for name in [family] if family else FAMILIES:
+            out.print(_table(found, name))
     for problem in found.problems:
         out.print(f"not loaded: {problem}")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+import pytest
+
 from gradsim.contracts import registry
 from gradsim.errors import PluginWarning
 
@@ -56,3 +58,21 @@ def test_list_shows_plugins_that_could_not_be_loaded(gradsim_cli, monkeypatch):
     assert "not loaded: gradsim-broken 1.0: ImportError" in result.output
     other = gradsim_cli("show", "lstm")
     assert "Warning: plugin not loaded: gradsim-broken 1.0" in other.output
+
+
+def test_the_long_list_of_cells(gradsim_cli):
+    result = gradsim_cli("list", "cells", "--long")
+    assert result.exit_code == 0
+    assert row(result.output, "lstm").startswith("lstm h 32, c 32 1 x 64 analytic 4352 ")
+    assert row(result.output, "lru").startswith("lru re 32, im 32 32 x 2 analytic 160 ")
+    assert row(result.output, "zoneout").startswith("zoneout h 32, c 32 1 x 64 free 4352 ")
+    assert row(result.output, "lif").startswith("lif z 32, v 32 1 x 64 surrogate 1088 not exact Neftci")
+    assert "Elman (1990), Finding structure in time" in result.output
+    assert "failed" not in result.output
+
+
+@pytest.mark.parametrize("family", [(), ("tasks",)])
+def test_a_long_list_is_of_cells_only(family, gradsim_cli):
+    result = gradsim_cli("list", *family, "--long")
+    assert result.exit_code == 2
+    assert "gradsim list cells --long" in result.output
