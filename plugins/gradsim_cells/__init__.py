@@ -4,6 +4,7 @@ from gradsim import hookimpl
 from gradsim_cells.atr import ATR
 from gradsim_cells.brc import BRC
 from gradsim_cells.cfn import CFN
+from gradsim_cells.delta_net import DeltaNet
 from gradsim_cells.elman import Elman
 from gradsim_cells.gru import GRU
 from gradsim_cells.ind_rnn import IndRNN
@@ -17,6 +18,7 @@ from gradsim_cells.lru import LRU
 from gradsim_cells.lstm import LSTM
 from gradsim_cells.min_gru import MinGRU
 from gradsim_cells.min_lstm import MinLSTM
+from gradsim_cells.mlstm import MLSTM
 from gradsim_cells.modern_hopfield import ModernHopfield
 from gradsim_cells.nbrc import NBRC
 from gradsim_cells.ntm import NTM
@@ -26,7 +28,10 @@ from gradsim_cells.para_lstm import ParaLSTM
 from gradsim_cells.peephole_lstm import PeepholeLSTM
 from gradsim_cells.qrnn import QRNN
 from gradsim_cells.residual import Residual
+from gradsim_cells.s4d import S4D
+from gradsim_cells.selective_ssm import SelectiveSSM
 from gradsim_cells.shallow_plrnn import ShallowPLRNN
+from gradsim_cells.slstm import SLSTM
 from gradsim_cells.sru import SRU
 from gradsim_cells.stack import Stack
 from gradsim_cells.star import STAR
@@ -43,12 +48,16 @@ __all__ = [
     "LIF",
     "LRU",
     "LSTM",
+    "MLSTM",
     "NBRC",
     "NTM",
     "QRNN",
+    "S4D",
+    "SLSTM",
     "SRU",
     "STAR",
     "UGRNN",
+    "DeltaNet",
     "Elman",
     "IndRNN",
     "LayerNorm",
@@ -63,6 +72,7 @@ __all__ = [
     "ParaLSTM",
     "PeepholeLSTM",
     "Residual",
+    "SelectiveSSM",
     "ShallowPLRNN",
     "Stack",
     "UnICORNN",
@@ -101,9 +111,14 @@ def gradsim_register_cells():
         QRNN,
         SRU,
         UnICORNN,
-        Stack,
+        S4D,
+        SelectiveSSM,
+        SLSTM,
+        MLSTM,
+        DeltaNet,
         LIF,
         ModernHopfield,
         NTM,
         ShallowPLRNN,
+        Stack,
     ]

@@ -9,7 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, Stack
+from gradsim_cells import (
+    GRU,
+    LRU,
+    LSTM,
+    MLSTM,
+    QRNN,
+    S4D,
+    SLSTM,
+    SRU,
+    DeltaNet,
+    Elman,
+    IndRNN,
+    Linear,
+    LrcSSM,
+    MinGRU,
+    MinLSTM,
+    ParaGRU,
+    ParaLSTM,
+    SelectiveSSM,
+    Stack,
+    UnICORNN,
+)
 
 CELLS = [
     Linear(input_size=3, hidden_size=5),
@@ -18,6 +39,10 @@ CELLS = [
     LSTM(input_size=3, hidden_size=5),
     MinGRU(input_size=3, hidden_size=5),
     LRU(input_size=3, hidden_size=5),
+    *(cell(3, 4) for cell in (IndRNN, LrcSSM, MinLSTM, ParaGRU, ParaLSTM, SRU, UnICORNN)),
+    QRNN(3, 4, window=2),
+    *(SLSTM(3, 4, heads=heads) for heads in (1, 2)),
+    *(cell(3, 4, 2) for cell in (S4D, SelectiveSSM, MLSTM, DeltaNet)),
     Stack(cells=(LSTM(input_size=3, hidden_size=2), LRU(input_size=2, hidden_size=3))),
 ]
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=repr)

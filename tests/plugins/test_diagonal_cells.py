@@ -1,4 +1,4 @@
-"""Cells whose units see no state but their own: against loops, closed forms and limits."""
+"""Cells whose Jacobian is made of small blocks: against loops, closed forms and limits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from gradsim.errors import InputError
 from gradsim.testing import conformance
 from gradsim_cells import (
     GRU,
+    MLSTM,
     QRNN,
+    S4D,
+    SLSTM,
     SRU,
+    DeltaNet,
     Elman,
     IndRNN,
     LrcSSM,
@@ -19,9 +23,11 @@ from gradsim_cells import (
     MinLSTM,
     ParaGRU,
     ParaLSTM,
+    SelectiveSSM,
     UnICORNN,
 )
-from gradsim_initializers import Chrono, Zeros
+from gradsim_initializers import Chrono, HiPPO, Identity, Ring, Zeros
+from gradsim_tasks import Parity
 
 test_kit = conformance(
     IndRNN(2, 3, activation="tanh"),
@@ -37,6 +43,13 @@ test_kit = conformance(
     SRU(3, 3),
     SRU(2, 3, reset_sees_state=True),
     UnICORNN(2, 3, time_step=0.5, alpha=0.3),
+    S4D(2, 3, states=2, recurrent_init=Ring()),
+    SelectiveSSM(2, 3, states=2),
+    SLSTM(2, 4, heads=2),
+    SLSTM(2, 3, forget="exp"),
+    MLSTM(2, 3, key_size=2),
+    DeltaNet(2, 3, key_size=2),
+    DeltaNet(2, 2, key_size=3, negative_eigenvalues=True),
 )
 
 
@@ -152,6 +165,75 @@ def unicornn(cell, p, xs):
         yield y
 
 
+def s4d(cell, p, xs):
+    a = np.repeat(np.exp(p["log_step"]), cell.states) * (-np.exp(p["log_decay"]) + 1j * p["frequency"])
+    held = (np.exp(a) - 1) / (-np.exp(p["log_decay"]) + 1j * p["frequency"])
+    s = np.zeros(len(a), dtype=complex)
+    for x in xs:
+        u = p["W"] @ x
+        s = np.exp(a) * s + held * np.repeat(u, cell.states)
+        read = ((p["C_re"] + 1j * p["C_im"]) * s).reshape(-1, cell.states).sum(axis=1)
+        yield 2 * read.real + p["D"] * u
+
+
+def selective_ssm(cell, p, xs):
+    n, k = cell.hidden_size, cell.states
+    s, a = np.zeros((n, k)), -np.exp(p["log_A"]).reshape(n, k)
+    for x in xs:
+        u, b, c = p["W"] @ x, p["W_B"] @ x, p["W_C"] @ x
+        for j, d in enumerate(softplus(p["W_d"] @ x + p["b_d"])):
+            s[j] = np.exp(d * a[j]) * s[j] + d * b * u[j]
+        yield s @ c + p["D"] * u
+
+
+def slstm(cell, p, xs, stabilised=False):
+    n, heads = cell.hidden_size, cell.heads
+    h, c, count, m = np.zeros((4, n))
+    u = np.zeros((4 * n, n))
+    for row, weights in enumerate(p["U"]):
+        u[row, row % heads :: heads] = weights
+    for t, x in enumerate(xs):
+        i, f, z, o = np.split(p["W"] @ x + u @ h + p["b"], 4)
+        log_f = np.log(sigmoid(f)) if cell.forget == "sigmoid" else f
+        last, m = m, (np.maximum(log_f + m, i) if t else i) if stabilised else m
+        i, f = np.exp(i - m), np.exp(log_f + last - m)
+        c, count = f * c + i * np.tanh(z), f * count + i
+        h = sigmoid(o) * c / count
+        yield h
+
+
+def slstm_stabilised(cell, p, xs):
+    return slstm(cell, p, xs, stabilised=True)
+
+
+def mlstm(cell, p, xs):
+    """All at once, as attention with weights from the gates."""
+    q, k, v, i, f, o = (xs @ p[f"W_{name}"].T + p[f"b_{name}"] for name in "qkvifo")
+    for t in range(len(xs)):
+        gates = [np.exp(i[s, 0]) * np.prod(sigmoid(f[s + 1 : t + 1, 0])) for s in range(t + 1)]
+        weights = gates * (k[: t + 1] @ q[t]) / np.sqrt(cell.key_size)
+        yield sigmoid(o[t]) * (weights @ v[: t + 1]) / max(abs(weights.sum()), 1)
+
+
+def mlstm_stabilised(cell, p, xs):
+    memory, n, m = np.zeros((cell.hidden_size, cell.key_size)), np.zeros(cell.key_size), 0.0
+    for x in xs:
+        q, k, v, i, f, o = (p[f"W_{name}"] @ x + p[f"b_{name}"] for name in "qkvifo")
+        last, m = m, max(np.log(sigmoid(f[0])) + m, i[0])
+        i, f, k = np.exp(i[0] - m), sigmoid(f[0]) * np.exp(last - m), k / np.sqrt(cell.key_size)
+        memory, n = f * memory + i * np.outer(v, k), f * n + i * k
+        yield sigmoid(o) * (memory @ q) / max(abs(n @ q), np.exp(-m))
+
+
+def delta_net(cell, p, xs):
+    memory = np.zeros((cell.hidden_size, cell.key_size))
+    for x in xs:
+        q, k, v, beta = (p[f"W_{name}"] @ x + p[f"b_{name}"] for name in ("q", "k", "v", "beta"))
+        k, beta = k / np.linalg.norm(k), sigmoid(beta) * (1 + cell.negative_eigenvalues)
+        memory = memory @ (np.eye(len(k)) - beta * np.outer(k, k)) + beta * np.outer(v, k)
+        yield memory @ q
+
+
 BY_HAND = [
     (ind_rnn, IndRNN(2, 3)),
     (ind_rnn, IndRNN(2, 3, activation="tanh")),
@@ -162,10 +244,17 @@ BY_HAND = [
     (para_lstm, ParaLSTM(2, 3)),
     (lrc_ssm, LrcSSM(2, 3, time_step=0.4)),
     (unicornn, UnICORNN(2, 3, time_step=0.7, alpha=0.8)),
+    (s4d, S4D(2, 3, states=2)),
+    (selective_ssm, SelectiveSSM(2, 3, states=2)),
+    *((f, SLSTM(2, 4, heads=k)) for f in (slstm, slstm_stabilised) for k in (1, 2)),
+    *((f, SLSTM(2, 3, forget="exp")) for f in (slstm, slstm_stabilised)),
+    (mlstm, MLSTM(2, 3, key_size=2)),
+    (mlstm_stabilised, MLSTM(2, 3, key_size=2)),
+    *((delta_net, DeltaNet(2, 3, key_size=2, negative_eigenvalues=n)) for n in (False, True)),
 ]
 
 
-@pytest.mark.parametrize(("by_hand", "cell"), BY_HAND, ids=lambda x: repr(x) if not callable(x) else "")
+@pytest.mark.parametrize(("by_hand", "cell"), BY_HAND, ids=lambda x: getattr(x, "__name__", repr(x)))
 def test_a_cell_reads_as_its_paper_has_it(by_hand, cell, rng):
     params, xs = drawn(cell, rng)
     np.testing.assert_allclose(
@@ -176,8 +265,8 @@ def test_a_cell_reads_as_its_paper_has_it(by_hand, cell, rng):
 # Closed forms.
 
 
-def first_of_product(cell, params, xs):
-    """Of P(T, 0) of one sequence, the first entry of the block of each unit."""
+def product(cell, params, xs):
+    """P(T, 0) of one sequence, (groups, k, k)."""
     ds = gradsim.simulate(
         cell,
         xs[:, None],
@@ -185,13 +274,13 @@ def first_of_product(cell, params, xs):
         record=["jacobian_product"],
         pairs=gradsim.Pairs(sources=(0,)),
     )
-    return ds.jacobian_product.sel(time=len(xs), source=0).values[0, :, 0, 0]
+    return ds.jacobian_product.sel(time=len(xs), source=0).values[0]
 
 
 def test_of_open_units_the_products_of_an_indrnn_are_powers():
     cell, u = IndRNN(1, 3), np.array([0.5, 1.0, 1.1])
     params = {"W": np.ones((3, 1)), "b": np.zeros(3), "u": u}
-    found = first_of_product(cell, params, np.ones((20, 1)))
+    found = product(cell, params, np.ones((20, 1)))[:, 0, 0]
     np.testing.assert_allclose(found, u**20, rtol=1e-13)
 
 
@@ -204,7 +293,7 @@ def test_products_of_gates_are_those_of_the_cells_that_see_no_state(rng):
             a[1:] += xs[:-1] @ params["W_1"].T
         first, second = sigmoid(a[:, :3]), sigmoid(a[:, 3:6])
         kept = {"min_gru": 1 - first, "min_lstm": second / (first + second), "qrnn": second}[cell.name]
-        found = first_of_product(cell, params, xs)
+        found = product(cell, params, xs)[:, 0, 0]
         np.testing.assert_allclose(found, kept.prod(axis=0), rtol=1e-11, atol=1e-15)
 
 
@@ -254,3 +343,135 @@ def test_gates_that_keep_start_as_chrono_says(rng):
 def test_a_range_the_wrong_way_round_is_refused():
     with pytest.raises(InputError, match=r"IndRNN: u_min <= u_max is needed \(got 1.0 and 0.5\)"):
         IndRNN(1, 2, u_min=1.0, u_max=0.5)
+    for cell in (S4D, SelectiveSSM):
+        with pytest.raises(InputError, match=r"step_min <= step_max is needed \(got 0.2 and 0.1\)"):
+            cell(1, 2, step_min=0.2, step_max=0.1)
+    with pytest.raises(InputError, match="heads=3 should divide hidden_size=4"):
+        SLSTM(1, 4, heads=3)
+    with pytest.raises(InputError, match=r"should give eigenvalues with 0 < \|lambda\| < 1"):
+        S4D(1, 2, recurrent_init=HiPPO(step=1e-300)).init_params(np.random.default_rng(0))
+
+
+def test_a_held_input_drives_an_s4d_as_the_differential_equation_says(rng):
+    """s' = A s + u from s = 0: s = (exp(A d t) - 1) / A u; the eigenvalues are those of HiPPO at d = 1."""
+    cell = S4D(1, 2, states=3, step_min=1.0, step_max=1.0)
+    params = cell.init_params(rng)
+    a = np.log(HiPPO().eigenvalues(rng, 3))
+    state, u = np.zeros(12), params["W"][:, 0]
+    for _ in range(50):
+        state = cell.step(params, state, np.ones(1), np)
+    s = state[:6] + 1j * state[6:]
+    expected = np.multiply.outer(u, (np.exp(50 * a) - 1) / a).ravel()
+    np.testing.assert_allclose(s, expected, rtol=1e-12)
+
+
+def test_products_of_state_spaces_are_exponentials(rng):
+    cell = S4D(2, 3, states=2)
+    params, xs = drawn(cell, rng, 0.1)
+    rate = np.repeat(np.exp(params["log_step"]), 2) * -np.exp(params["log_decay"])
+    found = product(cell, params, xs)
+    norm = np.linalg.norm(found, axis=(1, 2))
+    np.testing.assert_allclose(norm, np.sqrt(2) * np.exp(len(xs) * rate), rtol=1e-12)
+    cell = SelectiveSSM(2, 3, states=2)
+    params, xs = drawn(cell, rng)
+    d = softplus(xs @ params["W_d"].T + params["b_d"]).sum(axis=0)
+    expected = np.exp(np.repeat(d, 2) * -np.exp(params["log_A"]))
+    np.testing.assert_allclose(product(cell, params, xs)[:, 0, 0], expected, rtol=1e-11)
+
+
+def test_the_heads_of_an_slstm_are_one_head_with_a_block_weight(rng):
+    params, xs = drawn(SLSTM(2, 6, heads=3), rng)
+    whole = np.zeros((24, 6))
+    for row, weights in enumerate(params["U"]):
+        whole[row, row % 3 :: 3] = weights
+    found = seen(SLSTM(2, 6), params | {"U": whole}, xs)
+    np.testing.assert_allclose(seen(SLSTM(2, 6, heads=3), params, xs), found, rtol=1e-13)
+    blocks = SLSTM(2, 6, heads=3, recurrent_init=Identity(), recurrent_scale=2.0).init_params(rng)["U"]
+    np.testing.assert_array_equal(blocks, 2 * np.tile(np.repeat(np.eye(2), 3, axis=0), (4, 1)))
+
+
+def test_an_slstm_that_forgets_nothing_takes_the_mean(rng):
+    """f = i = 1: r is the mean of all z, whatever the number of steps."""
+    cell = SLSTM(1, 1, forget="exp", forget_bias=0.0)
+    params = {"W": np.array([[0.0], [0], [1], [0]]), "U": np.zeros((4, 1)), "b": np.array([0, 0, 0, 50.0])}
+    xs = rng.standard_normal((30, 1))
+    means = np.tanh(xs).cumsum(axis=0) / np.arange(1, 31)[:, None]
+    np.testing.assert_allclose(seen(cell, params, xs), means, rtol=1e-12)
+
+
+def test_gates_of_an_slstm_may_be_far_out_of_range():
+    cell = SLSTM(1, 1)
+    for size in (-800.0, 800.0):
+        params = {"W": size * np.array([[1.0], [1], [0], [0]]), "U": np.zeros((4, 1)), "b": np.ones(4)}
+        found = seen(cell, params, np.array([[1.0], [-1], [1]]))
+        assert np.isfinite(found).all()
+
+
+def test_products_of_an_mlstm_are_those_of_its_forget_gates(rng):
+    cell = MLSTM(2, 3, key_size=2)
+    params, xs = drawn(cell, rng)
+    f = sigmoid(xs @ params["W_f"].T + params["b_f"]).prod()
+    np.testing.assert_allclose(product(cell, params, xs), np.full((8, 1, 1), f), rtol=1e-12)
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_each_row_of_a_deltanet_goes_on_by_a_reflection_or_less(negative, rng):
+    cell = DeltaNet(2, 3, key_size=4, negative_eigenvalues=negative)
+    params, xs = drawn(cell, rng)
+    found = cell.step_jacobian(params, rng.standard_normal((7, 12)), xs)
+    k = xs @ params["W_k"].T + params["b_k"]
+    k /= np.linalg.norm(k, axis=1, keepdims=True)
+    beta = sigmoid(xs @ params["W_beta"].T + params["b_beta"])[:, :1] * (2 if negative else 1)
+    expected = np.eye(4) - beta[..., None] * k[:, :, None] * k[:, None, :]
+    np.testing.assert_allclose(found, np.broadcast_to(expected[:, None], found.shape), rtol=1e-12, atol=1e-14)
+    values = np.linalg.eigvalsh(found)
+    np.testing.assert_allclose(values[..., 1:], np.ones((7, 3, 3)), rtol=1e-12)
+    np.testing.assert_allclose(values[..., 0], np.broadcast_to(1 - beta, (7, 3)), rtol=1e-11, atol=1e-13)
+
+
+def test_a_deltanet_recalls_what_was_written_last(rng):
+    """beta = 1: M k = v, whatever M was."""
+    cell = DeltaNet(2, 3, key_size=4)
+    params, xs = drawn(cell, rng)
+    params |= {"W_beta": np.zeros((1, 2)), "b_beta": np.array([80.0])}
+    params |= {name.replace("k", "q"): params[name] for name in ("W_k", "b_k")}
+    k = np.linalg.norm(xs @ params["W_k"].T + params["b_k"], axis=1, keepdims=True)
+    found = seen(cell, params, xs) / k
+    np.testing.assert_allclose(found, xs @ params["W_v"].T + params["b_v"], rtol=1e-12)
+
+
+PARITY = {
+    "W_q": 0.0,
+    "b_q": 1.0,
+    "W_k": 0.0,
+    "b_k": 1.0,
+    "W_v": 0.0,
+    "b_v": 0.5,
+    "W_beta": 80.0,
+    "b_beta": 0.0,
+}
+"""beta is 2 at an input of 1, and 0 at one of -1: M goes from 1/2 - d to 1/2 + d, and stays."""
+
+
+def test_a_deltanet_with_negative_eigenvalues_tells_parity_exactly():
+    cell = DeltaNet(1, 1, key_size=1, negative_eigenvalues=True)
+    params = {n: np.full(p.shape, PARITY[n]) for n, p in cell.init_params(np.random.default_rng(0)).items()}
+    episode = Parity(length=1000, asked="always").sample(np.random.default_rng(1), 4)
+    for b in range(4):
+        np.testing.assert_array_equal(seen(cell, params, episode.inputs[:, b])[:, 0], episode.targets[:, b])
+
+
+def test_without_negative_eigenvalues_no_deltanet_tells_parity(rng):
+    """Of ones alone, y_t = (1 - (1 - beta)^t) v (k . q): what never turns round passes a threshold once."""
+    times = np.arange(1, 13)[:, None]
+    for negative in (False, True) * 20:
+        cell = DeltaNet(1, 3, key_size=2, negative_eigenvalues=negative)
+        params, _ = drawn(cell, rng)
+        q, k, v, beta = (params[f"W_{n}"][:, 0] + params[f"b_{n}"] for n in ("q", "k", "v", "beta"))
+        beta = sigmoid(beta) * (1 + negative)
+        expected = (1 - (1 - beta) ** times) * v * (k @ q / np.linalg.norm(k))
+        found = seen(cell, params, np.ones((12, 1)))
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
+        if not negative:
+            read = found @ rng.standard_normal(3)
+            assert (np.diff(read) * np.sign(read[0]) >= -1e-12).all()

@@ -1,0 +1,113 @@
+"""The scalar memory of the extended LSTM, with exponential gates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from gradsim import Cell, Initializer, through
+from gradsim.errors import InputError
+from gradsim.types import NonNegativeFloat, PositiveInt
+from gradsim_cells.algebra import normal, sigmoid
+
+_EMPTY = -50.0
+"""log n of a memory that holds nothing: n_0 is 0 to rounding beside any i of more than about e^-13."""
+
+
+@dataclass(frozen=True, eq=False)
+class SLSTM(Cell):
+    """h_t = o * c_t / n_t, with c_t = f * c_{t-1} + i * z and n_t = f * n_{t-1} + i.
+
+    i = exp(a_i), f = sigmoid(a_f) or exp(a_f) as `forget` says, z = tanh(a_z), o = sigmoid(a_o), of
+    a = W x_t + U h_{t-1} + b. The state is h, r = c / n and l = log n, each hidden_size = n:
+
+        l_t = log(f exp(l_{t-1}) + i),  r_t = r_{t-1} + exp(a_i - l_t) (z - r_{t-1}),  h_t = o * r_t
+
+    which is the same h: a memory that weighs all it has taken in, and how much there is of it. The paper
+    takes a stabiliser m out of both c and n, of which h does not depend; here all of n is taken out, which
+    overflows as little, and without the direction of the state that changes nothing (c, n and m as c e^-s,
+    n e^-s and m + s). Before the first step the memory is empty.
+
+    Rows of W (4n, input_size), U and b (4n) are in the order i, f, z, o. Units j, j + heads, j + 2 heads ...
+    are a head, and see no others: U (4n, n / heads) has their weights. W ~ N(0, 1 / input_size), U ~ N(0,
+    heads / n), b = 0 except b_f = forget_bias. J_t has a dense block for each head.
+
+    Beck et al. (2024), xLSTM: extended long short-term memory, section 2.2, with the stabiliser of eq. 15-17.
+    """
+
+    name = "slstm"
+
+    input_size: PositiveInt = 1
+    hidden_size: PositiveInt = 32
+    heads: PositiveInt = 1
+    forget: Literal["sigmoid", "exp"] = "sigmoid"
+    forget_bias: float = 1.0
+    recurrent_scale: NonNegativeFloat = field(default=1.0, kw_only=True)
+    recurrent_init: Initializer | None = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.hidden_size % self.heads:
+            raise InputError(
+                f"SLSTM: heads={self.heads} should divide hidden_size={self.hidden_size}: all have one size"
+            )
+
+    @property
+    def blocks(self):
+        return dict.fromkeys(("h", "r", "l"), self.hidden_size)
+
+    @property
+    def jacobian_groups(self):
+        return self.heads
+
+    @property
+    def recurrent_weights(self):
+        return ("U",) if self.heads == 1 else ()
+
+    @property
+    def gates(self):
+        return dict.fromkeys(("W", "U", "b"), self.paths)
+
+    @property
+    def paths(self):
+        return ("input", "forget", "candidate", "output")
+
+    def initial_state(self):
+        return np.repeat([0.0, 0.0, _EMPTY], self.hidden_size)
+
+    def init_params(self, rng):
+        n, size = self.hidden_size, self.hidden_size // self.heads
+        w = normal(rng, 4 * n, self.input_size)
+        if self.recurrent_init is None:
+            u = normal(rng, 4 * n, size)
+        else:
+            drawn = self.recurrent_init.weight(rng, (4 * self.heads, size, size))
+            u = drawn.reshape(4, self.heads, size, size).swapaxes(1, 2).reshape(4 * n, size)
+        bias = np.repeat([0.0, self.forget_bias, 0.0, 0.0], n)
+        return {"W": w, "U": self.recurrent_scale * u, "b": bias}
+
+    def _recurrent(self, u, h, xp):
+        """U h, each head by itself."""
+        if self.heads == 1:
+            return h @ u.T
+        size, lead = self.hidden_size // self.heads, h.shape[:-1]
+        by_head = xp.permute_dims(xp.reshape(u, (4, size, self.heads, size)), (2, 3, 0, 1))
+        by_head = xp.reshape(by_head, (self.heads, size, 4 * size))
+        h = xp.moveaxis(xp.reshape(h, (*lead, size, self.heads)), -1, -2)[..., None, :]
+        found = xp.moveaxis(xp.reshape(h @ by_head, (*lead, self.heads, 4 * size)), -1, -2)
+        return xp.reshape(found, (*lead, 4 * self.hidden_size))
+
+    def step(self, params, state, inputs, xp):
+        n = self.hidden_size
+        h, r, size = self.split(state)
+        a = inputs @ params["W"].T + params["b"] + self._recurrent(params["U"], h, xp)
+        i, f, z, o = (a[..., j * n : (j + 1) * n] for j in range(4))
+        if self.forget == "sigmoid":
+            f = -xp.logaddexp(-f, xp.zeros_like(f))
+        i, f = through(i, "input"), through(f, "forget")
+        z, o = through(xp.tanh(z), "candidate"), through(sigmoid(o, xp), "output")
+        size = xp.logaddexp(f + size, i)
+        r = r + xp.exp(i - size) * (z - r)
+        return xp.concat((o * r, r, size), axis=-1)
