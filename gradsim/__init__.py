@@ -18,7 +18,9 @@ if TYPE_CHECKING:
         FiniteTask,
         Initializer,
         Jacobians,
+        Layout,
         Mitigation,
+        Model,
         Moment,
         Optimizer,
         Pairs,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         through,
     )
     from gradsim.data.store import open_run
+    from gradsim.loading.models import from_torch, load_weights
     from gradsim.simulation import prepare, simulate
     from gradsim.training.resuming import resume
     from gradsim.training.settings import Probe, Stopping, Validation
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "gradsim.data.store": ("open_run",),
+    "gradsim.loading.models": ("from_torch", "load_weights"),
     "gradsim.simulation": ("prepare", "simulate"),
     "gradsim.training.settings": ("Probe", "Stopping", "Validation"),
     "gradsim.training.trained": ("trained_params",),
@@ -67,7 +71,9 @@ __all__ = [
     "FiniteTask",
     "Initializer",
     "Jacobians",
+    "Layout",
     "Mitigation",
+    "Model",
     "Moment",
     "Optimizer",
     "Pairs",
@@ -86,7 +92,9 @@ __all__ = [
     "accuracy",
     "cross_entropy",
     "detach",
+    "from_torch",
     "hookimpl",
+    "load_weights",
     "open_run",
     "prepare",
     "prepare_training",

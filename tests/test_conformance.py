@@ -30,6 +30,7 @@ test_recorders = conformance(*shipped("recorders"))
 test_optimizers = conformance(*shipped("optimizers"))
 test_schedules = conformance(*shipped("schedules"))
 test_initializers = conformance(*shipped("initializers"))
+test_layouts = conformance(*shipped("layouts"))
 
 # The other forms that some of them take, and sizes that differ from each other.
 test_other_cells = conformance(

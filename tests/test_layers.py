@@ -19,6 +19,7 @@ LAYERS = (
     "engine",
     "plan",
     "data",
+    "loading",
     "analysis",
     "plot",
     "run",

@@ -12,7 +12,9 @@ from gradsim.cli.output import console, table
 if TYPE_CHECKING:
     from gradsim.contracts.registry import Catalogue
 
-FAMILIES = ("cells", "mitigations", "tasks", "recorders", "optimizers", "schedules", "initializers")
+FAMILIES = (
+    *("cells", "mitigations", "tasks", "recorders", "optimizers", "schedules", "initializers", "layouts"),
+)
 
 
 @click.command("list")

@@ -13,6 +13,7 @@ from gradsim.contracts.derived import Derived
 from gradsim.contracts.hooks import hookimpl
 from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.layout import Layout, Model
 from gradsim.contracts.mitigation import Mitigation, Penalty
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.optimizer import Optimizer, Schedule
@@ -40,7 +41,9 @@ __all__ = [
     "FiniteTask",
     "Initializer",
     "Jacobians",
+    "Layout",
     "Mitigation",
+    "Model",
     "Moment",
     "Optimizer",
     "Pairs",

@@ -20,6 +20,7 @@ import pluggy
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.layout import Layout
 from gradsim.contracts.mitigation import Draws, Measured, Mitigation, Penalty
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.optimizer import Optimizer, Schedule
@@ -64,6 +65,11 @@ def gradsim_register_schedules() -> list[type[Schedule]]:
 @hookspec
 def gradsim_register_initializers() -> list[type[Initializer]]:
     """The initializers of this package."""
+
+
+@hookspec
+def gradsim_register_layouts() -> list[type[Layout]]:
+    """The layouts of weights of this package."""
 
 
 @hookspec(firstresult=True)

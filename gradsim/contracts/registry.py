@@ -16,6 +16,7 @@ import pluggy
 from gradsim.contracts import hookspecs
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.initializer import Initializer
+from gradsim.contracts.layout import Layout
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.optimizer import Optimizer, Schedule
 from gradsim.contracts.plugin import Plugin
@@ -40,6 +41,7 @@ FAMILIES: dict[str, type[Plugin]] = {
     "optimizers": Optimizer,
     "schedules": Schedule,
     "initializers": Initializer,
+    "layouts": Layout,
 }
 
 

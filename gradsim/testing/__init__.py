@@ -22,6 +22,7 @@ from unittest import SkipTest
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.initializer import Initializer
+from gradsim.contracts.layout import Layout
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.optimizer import Optimizer, Schedule
 from gradsim.contracts.plugin import Plugin
@@ -33,6 +34,7 @@ from gradsim.testing.kit import Suite
 __all__ = [
     "check_cell",
     "check_initializer",
+    "check_layout",
     "check_mitigation",
     "check_optimizer",
     "check_recorder",
@@ -84,6 +86,11 @@ def check_schedule(schedule: Schedule) -> None:
 def check_initializer(initializer: Initializer) -> None:
     """Make all checks of an initializer; raise AssertionError at the first that fails."""
     _check_all(_of_family(initializer, Initializer))
+
+
+def check_layout(layout: Layout) -> None:
+    """Make all checks of a layout of weights; raise AssertionError at the first that fails."""
+    _check_all(_of_family(layout, Layout))
 
 
 def checks_of(
@@ -174,6 +181,7 @@ def _call_it(plugin: Any) -> str:
 def _suite(plugin: Plugin, cell: Cell | None, task: Task | None) -> Suite:
     # Imported when used, because the checks need the whole engine.
     from gradsim.testing import initializer as initializers
+    from gradsim.testing import layout as layouts
     from gradsim.testing import optimizer as optimizers
     from gradsim.testing import recorder as recorders
     from gradsim.testing import schedule as schedules
@@ -195,6 +203,8 @@ def _suite(plugin: Plugin, cell: Cell | None, task: Task | None) -> Suite:
         return Suite(schedules.ScheduleBench(plugin), schedules.CHECKS)
     if isinstance(plugin, Initializer):
         return Suite(initializers.InitializerBench(plugin), initializers.CHECKS)
+    if isinstance(plugin, Layout):
+        return Suite(layouts.LayoutBench(plugin), layouts.CHECKS)
     raise InputError(f"a plugin object, such as a Cell, is needed, got {plugin!r}{_call_it(plugin)}")
 
 

@@ -1,0 +1,77 @@
+"""The contract of a layout: how a library names and orders the weights of a recurrent network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.plugin import Plugin
+from gradsim.errors import InputError, unknown
+from gradsim.types import Array, Params
+
+
+class Model(NamedTuple):
+    """A cell and its parameters, as `simulate(cell, ..., params=params)` takes them."""
+
+    cell: Cell
+    params: Params
+
+
+class Arrays(Mapping[str, Array]):
+    """Named arrays of a model from elsewhere, all of which are to be taken."""
+
+    def __init__(self, arrays: Mapping[str, Array], about: str) -> None:
+        self._arrays, self._about = dict(arrays), about
+        self._taken: set[str] = set()
+
+    def __getitem__(self, name: str) -> Array:
+        """The array of this name, float64; it counts as taken.
+
+        Raises
+        ------
+        UnknownNameError
+            There is none.
+        """
+        if name not in self._arrays:
+            raise unknown(f"weight of {self._about}", name, self._arrays)
+        self._taken.add(name)
+        return np.asarray(self._arrays[name], dtype=np.float64)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def take(self, name: str, shape: tuple[int, ...]) -> Array:
+        """The array of this name, which has to have this shape."""
+        array = self[name]
+        if array.shape != shape:
+            raise InputError(f"{self._about}: {name} has shape {array.shape}, where {shape} is needed")
+        return array
+
+    def refuse_rest(self) -> None:
+        """Raise if some have not been taken."""
+        if rest := [n for n in self._arrays if n not in self._taken]:
+            raise InputError(
+                f"{self._about}: {', '.join(rest)} would not be used; leave them out, or take another layout"
+            )
+
+
+class Layout(Plugin, ABC):
+    """How a library names and orders the weights of a recurrent network, layer by layer.
+
+    A concrete layout is a frozen dataclass (``eq=False``) that gives `name` and `model`. Its fields are what
+    cannot be seen from the arrays, such as an activation.
+    """
+
+    @abstractmethod
+    def model(self, arrays: Arrays) -> Model:
+        """The cell and its parameters, of named arrays in the layout of the library."""

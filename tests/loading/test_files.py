@@ -1,0 +1,135 @@
+"""Files of weights: what other libraries write is read, and what is broken is refused before it is read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from gradsim import from_torch, load_weights
+from gradsim.errors import InputError
+from gradsim.loading.files import read_arrays
+
+ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.float32([1.5]), "c": np.int64([[2]])}
+
+
+def safetensors(entries, data, length=None):
+    """The bytes of a file: a length, a header and data."""
+    header = json.dumps(entries).encode()
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + data
+
+
+def written(path, arrays):
+    kinds = {"float64": "F64", "float32": "F32", "int64": "I64"}
+    entries, data = {"__metadata__": {"format": "np"}}, b""
+    for name, x in arrays.items():
+        places = [len(data), len(data) + x.nbytes]
+        entries[name] = {"dtype": kinds[x.dtype.name], "shape": list(x.shape), "data_offsets": places}
+        data += x.tobytes()
+    path.write_bytes(safetensors(entries, data))
+    return path
+
+
+def test_safetensors_are_read(tmp_path):
+    found = read_arrays(written(tmp_path / "m.safetensors", ARRAYS))
+    assert found.keys() == ARRAYS.keys()
+    for name, x in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], x)
+        assert found[name].dtype == x.dtype
+
+
+def test_half_precision_is_read(tmp_path):
+    values = np.float32([1.0, -2.5, 3.140625])
+    upper = (values.view(np.uint32) >> 16).astype(np.uint16)
+    data = upper.tobytes() + values.astype(np.float16).tobytes()
+    entries = {
+        "brain": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]},
+        "half": {"dtype": "F16", "shape": [3], "data_offsets": [6, 12]},
+    }
+    (tmp_path / "m.safetensors").write_bytes(safetensors(entries, data))
+    found = read_arrays(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(found["brain"], values)
+    np.testing.assert_array_equal(found["half"], values.astype(np.float16))
+
+
+def entry(dtype="F64", shape=(2,), places=(0, 16)):
+    return {"a": {"dtype": dtype, "shape": list(shape), "data_offsets": list(places)}}
+
+
+BROKEN = {
+    "empty": (b"", "its header of 0 bytes does not fit into 0"),
+    "a length beyond the file": (safetensors({}, b"", 2**60), "does not fit into"),
+    "a header that is no JSON": ((3).to_bytes(8, "little") + b"{a}", "its header cannot be read"),
+    "more than there is": (
+        safetensors(entry(shape=(10**12,), places=(0, 8 * 10**12)), b""),
+        "does not fit bytes",
+    ),
+    "a shape of another size": (
+        safetensors(entry(shape=(3,)), bytes(16)),
+        r"shape \(3,\) of F64 does not fit",
+    ),
+    "a negative place": (safetensors(entry(places=(-16, 0)), bytes(16)), "not made of whole numbers"),
+    "an unknown dtype": (safetensors(entry("F63"), bytes(16)), "unknown dtype 'F63'; did you mean 'F64'"),
+    "no place": (safetensors({"a": {"dtype": "F64"}}, b""), "its header cannot be read: 'data_offsets'"),
+    "a list for a header": (safetensors([1], b""), "its header cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_safetensors_are_refused(tmp_path, kind):
+    data, message = BROKEN[kind]
+    file = tmp_path / "m.safetensors"
+    file.write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        read_arrays(file)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz", "pt"])
+def test_a_model_from_a_file_is_that_from_the_module(tmp_path, ending):
+    torch.manual_seed(3)
+    module, file = torch.nn.GRU(2, 3), tmp_path / f"m.{ending}"
+    arrays = {n: x.detach().numpy() for n, x in module.state_dict().items()}
+    if ending == "pt":
+        torch.save(module.state_dict(), file)
+    elif ending == "npz":
+        np.savez(file, **arrays)
+    else:
+        written(file, arrays)
+    loaded, direct = load_weights(file, "torch"), from_torch(module)
+    assert repr(loaded.cell) == repr(direct.cell)
+    for name, value in direct.params.items():
+        np.testing.assert_array_equal(loaded.params[name], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("m.npz", b"no zip", "m.npz is no file of weights"),
+        ("m.pt", b"no pickle", "m.pt is no file of weights: PyTorch cannot read it"),
+        ("m.onnx", b"", "unknown kind of file '.onnx'. Known: .npz, .pt, .pth, .safetensors"),
+        ("m.npz", None, "there is no file .*m.npz"),
+    ],
+)
+def test_files_that_are_none_are_named(tmp_path, name, data, message):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        read_arrays(tmp_path / name)
+
+
+class Executed:
+    """What a pickle of unknown origin may hold."""
+
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path, capsys):
+    torch.save({"weight": Executed()}, tmp_path / "m.pt")
+    np.savez(tmp_path / "m.npz", weight=np.array([Executed()], dtype=object))
+    for name in ("m.pt", "m.npz"):
+        with pytest.raises(InputError, match="is no file of weights"):
+            read_arrays(tmp_path / name)
+    assert capsys.readouterr().out == ""

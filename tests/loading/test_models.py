@@ -1,0 +1,117 @@
+"""Models from elsewhere: the same outputs, adjoints and gradients as the library that they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import gradsim
+from gradsim import from_torch, load_weights
+from gradsim.errors import InputError, UnknownNameError
+
+X = np.random.default_rng(0).standard_normal((9, 3, 2))
+
+MODULES = {
+    "rnn": lambda: torch.nn.RNN(2, 4),
+    "relu": lambda: torch.nn.RNN(2, 4, nonlinearity="relu"),
+    "gru": lambda: torch.nn.GRU(2, 4),
+    "lstm": lambda: torch.nn.LSTM(2, 4),
+    "no bias": lambda: torch.nn.LSTM(2, 4, bias=False),
+    "two layers": lambda: torch.nn.LSTM(2, 4, num_layers=2),
+    "three layers": lambda: torch.nn.GRU(2, 4, num_layers=3),
+}
+
+
+def module_of(kind):
+    torch.manual_seed(7)
+    return MODULES[kind]().double()
+
+
+def last_block(ds):
+    """The states of the block h that is read, (time, batch, n), from time 1 on."""
+    h = [b for b in np.unique(ds.block) if b.endswith("h")][-1]
+    return ds.state.sel(component=ds.block == h).transpose("time", "batch", "component").values[1:]
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_outputs_and_gradients_are_those_of_pytorch(kind):
+    module = module_of(kind)
+    cell, params = from_torch(module)
+    q = np.random.default_rng(1).standard_normal((9, 3, 4))
+
+    outputs, _ = module(torch.from_numpy(X))
+    (outputs * torch.from_numpy(q)).sum().backward()
+    ds = gradsim.simulate(cell, X, params=params, record=["state"])
+    np.testing.assert_allclose(last_block(ds), outputs.detach().numpy(), rtol=1e-12, atol=1e-14)
+
+    first = "layer0_W" if "layer0_W" in params else "W"
+    moved = {**params, first: params[first] + 1e-6}
+    there = gradsim.simulate(cell, X, params=moved, record=["state"])
+    slope = ((last_block(there) - last_block(ds)) * q).sum() / 1e-6
+    assert slope == pytest.approx(module.weight_ih_l0.grad.sum().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("make", [torch.nn.RNNCell, torch.nn.GRUCell, torch.nn.LSTMCell])
+def test_cell_classes_come_in_too(make):
+    torch.manual_seed(7)
+    module = make(2, 4).double()
+    cell, params = from_torch(module)
+    state = None
+    for x in torch.from_numpy(X):
+        state = module(x, state)
+    h = state[0] if isinstance(state, tuple) else state
+    found = last_block(gradsim.simulate(cell, X, params=params, record=["state"]))[-1]
+    np.testing.assert_allclose(found, h.detach().numpy(), rtol=1e-12, atol=1e-14)
+
+
+def test_a_network_within_a_larger_model_is_found_by_its_prefix():
+    model = torch.nn.ModuleDict({"encoder": module_of("gru"), "head": torch.nn.Linear(4, 1)})
+    cell, params = from_torch(model, prefix="encoder.")
+    direct = from_torch(module_of("gru"))
+    assert repr(cell) == repr(direct.cell)
+    for name, value in direct.params.items():
+        np.testing.assert_array_equal(params[name], value)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (
+            lambda: torch.nn.LSTM(2, 3, bidirectional=True),
+            InputError,
+            "_l0_reverse .* two directions",
+        ),
+        (lambda: torch.nn.LSTM(2, 3, proj_size=2), InputError, "weight_hr_l0 is the projection"),
+        (lambda: torch.nn.Linear(2, 3), UnknownNameError, "unknown weight of torch 'weight_hh'"),
+        (
+            lambda: "rnn.pt",
+            InputError,
+            "needs a module of PyTorch or its state_dict, not 'rnn.pt'",
+        ),
+        (lambda: {}, InputError, "no weight begins with ''; there are: none"),
+        (
+            lambda: {"weight_hh": np.ones((4, 3)), "weight_ih": np.ones((4, 2))},
+            InputError,
+            r"weight_hh is \(4, 3\), where \(n, n\), \(3 n, n\) or \(4 n, n\) is needed",
+        ),
+        (
+            lambda: {"weight_hh": np.ones((3, 3)), "weight_ih": np.ones((4, 2))},
+            InputError,
+            r"weight_ih has shape \(4, 2\), where \(3, 2\) is needed",
+        ),
+        (
+            lambda: {"weight_hh": np.ones((3, 3)), "weight_ih": np.ones((3, 2)), "scale": np.ones(3)},
+            InputError,
+            "scale would not be used; leave them out, or take another layout",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        from_torch(given())
+
+
+def test_an_unknown_layout_offers_the_nearest():
+    with pytest.raises(UnknownNameError, match="unknown layout 'keras_lsm'; did you mean 'keras_lstm'"):
+        load_weights({"kernel": np.ones((2, 3))}, "keras_lsm")
