@@ -38,9 +38,9 @@ _NAMES = {
 
 
 def _named(given: str) -> dict[str, str]:
-    """The table that a plugin's name stands for, or NAME:PATH of one that reads a file."""
+    """The table that NAME stands for, FILE.py or FILE.py:CLASS, or NAME:PATH of what reads a file."""
     name, colon, path = given.partition(":")
-    return {"name": name, "path": path} if colon else {"name": name}
+    return {"name": name, "path": path} if colon and not name.endswith(".py") else {"name": given}
 
 
 _FOLDERS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from gradsim.errors import InputError, short, shown
@@ -22,7 +23,7 @@ def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bo
     found = changed(tables, given)
     if default and given.keys() & {"cell", "task"}:
         del found["compare"]
-        found["name"] = f"{found['task']['name']}-{found['cell']['name']}"
+        found["name"] = "-".join(Path(found[k]["name"]).stem for k in ("task", "cell"))
     return found
 
 

@@ -64,6 +64,9 @@ class Plugin(metaclass=PluginType):
 
     name: ClassVar[str]
 
+    file: ClassVar[str] = ""
+    """Where a class was found that is not installed, as ``file.py:Class``."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         """Keep the repr, which a dataclass would replace."""
         super().__init_subclass__(**options)
@@ -291,7 +294,7 @@ def described(value: Any) -> Any:
         case None | bool() | int() | float() | str():
             return value
         case Plugin():
-            return {"name": value.name, **value.parameters}
+            return {"name": value.file or value.name, **value.parameters}
         case np.ndarray():
             return f"array of shape {value.shape}, dtype {_shown_dtype(value.dtype)}, sha256 {_digest(value)}"
         case list() | tuple():

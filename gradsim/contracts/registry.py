@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pluggy
@@ -18,6 +19,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.layout import Layout
 from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.modules import module_of, plugins_in
 from gradsim.contracts.optimizer import Optimizer, Schedule
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.recorder import Recorder
@@ -129,11 +131,30 @@ def catalogue() -> Catalogue:
 
 
 def find(family: str, name: str) -> Any:
-    """The class of this name."""
+    """The class of this name, or that of this family in a file ``my_cell.py``, or ``my_cell.py:MyCell``."""
+    file, colon, chosen = name.partition(".py:")
+    if colon or name.endswith(".py"):
+        return _in_file(family, f"{file}.py" if colon else name, chosen)
     known = catalogue().plugins[family]
     if name not in known:
         raise unknown(family.removesuffix("s"), name, known)
     return known[name]
+
+
+@functools.cache
+def _in_file(family: str, file: str, chosen: str) -> Any:
+    """A class of plugins in a file; it is imported once a process."""
+    module = module_of(file)
+    assert module is not None
+    found = {c.__name__: c for c in plugins_in(module) if issubclass(c, FAMILIES[family])}
+    if chosen and chosen not in found:
+        raise unknown(f"class in {file}", chosen, found)
+    if not chosen and len(found) != 1:
+        several = f"{file} defines {', '.join(found)}; say which, such as {file}:{next(iter(found), '')}"
+        raise InputError(several if found else f"{file} defines no {FAMILIES[family].__name__}")
+    cls = found[chosen or next(iter(found))]
+    cls.file = f"{Path(file).resolve()}:{cls.__name__}"
+    return cls
 
 
 def family_of(cls: type[Plugin]) -> str:

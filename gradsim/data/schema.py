@@ -15,7 +15,7 @@ import numpy as np
 from gradsim.contracts import registry
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
-from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.plugin import Plugin, described
 from gradsim.contracts.problem import Problem, axis_dim
 from gradsim.contracts.recorder import Variable
 from gradsim.contracts.task import Task
@@ -126,11 +126,11 @@ def provenance(
     """
     cell = problem.cell
     return {
-        "cell": {"name": given_cell.name, **given_cell.parameters},
+        "cell": described(given_cell),
         "cell_as_run": repr(cell),
         "blocks": dict(cell.blocks),
-        "task": {"name": task.name, **task.parameters} if task else None,
-        "mitigations": [{"name": m.name, **m.parameters} for m in hooks.mitigations],
+        "task": described(task),
+        "mitigations": described(hooks.mitigations),
         "phases": {phase: list(names) for phase, names in hooks.phases.items()},
         "record": list(record),
         "pairs": vars(problem.pairs),

@@ -10,7 +10,9 @@ from typing import Any, get_type_hints
 from gradsim.contracts import registry
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import described
+from gradsim.errors import GradsimError
 from gradsim.experiment.keys import written
+from gradsim.loading.models import load_weights
 from gradsim.run.parameters import Parameter, arguments, listed
 
 ONE_OF = ("updates", "epochs")
@@ -68,12 +70,27 @@ class Draft:
         task: Any = found.get("task")
         table = self.tables.get("cell")
         if isinstance(table, Mapping):
-            fitting = table if task is None else _fed(table, task.input_size)
-            found["cell"] = cell = builder.plugin("cell", "cells", fitting)
+            found |= self._cell(builder, table, task)
+            cell: Any = found["cell"]
             if None not in (cell, task) and cell.input_size != task.input_size:
                 fix = f"should be {task.input_size}, as the task {task.name} has it; leave it out"
                 self.report("cell.input_size", f"{fix} (got {cell.input_size})")
         return found
+
+    def _cell(self, builder: registry.Builder, table: Mapping[str, Any], task: Any) -> dict[str, Any]:
+        """The cell; and its parameters, where the name is that of a layout, and the path that of weights."""
+        if "path" not in table or table.get("name") not in registry.catalogue().plugins["layouts"]:
+            fitting = table if task is None else _fed(table, task.input_size)
+            return {"cell": builder.plugin("cell", "cells", fitting)}
+        prefix, path = table.get("prefix", ""), table["path"]
+        rest = {k: v for k, v in table.items() if k not in ("path", "prefix")}
+        layout = builder.plugin("cell", "layouts", rest)
+        if layout is not None:
+            try:
+                return load_weights(path, layout, prefix=prefix)._asdict()
+            except GradsimError as error:
+                self.report("cell.path", error)
+        return {"cell": None}
 
     def report(self, key: str, what: object) -> None:
         """Note a mistake, unless it is one of the main run."""
@@ -93,10 +110,12 @@ class Draft:
 def _fed(table: Any, size: int) -> Any:
     """The table of a cell, with this input size where it has none: of one that holds others, in the first."""
     table = {"name": table} if isinstance(table, str) else table
-    known = registry.catalogue().plugins["cells"]
-    if not (isinstance(table, Mapping) and table.get("name") in list(known)):
+    if not (isinstance(table, Mapping) and isinstance(table.get("name"), str)):
         return table
-    cls: Any = known[table["name"]]
+    try:
+        cls: Any = registry.find("cells", table["name"])
+    except GradsimError:  # which is told when it is built
+        return table
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if "input_size" in fields:
         return {"input_size": size, **table}

@@ -1,0 +1,102 @@
+"""Cells of one's own on the command line: from a file, and weights that were trained elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import gradsim
+from gradsim import from_torch
+from gradsim_tasks import Sunspots
+
+CELL = """
+from dataclasses import dataclass
+from gradsim import Dense
+
+@dataclass(frozen=True, eq=False)
+class Mine(Dense):
+    name = "mine"
+    slope: float = 1.0
+
+    def unit(self, sums, old, xp):
+        return xp.tanh(self.slope * sums[0])
+"""
+
+
+TOML = """
+record = ["state"]
+cell = { name = "torch", path = "model.pt" }
+task = { name = "sunspots", length = 40 }
+"""
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    module = torch.nn.GRU(1, 6)
+    torch.save(module.state_dict(), "model.pt")
+    return module
+
+
+SHORT = ("--set", "task.length=40")
+
+
+def test_a_cell_in_a_file_runs(gradsim_cli):
+    Path("file_cell.py").write_text(CELL)
+    result = gradsim_cli("run", "--cell", "file_cell.py", "--set", "cell.slope=0.5", *SHORT)
+    assert result.exit_code == 0, result.output
+    assert gradsim.open_run("runs/sunspots-file_cell")["product_norm"].sizes["time"] == 41
+    result = gradsim_cli("run", "--cell", "file_cell.py:Mne", *SHORT)
+    assert result.exit_code == 2
+    assert "did you mean 'Mine'?" in result.output
+
+
+def test_a_training_of_a_cell_in_a_file_is_resumed(gradsim_cli):
+    Path("resumed_cell.py").write_text(CELL)
+    given = ("--cell", "resumed_cell.py", "--set", "cell.hidden_size=4")
+    result = gradsim_cli("train", *given, "--set", "updates=3")
+    assert result.exit_code == 0, result.output
+    result = gradsim_cli("resume", "runs/adding-resumed_cell")
+    assert "is complete" in result.output
+
+
+def test_weights_from_elsewhere_run_by_flag_and_file(gradsim_cli, module):
+    result = gradsim_cli("run", "--cell", "torch:model.pt", "--set", "record=['state']", *SHORT)
+    assert result.exit_code == 0, result.output
+    Path("e.toml").write_text(TOML)
+    result = gradsim_cli("run", "e.toml")
+    assert result.exit_code == 0, result.output
+    cell, params = from_torch(module)
+    expected = gradsim.simulate(cell, task=Sunspots(length=40), params=params, record=["state"])
+    told = said(expected)
+    assert told["given"]["params"]["U"].startswith("array of shape (18, 6), dtype float64, sha256 ")
+    for run in ("runs/sunspots-torch", "runs/e"):
+        found = gradsim.open_run(run)
+        assert found.sizes == expected.sizes
+        assert [said(found)[key] for key in ("cell", "given")] == [told["cell"], told["given"]]
+
+
+def said(ds):
+    return json.loads(ds.attrs["provenance"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cell", "torch:nowhere.pt"), "cell.path: there is no file nowhere.pt"),
+        (
+            ("--cell", "torch:model.pt", "--set", "cell.prefix=rnn."),
+            "no weight begins with 'rnn.'",
+        ),
+        (("--cell", "torch:model.pt", "--set", "cell.nonlinearity=x"), "cell.nonlinearity: should be 'tanh'"),
+        (("--cell", "keras_gru:model.pt"), "cell.path: unknown weight of keras_gru 'recurrent_kernel'"),
+        (("--cell", "torch:model.pt", "--task", "copy_memory"), "should be"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_its_key(gradsim_cli, module, arguments, message):
+    result = gradsim_cli("run", *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
