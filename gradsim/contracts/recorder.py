@@ -138,6 +138,18 @@ class Adjoints(_AlongTime):
 
 
 @dataclass(frozen=True)
+class FullAdjoints(Adjoints):
+    """Adjoints, and what the loss feels with no state in between.
+
+    `inputs` (steps, batch, input): its derivative where the output of the cell sees x_t, else None. `params`:
+    that of the parameters of readout and output, of each batch element, (batch, *param), summed over steps.
+    """
+
+    inputs: Array | None
+    params: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
 class Contributions(_AlongTime):
     """What enters dL/dparams in some steps: mantissas (steps, *param), exponents (steps, 1...)."""
 
@@ -194,13 +206,14 @@ Piece = (
     | Products
     | LossRows
     | Adjoints
+    | FullAdjoints
     | Contributions
     | Gradient
     | Exponents
     | Both
 )
 
-IN_ORDER = (Forward, LossTerms, Jacobians, Adjoints, Contributions, Gradient, Exponents)
+IN_ORDER = (Forward, LossTerms, Jacobians, Adjoints, FullAdjoints, Contributions, Gradient, Exponents)
 """Streams whose pieces come one after the other, forward or back along time; a carry goes with these."""
 
 TOGETHER = (Adjoints, Contributions, Gradient)
@@ -212,11 +225,11 @@ class Recorder(Plugin, ABC):
     """Computes variables of the dataset from the pieces of one kind, its `stream`, that pass by.
 
     The streams are the classes of pieces in `gradsim.contracts.recorder`. `Forward`, `LossTerms` and
-    `Jacobians` pass from the first steps to the last, `Adjoints` and `Contributions` from the last back to
-    the first, `Gradient` and `Exponents` once; `Products`, `ProductNorms` and `LossRows` in any order, on
-    several threads. Each piece says in its `region` where it lies. Numbers with exponents are `Scaled`:
-    their ``.value`` is the plain array, 0 for what is too small for the dtype and infinite for what is too
-    large, and their mantissa alone means nothing.
+    `Jacobians` pass from the first steps to the last, `Adjoints`, `FullAdjoints` and `Contributions` from the
+    last back to the first, `Gradient` and `Exponents` once; `Products`, `ProductNorms` and `LossRows` in any
+    order, on several threads. Each piece says in its `region` where it lies. Numbers with exponents are
+    `Scaled`: their ``.value`` is the plain array, 0 for what is too small for the dtype and infinite for what
+    is too large, and their mantissa alone means nothing.
 
     ``effective`` asks for the run as changed by the mitigations; the variables are then named
     ``effective_<name>``. ``raw`` and ``twin`` say whether the quantity exists of the raw dynamics and

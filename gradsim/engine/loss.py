@@ -171,6 +171,32 @@ class Loss:
         none = np.zeros((), dtype=np.int32)
         return {name: Scaled(part, none) for name, part in parts.items()}
 
+    def apart(self, steps: range, states: Array) -> Params:
+        """The same for each batch element, (batch, *param)."""
+        counting = self._counting(steps)
+        parts: Params = {}
+        with np.errstate(all="ignore"):
+            if self.place is None and len(states[counting]):
+                there = (x.swapaxes(0, 1) for x in self._pulled(steps, states))
+                parts = self._back(autodiff.provider().params_vjp, *there)
+            if self.readout:
+                slopes = self._slopes_of_outputs(steps, counting).swapaxes(0, 1)
+                weight = slopes.swapaxes(1, 2) @ self._seen(steps, states, counting).swapaxes(0, 1)
+                parts |= zip(READOUT, (weight, slopes.sum(axis=1)), strict=True)
+        self._refuse_beyond(parts, steps, states)
+        return parts
+
+    def inputs_slopes(self, steps: range, states: Array) -> Array | None:
+        """dL_t/dx_t at fixed states, (step, batch, input); None if an output is made of states alone."""
+        if self.place is not None:
+            return None
+        counting = self._counting(steps)
+        found = np.zeros((len(steps), *self.inputs.shape[1:]), dtype=states.dtype)
+        if len(states[counting]):
+            with np.errstate(all="ignore"):
+                found[counting] = self._back(autodiff.provider().inputs_vjp, *self._pulled(steps, states))
+        return found
+
     def _refuse_beyond(self, parts: Params, steps: range, states: Array) -> None:
         """Name the parameter whose gradient is NaN or infinite, and where most of that comes from."""
         for name, part in parts.items():

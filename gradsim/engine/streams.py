@@ -8,6 +8,7 @@ from gradsim.contracts.recorder import (
     Contributions,
     Exponents,
     Forward,
+    FullAdjoints,
     Gradient,
     LossRows,
     LossTerms,
@@ -18,6 +19,6 @@ from gradsim.contracts.recorder import (
 FORWARD = (Forward, LossTerms)
 SINGLE = (Jacobians, Exponents)
 PRODUCTS = (ProductNorms, Products)
-BACKWARD = (Adjoints, Contributions, Gradient)
+BACKWARD = (Adjoints, FullAdjoints, Contributions, Gradient)
 FROM_JACOBIANS = (*SINGLE, *PRODUCTS, LossRows)
-ALONG_TIME = (*FORWARD, Jacobians, Adjoints, Contributions)
+ALONG_TIME = (*FORWARD, Jacobians, Adjoints, FullAdjoints, Contributions)

@@ -15,6 +15,7 @@ from gradsim.contracts.recorder import (
     Both,
     Contributions,
     Forward,
+    FullAdjoints,
     Gradient,
     LossTerms,
 )
@@ -293,6 +294,7 @@ class _Walk:
         self.total = GradientSum()
         self.pieces: dict[type, Adjoints | Contributions] = {}
         self._wants_contributions = not silent and plan.asks(Contributions, effective=flow.effective)
+        self._wants_full = plan.asks(FullAdjoints, effective=flow.effective)
         self.wants_gradient = not silent and plan.asks(Gradient, effective=flow.effective)
         self._sums_contributions = flow.effective and run.setup.hooks.uses("gradsim_contributions")
 
@@ -310,6 +312,11 @@ class _Walk:
             adjoints = Adjoints(carried.trajectory, adjoint[:], factor)  # views, which are locked
             if not self.silent:
                 recording.along_time(adjoints, flow.effective)
+                if self._wants_full:
+                    here = carried.trajectory.steps, carried.trajectory.after
+                    besides = self.run.losses.inputs_slopes(*here), self.run.losses.apart(*here)
+                    full = FullAdjoints(carried.trajectory, adjoints.adjoint, factor, *besides)
+                    recording.along_time(full, flow.effective)
             contributions = self._contributions(carried)
             if contributions is not None:
                 recording.along_time(contributions, flow.effective)

@@ -8,8 +8,10 @@ from gradsim_recorders.backward import (
     ContributionNormRecorder,
     ContributionRecorder,
     GradientFactorRecorder,
+    GradientNormBySequenceRecorder,
     GradientNormRecorder,
     GradientRecorder,
+    InputAdjointRecorder,
 )
 from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
 from gradsim_recorders.paths import (
@@ -52,9 +54,11 @@ def gradsim_register_recorders():
         AdjointRecorder,
         AdjointNormRecorder,
         AdjointFactorRecorder,
+        InputAdjointRecorder,
         ContributionRecorder,
         ContributionNormRecorder,
         GradientRecorder,
         GradientNormRecorder,
+        GradientNormBySequenceRecorder,
         GradientFactorRecorder,
     ]

@@ -6,8 +6,8 @@ import numpy as np
 
 from gradsim import Recorder, Variable
 from gradsim.contracts.problem import axis_dim
-from gradsim.contracts.recorder import Adjoints, Contributions, Gradient
-from gradsim.numerics.scaled import Scaled, norm
+from gradsim.contracts.recorder import Adjoints, Contributions, FullAdjoints, Gradient
+from gradsim.numerics.scaled import Scaled, add, norm
 from gradsim_recorders.ranged import both, sized
 
 
@@ -50,6 +50,29 @@ class AdjointFactorRecorder(Recorder):
 
     def compute(self, piece):
         return {"adjoint_factor": piece.factor}
+
+
+class InputAdjointRecorder(Recorder):
+    """dL/dx_t at every step: what the loss feels of each input, through the state and through the output.
+
+    The effective twin is made of the effective adjoints.
+    """
+
+    name = "input_adjoint"
+    stream = FullAdjoints
+
+    def dims(self, problem):
+        return {"input": np.arange(problem.cell.input_size)}
+
+    def variables(self, problem):
+        return (Variable("input_adjoint", ("step", "batch", "input"), "derivative dL/dx_t"),)
+
+    def compute(self, piece):
+        after = piece.adjoint[-len(piece.trajectory.steps) :]
+        found = Scaled(piece.trajectory.inputs_vjp(after.mantissa), after.exponent)
+        if piece.inputs is not None:
+            found = add(found, Scaled(piece.inputs, np.zeros_like(found.exponent)))
+        return {"input_adjoint": found}
 
 
 class ContributionRecorder(Recorder):
@@ -115,6 +138,41 @@ class GradientNormRecorder(Recorder):
         return {"gradient_norm": _stacked([norm(part, (0,)) for part in flat])}
 
 
+class GradientNormBySequenceRecorder(Recorder):
+    """The norm of what each batch element adds to the gradient of each parameter, and its log10.
+
+    These parts sum to the gradient, in which they may cancel. As the loss is a mean over the batch, the
+    gradient of one sequence alone is the batch size times as large.
+    """
+
+    name = "gradient_norm_by_sequence"
+    stream = FullAdjoints
+    twin = False
+
+    def variables(self, problem):
+        long_name = "norm of the part of a batch element in the gradient"
+        return sized("gradient_norm_by_sequence", ("batch", "param"), long_name)
+
+    def start(self, problem):
+        def zeros(shape):
+            whole = np.zeros((problem.batch, *shape), dtype=problem.dtype)
+            return Scaled(whole, np.zeros((problem.batch, *(1,) * len(shape)), dtype=np.int32))
+
+        return {name: zeros(shape) for name, shape in problem.param_shapes.items()}
+
+    def compute(self, piece, carry):
+        for name, part in _by_sequence(piece).items():
+            carry[name] = add(carry[name], part, tuple(range(1, part.mantissa.ndim)))
+        for name, part in piece.params.items():
+            none = Scaled(part, np.zeros_like(carry[name].exponent))
+            carry[name] = add(carry[name], none, tuple(range(1, part.ndim)))
+        return {}
+
+    def finish(self, carry):
+        norms = [norm(part, tuple(range(1, part.mantissa.ndim))) for part in carry.values()]
+        return both("gradient_norm_by_sequence", _stacked(norms))
+
+
 class GradientFactorRecorder(Recorder):
     """The norm of the whole gradient after the mitigations of the gradient over the norm before."""
 
@@ -128,6 +186,26 @@ class GradientFactorRecorder(Recorder):
 
     def compute(self, piece):
         return {"gradient_factor": np.float64(piece.factor)}
+
+
+def _by_sequence(piece):
+    """What some steps add to the gradient of the cell, by batch element: (batch, *param)."""
+    taken = piece.trajectory
+    # With one exponent for all steps, over which the derivative is summed, and of a size that leaves room.
+    after = piece.adjoint[-len(taken.steps) :].common((0, 2)).settled((0, 2), keep=0)
+
+    def turned(x):
+        return x.swapaxes(0, 1)
+
+    found = taken.cell.params_vjp(
+        taken.params,
+        turned(taken.before),
+        turned(taken.inputs),
+        turned(after.mantissa),
+        **{n: turned(x) for n, x in taken.step_data.items()},
+    )
+    exponent = after.exponent.reshape(-1)
+    return {n: Scaled(g, exponent.reshape(-1, *(1,) * (g.ndim - 1))) for n, g in found.items()}
 
 
 def _stacked(sizes):

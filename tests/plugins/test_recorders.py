@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from sru import SRU
 
 import gradsim
 from gradsim import Pairs
@@ -13,6 +16,7 @@ from gradsim.testing.specimen import Elementwise
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, Stack
 from gradsim_mitigations import Truncate
 from gradsim_mitigations.leak import Leaky
+from gradsim_tasks import FlipFlop
 
 BLOCKED = {
     "lstm": LSTM(2, 3),
@@ -218,3 +222,71 @@ def test_how_parallelizable_a_rotation_is(c, steps, expected, rng, monkeypatch):
     )
     np.testing.assert_allclose(ds.parallelizability, [expected] * 3, rtol=1e-11)
     np.testing.assert_allclose(ds.parallelizability_log10, [np.log10(expected)] * 3, rtol=1e-11)
+
+
+def moved(x, place, by):
+    return x + by * (np.arange(x.size) == np.ravel_multi_index(place, x.shape)).reshape(x.shape)
+
+
+SEEN = {"states": GRU(3, 4), "inputs by the output": SRU(4), "diagonal": LRU(3, 3)}
+
+
+@pytest.mark.parametrize("cell", SEEN.values(), ids=SEEN)
+@pytest.mark.parametrize("several", [False, True])
+def test_the_adjoint_of_an_input_is_the_slope_of_the_loss(cell, several, rng, monkeypatch):
+    cell = replace(cell)  # what is planned for a cell is planned once
+    if several:
+        monkeypatch.setattr(segments, "_STATE_BYTES", 8)
+    x, h = rng.standard_normal((12, 2, cell.input_size)), 1e-5
+    ds = gradsim.simulate(cell, x, record=["input_adjoint", "effective_input_adjoint"], rng=0)
+    assert ds.input_adjoint.dims == ("step", "batch", "input")
+    np.testing.assert_array_equal(ds.input_adjoint, ds.effective_input_adjoint)
+    for place in ((0, 0, 0), (5, 1, 2), (11, 0, 1)):
+        low, high = (
+            gradsim.simulate(cell, moved(x, place, by), record=["loss"], rng=0).attrs["loss"]
+            for by in (-h, h)
+        )
+        assert ds.input_adjoint.values[place] == pytest.approx((high - low) / (2 * h), rel=1e-6, abs=1e-10)
+
+
+SUMMED = {
+    "gru": (GRU(3, 4), FlipFlop(length=30)),
+    "output": (SRU(3), FlipFlop(length=30)),
+    "diagonal": (LRU(3, 3), FlipFlop(length=30)),
+    "stack": (Stack((LSTM(3, 2), GRU(2, 3))), FlipFlop(length=30)),
+}
+
+
+@pytest.mark.parametrize(("cell", "task"), SUMMED.values(), ids=SUMMED)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_gradient_of_a_sequence_is_that_of_a_run_with_it_alone(cell, task, dtype, monkeypatch):
+    monkeypatch.setattr(segments, "_STATE_BYTES", 8)
+    params = {**cell.init_params(np.random.default_rng(3))}
+    setting = dict(task=task, params=params, dtype=dtype, rng=7)
+    ds = gradsim.simulate(cell, batch=3, record=["gradient_norm_by_sequence", "gradient_norm"], **setting)
+    digits = 1e-9 if dtype == "float64" else 1e-3
+    log10 = np.log10(ds.gradient_norm_by_sequence)
+    np.testing.assert_allclose(ds.gradient_norm_by_sequence_log10, log10, atol=1e-12)
+    # The norm of a sum is at most the sum of the norms, and it is the same where there is one.
+    total = ds.gradient_norm_by_sequence.sum("batch")
+    assert (ds.gradient_norm <= total * (1 + digits)).all()
+    alone = gradsim.simulate(cell, batch=1, record=["gradient_norm_by_sequence", "gradient_norm"], **setting)
+    np.testing.assert_allclose(alone.gradient_norm_by_sequence[0], alone.gradient_norm, rtol=digits)
+
+
+def test_the_gradient_of_each_sequence_of_a_batch(x):
+    cell = LSTM(2, 3)
+    params = cell.init_params(np.random.default_rng(3))
+    ds = gradsim.simulate(cell, x, params=params, record=["gradient_norm_by_sequence"])
+    for b in range(2):
+        alone = gradsim.simulate(cell, x[:, b : b + 1], params=params, record=["gradient_norm"])
+        np.testing.assert_allclose(2 * ds.gradient_norm_by_sequence[b], alone.gradient_norm, rtol=1e-12)
+
+
+def test_gradients_of_sequences_of_very_different_sizes(rng):
+    """An adjoint of 1e-500 beside one of order 1: each sequence has an exponent of its own."""
+    cell = Linear(1, 1)
+    params = {"U": np.ones((1, 1)), "W": np.full((1, 1), 1e-200)}
+    x = np.ones((20, 2, 1)) * np.array([1.0, 1e-200])[:, None]
+    ds = gradsim.simulate(cell, x, params=params, record=["gradient_norm_by_sequence"])
+    np.testing.assert_allclose(ds.gradient_norm_by_sequence.sel(param="W"), [10, 10e-200], rtol=1e-12)
