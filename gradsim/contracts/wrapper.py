@@ -80,7 +80,10 @@ class Wrapper(Cell):
 
     @cached_property
     def prefix(self) -> str:
-        """What the names of its parameters and step data begin with in a run."""
+        """What the names of its parameters and step data begin with in a run.
+
+        Where it is empty all of them are its own, and the cell inside is nobody else's business.
+        """
         depth, inner = 1, self.cell
         while isinstance(inner, Wrapper):
             # Counted apart, so that no name changes when derived parameters are evaluated.
@@ -104,7 +107,7 @@ class Wrapper(Cell):
     def _refuse(self, what: str, inside: Iterable[str]) -> None:
         """Refuse a cell inside that uses a name which belongs to this wrapper."""
         for name in inside:
-            if name.startswith(self.prefix):
+            if self.prefix and name.startswith(self.prefix):
                 raise PluginError(
                     f"the {what} {name!r} of {self.cell!r} would belong to {type(self).__name__} around it, "
                     f"whose names begin with {self.prefix!r}; rename it"

@@ -1,18 +1,28 @@
 """The cells that ship with gradsim: one file, one idea and its reference."""
 
 from gradsim import hookimpl
+from gradsim_cells.antisymmetric_rnn import AntisymmetricRNN
 from gradsim_cells.atr import ATR
 from gradsim_cells.brc import BRC
 from gradsim_cells.cfn import CFN
+from gradsim_cells.clockwork_rnn import ClockworkRNN
 from gradsim_cells.delta_net import DeltaNet
+from gradsim_cells.echo_state import EchoState
 from gradsim_cells.elman import Elman
+from gradsim_cells.exp_rnn import ExpRNN
+from gradsim_cells.fast_grnn import FastGRNN
+from gradsim_cells.fast_rnn import FastRNN
 from gradsim_cells.gru import GRU
 from gradsim_cells.ind_rnn import IndRNN
+from gradsim_cells.irnn import IRNN
 from gradsim_cells.janet import JANET
+from gradsim_cells.jordan import Jordan
 from gradsim_cells.layer_norm import LayerNorm
+from gradsim_cells.leaky_rnn import LeakyRNN
 from gradsim_cells.lif import LIF
 from gradsim_cells.ligru import LiGRU
 from gradsim_cells.linear import Linear
+from gradsim_cells.lipschitz_rnn import LipschitzRNN
 from gradsim_cells.lrc_ssm import LrcSSM
 from gradsim_cells.lru import LRU
 from gradsim_cells.lstm import LSTM
@@ -20,6 +30,7 @@ from gradsim_cells.min_gru import MinGRU
 from gradsim_cells.min_lstm import MinLSTM
 from gradsim_cells.mlstm import MLSTM
 from gradsim_cells.modern_hopfield import ModernHopfield
+from gradsim_cells.narx import NARX
 from gradsim_cells.nbrc import NBRC
 from gradsim_cells.ntm import NTM
 from gradsim_cells.original_lstm import OriginalLSTM
@@ -27,8 +38,10 @@ from gradsim_cells.para_gru import ParaGRU
 from gradsim_cells.para_lstm import ParaLSTM
 from gradsim_cells.peephole_lstm import PeepholeLSTM
 from gradsim_cells.qrnn import QRNN
+from gradsim_cells.rate_network import RateNetwork
 from gradsim_cells.residual import Residual
 from gradsim_cells.s4d import S4D
+from gradsim_cells.scrn import SCRN
 from gradsim_cells.selective_ssm import SelectiveSSM
 from gradsim_cells.shallow_plrnn import ShallowPLRNN
 from gradsim_cells.slstm import SLSTM
@@ -37,6 +50,7 @@ from gradsim_cells.stack import Stack
 from gradsim_cells.star import STAR
 from gradsim_cells.ugrnn import UGRNN
 from gradsim_cells.unicornn import UnICORNN
+from gradsim_cells.urnn import URNN
 from gradsim_cells.zoneout import Zoneout
 
 __all__ = [
@@ -44,25 +58,38 @@ __all__ = [
     "BRC",
     "CFN",
     "GRU",
+    "IRNN",
     "JANET",
     "LIF",
     "LRU",
     "LSTM",
     "MLSTM",
+    "NARX",
     "NBRC",
     "NTM",
     "QRNN",
     "S4D",
+    "SCRN",
     "SLSTM",
     "SRU",
     "STAR",
     "UGRNN",
+    "URNN",
+    "AntisymmetricRNN",
+    "ClockworkRNN",
     "DeltaNet",
+    "EchoState",
     "Elman",
+    "ExpRNN",
+    "FastGRNN",
+    "FastRNN",
     "IndRNN",
+    "Jordan",
     "LayerNorm",
+    "LeakyRNN",
     "LiGRU",
     "Linear",
+    "LipschitzRNN",
     "LrcSSM",
     "MinGRU",
     "MinLSTM",
@@ -71,6 +98,7 @@ __all__ = [
     "ParaGRU",
     "ParaLSTM",
     "PeepholeLSTM",
+    "RateNetwork",
     "Residual",
     "SelectiveSSM",
     "ShallowPLRNN",
@@ -121,4 +149,18 @@ def gradsim_register_cells():
         NTM,
         ShallowPLRNN,
         Stack,
+        AntisymmetricRNN,
+        ClockworkRNN,
+        EchoState,
+        ExpRNN,
+        FastGRNN,
+        FastRNN,
+        IRNN,
+        Jordan,
+        LeakyRNN,
+        LipschitzRNN,
+        NARX,
+        RateNetwork,
+        SCRN,
+        URNN,
     ]

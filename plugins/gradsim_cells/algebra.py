@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradsim import detach
+from gradsim import Initializer, detach
 from gradsim.types import Array
 
 
@@ -18,6 +18,11 @@ def sigmoid(x: Any, xp: Any) -> Any:
 def normal(rng: np.random.Generator, rows: int, columns: int, gain: float = 1.0) -> Array:
     """Independent weights N(0, gain^2 / columns)."""
     return rng.standard_normal((rows, columns)) * (gain / np.sqrt(columns))
+
+
+def recurrent(rng: np.random.Generator, init: Initializer | None, n: int, columns: int) -> Array:
+    """A weight (n, columns) that multiplies the state, as an initializer has it or N(0, 1 / columns)."""
+    return normal(rng, n, columns) if init is None else init.weight(rng, (1, n, columns))[0]
 
 
 def rows_scaled(scale: Array, weight: Array) -> Array:

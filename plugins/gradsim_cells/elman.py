@@ -11,7 +11,7 @@ from gradsim import Dense
 from gradsim.contracts.dense import Slopes
 from gradsim_cells.algebra import bias_vjp, flat, normal, sigmoid, weight_vjp
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "tanh": lambda a, xp: xp.tanh(a),
     "relu": lambda a, xp: xp.where(a > 0, a, 0.0),  # of a maximum, autograd takes the slope 1/2 at 0
     "logistic": sigmoid,
@@ -60,10 +60,10 @@ class Elman(Dense):
         }
 
     def unit(self, sums, old, xp):
-        return _ACTIVATIONS[self.activation](sums[0], xp)
+        return ACTIVATIONS[self.activation](sums[0], xp)
 
     def slopes(self, sums, old, data):
-        slopes = _SLOPES[self.activation](_ACTIVATIONS[self.activation](sums, np))
+        slopes = _SLOPES[self.activation](ACTIVATIONS[self.activation](sums, np))
         return Slopes([(0, 0, slopes[None])], [], [])
 
     def bilinear_vjp(self, params, state, inputs, left, right):
@@ -81,4 +81,4 @@ class Elman(Dense):
 
     @property
     def kernel_options(self):
-        return (list(_ACTIVATIONS).index(self.activation),)
+        return (list(ACTIVATIONS).index(self.activation),)

@@ -23,7 +23,7 @@ from gradsim_mitigations.leak import Leaky
 class ExpRNN(Derived):
     """U = exp(A - A^T), orthogonal (Lezcano-Casado & Martinez-Rubio 2019, Cheap orthogonal constraints)."""
 
-    name = "exp_rnn"
+    name = "exponential"
     replaces = ("U",)
     own_recurrent_weights = ("A",)
 
@@ -132,8 +132,8 @@ def test_derived_once_for_many_steps(around, rng):
 def test_exp_rnn_is_orthogonal_and_its_name_inside_is_gone(inputs):
     cell = ExpRNN(Elman(2, 4))
     params = cell.init_params(np.random.default_rng(0))
-    assert [*params] == ["W", "b", "exp_rnn1_A"]
-    assert cell.recurrent_weights == ("exp_rnn1_A",)
+    assert [*params] == ["W", "b", "exponential1_A"]
+    assert cell.recurrent_weights == ("exponential1_A",)
     w = cell.evaluated(params, {}).params["U"]
     np.testing.assert_allclose(w @ w.T, np.eye(4), atol=1e-13)
 

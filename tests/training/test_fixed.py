@@ -26,7 +26,7 @@ NAMES = ("U", "W")
 class EchoState(Cell):
     """h_t = 0.7 h_{t-1} + 0.3 tanh(U h_{t-1} + W x_t + b), with a reservoir U, W that is not trained."""
 
-    name = "echo_state"
+    name = "reservoir"
     fixed = NAMES
     input_size: int = 2
 
@@ -46,7 +46,7 @@ class EchoState(Cell):
 class Inside(EchoState):
     """The same, with the reservoir in the cell itself."""
 
-    name = "echo_state_inside"
+    name = "reservoir_inside"
     fixed = ()
     reservoir: dict[str, np.ndarray] = field(default_factory=dict)
 
