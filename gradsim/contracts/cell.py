@@ -153,6 +153,11 @@ class Cell(Plugin, ABC):
         """
         return ()
 
+    @property
+    def output_paths(self) -> tuple[str, ...]:
+        """The tags of `gradsim.through` in `output`, which are paths of a cell that has this one inside."""
+        return ()
+
     def initial_state(self) -> Array:
         """The state s_0 of a run that is given none, shape (m,): zeros."""
         return np.zeros(self.state_size)

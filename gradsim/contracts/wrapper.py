@@ -186,6 +186,11 @@ class Wrapper(Cell):
         return self.cell.paths
 
     @property
+    def output_paths(self) -> tuple[str, ...]:
+        """Those of the cell inside."""
+        return self.cell.output_paths
+
+    @property
     def fixed(self) -> tuple[str, ...]:
         """Those of the cell inside; the wrapper's own are trained."""
         return self.cell.fixed

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from gradsim import Cell, Wrapper
+from gradsim import Cell, Wrapper, through
 from gradsim.types import PositiveFloat
 from gradsim_cells.lstm import LSTM
 
@@ -21,12 +21,12 @@ class Residual(Wrapper):
     ``around="layer"`` is what residual recurrent networks mostly mean: the inputs of a layer are added to its
     output, for the layer above and the readout, and the recurrence stays what it was. In a `Stack` the
     Jacobian of the outputs of one layer by those of another at the same step has the identity in it, and the
-    layers inside see each other's sums. Where input and output differ in size, P (output, input)
-    ~ N(0, 1 / input) takes the inputs across: P x_t in place of x_t.
+    layers inside see each other's sums; that way is the path "skip" of the stack. Where input and output
+    differ in size, P (output, input) ~ N(0, 1 / input) takes the inputs across: P x_t in place of x_t.
 
     ``around="step"`` adds the old state instead: J_t = I + scale J_f, an explicit Euler step of length
-    `scale` along f. With a constant J_f its products grow along each eigenvector whose eigenvalue has a
-    positive real part.
+    `scale` along f, in which "skip" is the path of I. With a constant J_f its products grow along each
+    eigenvector whose eigenvalue has a positive real part.
 
     Wu et al. (2016), Google's neural machine translation system, eq. 6, for layers (there scale = 1); P as in
     He et al. (2016), Deep residual learning for image recognition, eq. 2; for steps Liao & Poggio (2016),
@@ -40,6 +40,15 @@ class Residual(Wrapper):
     around: Literal["layer", "step"] = "layer"
 
     @property
+    def paths(self):
+        return self.cell.paths if self.around == "layer" else _with_skip(self.cell.paths)
+
+    @property
+    def output_paths(self):
+        inside = self.cell.output_paths
+        return _with_skip(inside) if self.around == "layer" else inside
+
+    @property
     def own_output(self):
         return self.around == "layer" or self.cell.own_output
 
@@ -50,11 +59,16 @@ class Residual(Wrapper):
         return {"P": rng.standard_normal((rows, columns)) / np.sqrt(columns)}
 
     def mix(self, own, state, inputs, new, xp):
-        return new if self.around == "layer" else state + self.scale * new
+        return new if self.around == "layer" else through(state, "skip") + self.scale * new
 
     def output(self, params, state, inputs, xp):
         inside = super().output(params, state, inputs, xp)
         if self.around == "step":
             return inside
         own, _ = self._parted(params)
-        return (inputs @ own["P"].T if own else inputs) + self.scale * inside
+        across = inputs @ own["P"].T if own else inputs
+        return through(across, "skip") + self.scale * inside
+
+
+def _with_skip(paths):
+    return tuple(dict.fromkeys((*paths, "skip")))

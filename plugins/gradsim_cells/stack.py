@@ -99,8 +99,13 @@ class Stack(Cell):
 
     @property
     def paths(self):
-        """Those of the layers; a path of several layers is opened in all of them at once."""
-        return tuple(dict.fromkeys(path for c in self.cells for path in c.paths))
+        """Those of the layers and of outputs below; a path of several layers is opened in all at once."""
+        steps, outputs = (path for c in self.cells for path in c.paths), _output_paths(self.cells[:-1])
+        return tuple(dict.fromkeys((*steps, *outputs)))
+
+    @property
+    def output_paths(self):
+        return _output_paths(self.cells)
 
     @property
     def fixed(self):
@@ -152,7 +157,8 @@ class Stack(Cell):
         new, x = [], inputs
         for (cell, own, here), old in zip(self._layers(params, data), self.parts(state), strict=True):
             new.append(cell.step(own, old, x, xp, **here))
-            x = cell.output(own, new[-1], x, xp)
+            if len(new) < len(self.cells):
+                x = cell.output(own, new[-1], x, xp)
         return xp.concat(new, axis=-1)
 
     def step_jacobian(self, params, state, inputs, **data):
@@ -321,6 +327,10 @@ class PulledStack:
     def gradient(self):
         """See `Pulled`."""
         return _named(pulled.gradient() for pulled in self.layers)
+
+
+def _output_paths(cells: tuple[Cell, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path for c in cells for path in c.output_paths))
 
 
 def _named(layers: Iterable[Mapping[str, Array]]) -> dict[str, Array]:

@@ -18,7 +18,7 @@ from gradsim_tasks import Adding
 class LIF(Cell):
     """Leaky integrate-and-fire units (Neftci, Mostafa & Zenke 2019): v = beta v (1 - z) + W x + V z."""
 
-    name, exact = "lif", False
+    name, exact = "spiking", False
     input_size: int = 2
     hidden_size: int = 8
     beta: float = 0.9

@@ -26,7 +26,7 @@ class Zoneout(Wrapper):
     Krueger et al. (2017), Zoneout: regularizing RNNs by randomly preserving hidden activations.
     """
 
-    name = "zoneout"
+    name = "zoned"
 
     cell: Cell
     rate: float = 0.25
@@ -115,7 +115,7 @@ def test_names_carry_the_depth():
     assert [*cell.init_params(np.random.default_rng(0))] == [
         *("W", "U", "b", "gated1_W", "gated1_U", "gated1_b", "gated3_W", "gated3_U", "gated3_b")
     ]
-    assert cell.step_data == ("zoneout2_keep", "zoneout4_keep")
+    assert cell.step_data == ("zoned2_keep", "zoned4_keep")
     assert cell.recurrent_weights == ("U", "gated1_U", "gated3_U")
 
 

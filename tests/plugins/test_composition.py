@@ -109,6 +109,30 @@ def test_between_silent_residual_layers_the_gradient_is_whole():
     np.testing.assert_allclose(ds.gradient_layer0_b, slopes, rtol=1e-13)
 
 
+def test_the_skip_around_a_layer_is_a_path_of_the_stack(rng):
+    """ds^2_t/ds^0_{t-1} = D_2 W_2 (I + D_1 W_1) D_0 U_0: the share of I is that of the skip."""
+    cell = Stack((Elman(2, 3), Residual(Elman(3, 3)), Elman(3, 3)))
+    params, s, x = cell.init_params(rng), rng.standard_normal((1, 9)), rng.standard_normal((1, 2))
+    new = cell.step(params, s, x, np)[0]
+    d = [np.diag(1 - h**2) for h in np.split(new, 3)]
+    shares = cell.path_jacobians(params, s, x)
+    assert tuple(shares) == ("direct", "skip")
+    expected = np.zeros((9, 9))
+    expected[6:, :3] = d[2] @ params["layer2_W"] @ d[0] @ params["layer0_U"]
+    np.testing.assert_allclose(shares["skip"][0, 0], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_the_skip_of_a_step_is_the_identity_and_one_in_the_other_has_one(rng):
+    cell = Residual(GRU(2, 3), scale=0.5, around="step")
+    params, s, x = cell.init_params(rng), rng.standard_normal((1, 3)), rng.standard_normal((1, 2))
+    np.testing.assert_allclose(cell.path_jacobians(params, s, x)["skip"][0, 0], np.eye(3), atol=1e-15)
+    assert Residual(Residual(Elman(2, 2))).output_paths == ("skip",)
+    assert Stack((Elman(2, 3), Residual(Elman(3, 3)))).paths == ()
+    both = Stack((Stack((Elman(2, 3), Zoneout(Residual(LSTM(3, 3))))), Elman(3, 2)))
+    assert both.paths == ("input", "forget", "candidate", "output", "skip")
+    check_cell(both)
+
+
 def test_where_sizes_differ_the_inputs_are_taken_across(rng):
     cell = Residual(Elman(2, 3))
     params = cell.init_params(rng)
