@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradsim import Initializer, detach
-from gradsim.types import Array
+from gradsim.types import Array, Params
 
 
 def sigmoid(x: Any, xp: Any) -> Any:
@@ -23,6 +23,11 @@ def normal(rng: np.random.Generator, rows: int, columns: int, gain: float = 1.0)
 def recurrent(rng: np.random.Generator, init: Initializer | None, n: int, columns: int) -> Array:
     """A weight (n, columns) that multiplies the state, as an initializer has it or N(0, 1 / columns)."""
     return normal(rng, n, columns) if init is None else init.weight(rng, (1, n, columns))[0]
+
+
+def affine(params: Params, name: str, x: Any) -> Any:
+    """W x + b, of the parameters W_name and b_name."""
+    return x @ params[f"W_{name}"].T + params[f"b_{name}"]
 
 
 def rows_scaled(scale: Array, weight: Array) -> Array:

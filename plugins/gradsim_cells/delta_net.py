@@ -8,7 +8,7 @@ import numpy as np
 
 from gradsim import Cell, through
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, sigmoid
+from gradsim_cells.algebra import affine, normal, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +69,14 @@ class DeltaNet(Cell):
         return xp.reshape(state, (*state.shape[:-1], self.key_size, self.hidden_size))
 
     def step(self, params, state, inputs, xp):
-        k, v = (_affine(params, name, inputs) for name in "kv")
+        k, v = (affine(params, name, inputs) for name in "kv")
         square = xp.sum(k * k, axis=-1)[..., None]
         k = k / xp.sqrt(xp.where(square > 0, square, 1.0))
-        beta = sigmoid(_affine(params, "beta", inputs), xp) * (2.0 if self.negative_eigenvalues else 1.0)
+        beta = sigmoid(affine(params, "beta", inputs), xp) * (2.0 if self.negative_eigenvalues else 1.0)
         recalled = through(xp.sum(self._memory(state, xp) * k[..., None], axis=-2), "recall")
         written = k[..., None] * (beta * (v - recalled))[..., None, :]
         return state + xp.reshape(written, state.shape)
 
     def output(self, params, state, inputs, xp):
-        q = _affine(params, "q", inputs)
+        q = affine(params, "q", inputs)
         return xp.sum(self._memory(state, xp) * q[..., None], axis=-2)
-
-
-def _affine(params, name, inputs):
-    return inputs @ params[f"W_{name}"].T + params[f"b_{name}"]

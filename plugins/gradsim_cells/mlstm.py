@@ -8,7 +8,7 @@ import numpy as np
 
 from gradsim import Cell
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, sigmoid
+from gradsim_cells.algebra import affine, normal, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,8 @@ class MLSTM(Cell):
         return params | {"b_f": np.array([self.forget_bias])}
 
     def step(self, params, state, inputs, xp):
-        k, v = (_affine(params, name, inputs) for name in "kv")
-        f, i = sigmoid(_affine(params, "f", inputs), xp), xp.exp(_affine(params, "i", inputs))
+        k, v = (affine(params, name, inputs) for name in "kv")
+        f, i = sigmoid(affine(params, "f", inputs), xp), xp.exp(affine(params, "i", inputs))
         k = i * k * self.key_size**-0.5
         taken = k[..., None] * v[..., None, :]
         taken = xp.reshape(taken, (*taken.shape[:-2], self.hidden_size * self.key_size))
@@ -68,10 +68,6 @@ class MLSTM(Cell):
     def output(self, params, state, inputs, xp):
         memory, n = self.split(state)
         memory = xp.reshape(memory, (*memory.shape[:-1], self.key_size, self.hidden_size))
-        q, o = _affine(params, "q", inputs), sigmoid(_affine(params, "o", inputs), xp)
+        q, o = affine(params, "q", inputs), sigmoid(affine(params, "o", inputs), xp)
         size = xp.abs(xp.sum(n * q, axis=-1))[..., None]
         return o * xp.sum(memory * q[..., None], axis=-2) / xp.where(size > 1, size, 1.0)
-
-
-def _affine(params, name, inputs):
-    return inputs @ params[f"W_{name}"].T + params[f"b_{name}"]

@@ -25,14 +25,14 @@ class SLSTM(Cell):
 
         l_t = log(f exp(l_{t-1}) + i),  r_t = r_{t-1} + exp(a_i - l_t) (z - r_{t-1}),  h_t = o * r_t
 
-    which is the same h: a memory that weighs all it has taken in, and how much there is of it. The paper
-    takes a stabiliser m out of both c and n, of which h does not depend; here all of n is taken out, which
-    overflows as little, and without the direction of the state that changes nothing (c, n and m as c e^-s,
-    n e^-s and m + s). Before the first step the memory is empty.
+    which is the same h: a mean of all that was taken in, and how much that was. The paper takes a stabiliser
+    m out of both c and n, on which h does not depend, and its states c e^-s, n e^-s, m + s are the same for
+    any s. Here all of n is taken out, which overflows as little, and no direction of the state is idle.
+    Before the first step the memory is empty.
 
     Rows of W (4n, input_size), U and b (4n) are in the order i, f, z, o. Units j, j + heads, j + 2 heads ...
-    are a head, and see no others: U (4n, n / heads) has their weights. W ~ N(0, 1 / input_size), U ~ N(0,
-    heads / n), b = 0 except b_f = forget_bias. J_t has a dense block for each head.
+    are a head, and see no others: U (4n, n / heads) has their weights. W ~ N(0, 1 / input_size),
+    U ~ N(0, heads / n), b = 0 except b_f = forget_bias. J_t has a dense block for each head.
 
     Beck et al. (2024), xLSTM: extended long short-term memory, section 2.2, with the stabiliser of eq. 15-17.
     """
