@@ -5,6 +5,7 @@ log10 twin of a variable, so that 1e-400 and 1e+400 are ordinary values.
 """
 
 from gradsim.analysis.agreement import compare_adjoints, compare_gradients
+from gradsim.analysis.exponents import entropy, kaplan_yorke
 from gradsim.analysis.gain import gain
 from gradsim.analysis.lags import by_lag, gain_by_lag
 from gradsim.analysis.rates import decay_rate, horizon
@@ -16,9 +17,11 @@ __all__ = [
     "compare_adjoints",
     "compare_gradients",
     "decay_rate",
+    "entropy",
     "gain",
     "gain_by_lag",
     "horizon",
+    "kaplan_yorke",
     "over_probes",
     "probe",
     "smoothed",

@@ -48,7 +48,7 @@ def log10_of(ds: xr.Dataset, variable: str) -> xr.DataArray:
     if name + LOG10 in ds:
         return ds[name + LOG10]
     if name in GAINS and name not in ds:
-        gain = log10_of(ds, GAINS[name][0]) - math.log10(_state_size(ds)) / 2
+        gain = log10_of(ds, GAINS[name][0]) - math.log10(state_size(ds)) / 2
         return gain.rename(name + LOG10).assign_attrs(units="1", long_name=_PREFIX + gain_label(name))
     size = values_of(ds, name)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -58,7 +58,7 @@ def log10_of(ds: xr.Dataset, variable: str) -> xr.DataArray:
 
 def _gain(ds: xr.Dataset, name: str) -> xr.DataArray:
     log10, norm = log10_of(ds, name), GAINS[name][0]
-    gain = ds[norm] / math.sqrt(_state_size(ds)) if norm in ds else 10.0**log10
+    gain = ds[norm] / math.sqrt(state_size(ds)) if norm in ds else 10.0**log10
     return gain.rename(name).assign_attrs(units="1", long_name=gain_label(name))
 
 
@@ -79,7 +79,8 @@ def blocks_of(ds: xr.Dataset) -> dict[str, int]:
     return dict(json.loads(ds.attrs["blocks"]))
 
 
-def _state_size(ds: xr.Dataset) -> int:
+def state_size(ds: xr.Dataset) -> int:
+    """The length of the state vector."""
     return sum(blocks_of(ds).values())
 
 

@@ -13,6 +13,7 @@ from gradsim_recorders.backward import (
     GradientRecorder,
     InputAdjointRecorder,
 )
+from gradsim_recorders.exponents import LeadingLyapunovRecorder
 from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
 from gradsim_recorders.paths import (
     GateRecorder,
@@ -49,6 +50,7 @@ def gradsim_register_recorders():
         ProductSpectralNormRecorder,
         ProductSpectrumRecorder,
         LyapunovRecorder,
+        LeadingLyapunovRecorder,
         ParallelizabilityRecorder,
         LossAdjointNormRecorder,
         AdjointRecorder,

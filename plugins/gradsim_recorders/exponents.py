@@ -1,0 +1,94 @@
+"""The leading Lyapunov exponents of a run, without the others and without its beginning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Jacobians, Recorder, Variable
+from gradsim.errors import InputError
+from gradsim.types import NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True, eq=False)
+class LeadingLyapunovRecorder(Recorder):
+    """The largest Lyapunov exponents alone, natural logarithm per step, decreasing.
+
+    Only as many directions as exponents are carried along and made orthonormal after every step, which for a
+    few of a large state takes far less than `lyapunov`. They start at random, the same in every run; the
+    first `transient` steps turn them, and bring the state to its attractor, but do not count. -inf where a
+    direction is annihilated.
+
+    Parameters
+    ----------
+    modes
+        How many; there are at most as many as the state has components.
+    transient
+        Steps at the beginning that do not count.
+
+    Benettin, Galgani, Giorgilli & Strelcyn (1980), Lyapunov characteristic exponents for smooth dynamical
+    systems.
+    """
+
+    name = "leading_lyapunov"
+    stream = Jacobians
+    twin = False
+
+    modes: PositiveInt = 1
+    transient: NonNegativeInt = 0
+
+    def dims(self, problem):
+        return {"leading_mode": np.arange(min(self.modes, problem.cell.state_size))}
+
+    def variables(self, problem):
+        if self.transient >= problem.steps:
+            raise InputError(f"{self!r}: transient should be below the number of steps, {problem.steps}")
+        long_name = "leading Lyapunov exponent"
+        return (Variable("leading_lyapunov", ("batch", "leading_mode"), long_name, "1/step", "float64"),)
+
+    def start(self, problem):
+        return _Frame(problem, self.modes)
+
+    def compute(self, piece, carry):
+        for step, blocks in zip(piece.steps, piece.blocks, strict=True):
+            carry.advance(blocks, counts=step > self.transient)
+        return {}
+
+    def finish(self, carry):
+        return {"leading_lyapunov": carry.exponents()}
+
+    def flops(self, problem):
+        modes = min(self.modes, problem.block)
+        return 4.0 * problem.steps * problem.batch * problem.cell.state_size * problem.block * modes
+
+
+class _Frame:
+    """Orthonormal directions (batch, g, k, count) in each diagonal block, and how they have grown."""
+
+    def __init__(self, problem, modes):
+        self.modes, k = min(modes, problem.cell.state_size), problem.block
+        count = min(modes, k)
+        # One direction after the other, so that fewer of them are the first ones of more.
+        drawn = np.moveaxis(np.random.default_rng(0).standard_normal((count, problem.groups, k)), 0, -1)
+        shape = problem.batch, problem.groups, k, count
+        self.basis = np.broadcast_to(np.linalg.qr(drawn)[0], shape)
+        self.grown = np.zeros((problem.batch, problem.groups, count))
+        self.steps = 0
+
+    def advance(self, blocks, counts):
+        """Go on by a step, blocks (batch, g, k, k)."""
+        self.basis, r = np.linalg.qr(np.matmul(blocks.astype(np.float64, copy=False), self.basis))
+        if counts:
+            size = np.abs(np.diagonal(r, axis1=-2, axis2=-1))
+            # What rounding may have left of a direction counts as nothing.
+            largest = np.abs(blocks).max(axis=(-2, -1), initial=0)[..., None]
+            floor = blocks.shape[-1] * np.finfo(np.float64).eps * largest
+            with np.errstate(divide="ignore"):
+                self.grown = self.grown + np.log(np.where(size > floor, size, 0))
+            self.steps += 1
+
+    def exponents(self):
+        """Those of all groups together, the largest ones, (batch, mode)."""
+        each = self.grown.reshape(len(self.grown), -1) / self.steps
+        return -np.sort(-each, axis=-1)[:, : self.modes]
