@@ -48,7 +48,7 @@ class AntisymmetricRNN(DerivedDense):
     def gates(self):
         return dict.fromkeys(("W", "b"), self.paths) if self.gated else {}
 
-    def init_params(self, rng):
+    def first_params(self, rng):
         rows = self.sums * self.hidden_size
         return {"W": normal(rng, rows, self.input_size), "U": self.drawn(rng), "b": np.zeros(rows)}
 

@@ -45,14 +45,18 @@ class DerivedWeights(Derived):
 class DerivedDense(DerivedWeights):
     """A cell that is `Dense` in its weights: it gives `weights` and `unit`, and `sums` and `terms` of those.
 
-    Its own parameters are W, U and b of one sum, unless it gives `init_params`.
+    Its own parameters are W, U and b of one sum, unless it gives `first_params`. `input_init` is for W and
+    `bias_init` for b, in which `keeps` names the rows that belong to a gate that keeps the state.
     """
 
     input_size: PositiveInt = 1
     hidden_size: PositiveInt = 32
     recurrent_scale: NonNegativeFloat = field(default=1.0, kw_only=True)
     recurrent_init: Initializer | None = field(default=None, kw_only=True)
+    input_init: Initializer | None = field(default=None, kw_only=True)
+    bias_init: Initializer | None = field(default=None, kw_only=True)
 
+    keeps: ClassVar[tuple[str, ...]] = ()
     sums: ClassVar[int] = 1
     terms = Term("W", "x"), Term("U", "h"), Term("b", "1")
     paths = ()
@@ -68,6 +72,18 @@ class DerivedDense(DerivedWeights):
         return _Inside(self.input_size, self.hidden_size, outer=self)
 
     def init_params(self, rng: np.random.Generator) -> Params:
+        """Those of `first_params`, with W and b as told."""
+        params, n = self.first_params(rng), self.hidden_size
+        if self.input_init is not None:
+            w = params["W"]
+            params["W"] = self.input_init.weight(rng, (len(w) // n, n, w.shape[1])).reshape(w.shape)
+        if self.bias_init is not None:
+            rows = len(params["b"]) // n
+            keeps = [int(gate in self.keeps) for gate in self.gates.get("b", ("",) * rows)]
+            params["b"] = self.bias_init.bias(rng, (rows, n), keeps).reshape(-1)
+        return params
+
+    def first_params(self, rng: np.random.Generator) -> Params:
         """W ~ N(0, 1 / input_size), U as `drawn`, and b = 0."""
         w = normal(rng, self.hidden_size, self.input_size)
         return {"W": w, "U": self.drawn(rng), "b": np.zeros(self.hidden_size)}

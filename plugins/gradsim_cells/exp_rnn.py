@@ -54,7 +54,7 @@ class ExpRNN(DerivedDense):
     def terms(self):
         return Term("W", "x"), Term("U", "h"), Term("b", "1", column=self.hidden_size)
 
-    def init_params(self, rng):
+    def first_params(self, rng):
         n = self.hidden_size
         a = self.drawn(rng)
         if self.recurrent_init is None:

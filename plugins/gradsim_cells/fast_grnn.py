@@ -28,6 +28,7 @@ class FastGRNN(DerivedDense):
     name = "fast_grnn"
     sums = 4
     paths = ("update", "candidate")
+    keeps = ("update",)
 
     @property
     def gates(self):
@@ -38,7 +39,7 @@ class FastGRNN(DerivedDense):
         n = self.hidden_size
         return *super().terms, Term("zeta", "1", column=2 * n), Term("nu", "1", column=3 * n)
 
-    def init_params(self, rng):
+    def first_params(self, rng):
         n = self.hidden_size
         return {
             "W": normal(rng, n, self.input_size),

@@ -43,7 +43,7 @@ class LipschitzRNN(DerivedDense):
         n = self.hidden_size
         return Term("U", "h"), Term("W", "x", column=n), Term("b", "1", column=n)
 
-    def init_params(self, rng):
+    def first_params(self, rng):
         n = self.hidden_size
         w = normal(rng, n, self.input_size)
         return {"M_A": self.drawn(rng), "M_U": self.drawn(rng), "W": w, "b": np.zeros(n)}

@@ -32,7 +32,7 @@ from gradsim_cells import (
     RateNetwork,
 )
 from gradsim_cells.exp_rnn import rotation
-from gradsim_initializers import Identity
+from gradsim_initializers import Chrono, Identity, Zeros
 from gradsim_optimizers import Adam
 from gradsim_tasks import Sunspots
 
@@ -476,6 +476,25 @@ def test_the_largest_lyapunov_exponent_of_a_random_network_is_that_of_mean_field
 )
 def test_the_recurrent_weight_starts_as_told(cell, name, expected, rng):
     np.testing.assert_allclose(cell.init_params(rng)[name], expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "made", [FastRNN, FastGRNN, ClockworkRNN, AntisymmetricRNN, LipschitzRNN, ExpRNN], ids=lambda c: c.name
+)
+def test_weights_from_the_inputs_and_biases_start_as_told(made, rng):
+    params = made(2, 4, input_init=Identity(), bias_init=Zeros()).init_params(rng)
+    np.testing.assert_array_equal(params["W"].reshape(-1, 4, 2)[0], np.eye(4, 2))
+    assert not params["b"].any()
+    assert {n: p.shape for n, p in params.items()} == {
+        n: p.shape for n, p in made(2, 4).init_params(rng).items()
+    }
+
+
+def test_the_gate_of_a_fast_network_keeps_as_long_as_told(rng):
+    b = FastGRNN(1, 50, bias_init=Chrono(longest=20)).init_params(rng)["b"]
+    assert (b[:50] >= 0).all()
+    assert b[:50].max() > np.log(10)
+    assert (b[50:] == 0).all()
 
 
 def test_what_is_no_clockwork_or_has_no_delay_is_refused():
