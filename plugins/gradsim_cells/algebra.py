@@ -20,9 +20,18 @@ def normal(rng: np.random.Generator, rows: int, columns: int, gain: float = 1.0)
     return rng.standard_normal((rows, columns)) * (gain / np.sqrt(columns))
 
 
-def recurrent(rng: np.random.Generator, init: Initializer | None, n: int, columns: int) -> Array:
-    """A weight (n, columns) that multiplies the state, as an initializer has it or N(0, 1 / columns)."""
-    return normal(rng, n, columns) if init is None else init.weight(rng, (1, n, columns))[0]
+def recurrent(
+    rng: np.random.Generator, init: Initializer | None, n: int, columns: int, count: int = 1
+) -> Array:
+    """Weights (n, columns) of a state, one below the other: as an initializer has it or N(0, 1 / columns)."""
+    if init is None:
+        return normal(rng, count * n, columns)
+    return init.weight(rng, (count, n, columns)).reshape(-1, columns)
+
+
+def parts(x: Any, n: int) -> tuple[Any, ...]:
+    """What lies side by side (..., count * n), each with n columns."""
+    return tuple(x[..., i : i + n] for i in range(0, x.shape[-1], n))
 
 
 def affine(params: Params, name: str, x: Any) -> Any:

@@ -21,7 +21,7 @@ class ATR(Dense):
     which keeps the state. The state is not bounded, as p passes no activation.
 
     Zhang, Xiong, Su, Lin & Zhang (2018), Simplifying neural machine translation with addition-subtraction
-    twin-gated recurrent networks, equations 7-11. Implementations differ in whether p has a bias.
+    twin-gated recurrent networks. Implementations differ in whether p has a bias.
     """
 
     name = "atr"

@@ -23,8 +23,8 @@ class BRC(Dense):
     No unit sees another one: J_t is diagonal. Where a stays the same and there is no input, a unit comes to
     rest at 0 if a <= 1, and at one of two states h = tanh(a h) if a > 1: it remembers a sign for ever.
 
-    Vecoven, Ernst & Drion (2021), A bio-inspired bistable recurrent cell allows for long-lasting memory,
-    equations 4-6. The candidate has no bias there.
+    Vecoven, Ernst & Drion (2021), A bio-inspired bistable recurrent cell allows for long-lasting memory.
+    The candidate has no bias there.
     """
 
     name = "brc"

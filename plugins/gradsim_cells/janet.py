@@ -21,7 +21,7 @@ class JANET(Dense):
     With beta > 0 a unit admits more than it forgets, and one that hardly forgets may still learn; once there,
     the state stays within [-e^beta, e^beta]. With beta = 0 it is the UGRNN.
 
-    Van der Westhuizen & Lasenby (2018), The unreasonable effectiveness of the forget gate, section 3.
+    Van der Westhuizen & Lasenby (2018), The unreasonable effectiveness of the forget gate.
     """
 
     name = "janet"

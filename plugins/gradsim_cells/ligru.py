@@ -19,8 +19,8 @@ class LiGRU(Dense):
 
     The state is never negative, and not bounded. The slope of relu at 0 is taken as 0.
 
-    Ravanelli, Brakel, Omologo & Bengio (2018), Light gated recurrent units for speech recognition,
-    section 3. The paper puts batch normalisation on W x_t, which keeps the state in bounds and couples the
+    Ravanelli, Brakel, Omologo & Bengio (2018), Light gated recurrent units for speech recognition.
+    The paper puts batch normalisation on W x_t, which keeps the state in bounds and couples the
     sequences of a batch; here there is none.
     """
 

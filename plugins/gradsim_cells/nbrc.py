@@ -24,8 +24,8 @@ class NBRC(Dense):
     It is the BRC where both U are diagonal. Here units see each other, but only through the two gates: what
     is stored stays in its unit, and others say whether it is kept (a > 1) or lost.
 
-    Vecoven, Ernst & Drion (2021), A bio-inspired bistable recurrent cell allows for long-lasting memory,
-    section "Recurrently neuromodulated bistable recurrent cell". The candidate has no bias there.
+    Vecoven, Ernst & Drion (2021), A bio-inspired bistable recurrent cell allows for long-lasting memory.
+    The candidate has no bias there.
     """
 
     name = "nbrc"

@@ -24,7 +24,7 @@ class PeepholeLSTM(Dense):
     With p = 0 it is the LSTM. The old cell reaches the new one through i and f, too, even where U = 0.
 
     Gers & Schmidhuber (2000), Recurrent nets that time and count; Gers, Schraudolph & Schmidhuber
-    (2002), Learning precise timing with LSTM recurrent networks, equations 1-6. In the papers the output is
+    (2002), Learning precise timing with LSTM recurrent networks. In the papers the output is
     o * c_t, and errors do not flow back through peepholes; here derivatives are whole.
     """
 

@@ -23,7 +23,7 @@ class STAR(Dense):
     neither grows nor shrinks on its way through layers.
 
     Turkoglu, D'Aronco, Wegner & Schindler (2021), Gating revisited: deep multi-layer RNNs that can be
-    trained, equations 7-9.
+    trained.
     """
 
     name = "star"

@@ -20,8 +20,7 @@ class UGRNN(Dense):
     The state stays within [-1, 1] once it is there. With g = 1, state and gradient are kept as they are; with
     g = 0 it is an Elman network.
 
-    Collins, Sohl-Dickstein & Sussillo (2017), Capacity and trainability in recurrent neural networks,
-    section 2.
+    Collins, Sohl-Dickstein & Sussillo (2017), Capacity and trainability in recurrent neural networks.
     """
 
     name = "ugrnn"

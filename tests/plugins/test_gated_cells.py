@@ -9,11 +9,37 @@ import array_api_strict
 import jax
 import numpy as np
 import pytest
+import torch
+from helpers import refused
 
 import gradsim
+from gradsim.errors import InputError
 from gradsim.testing import conformance
-from gradsim_cells import ATR, BRC, CFN, JANET, LSTM, NBRC, STAR, UGRNN, LiGRU, OriginalLSTM, PeepholeLSTM
-from gradsim_initializers import Chrono
+from gradsim_cells import (
+    ATR,
+    BRC,
+    CFN,
+    GRU,
+    JANET,
+    LEM,
+    LSTM,
+    MGU,
+    MUT,
+    NBRC,
+    NRU,
+    RAN,
+    RHN,
+    STAR,
+    UGRNN,
+    CoRNN,
+    LiGRU,
+    LSTMProjected,
+    MinimalRNN,
+    MultiplicativeLSTM,
+    OriginalLSTM,
+    PeepholeLSTM,
+)
+from gradsim_initializers import Chrono, Orthogonal
 from gradsim_optimizers import SGD
 from gradsim_tasks.adding import Adding
 
@@ -87,6 +113,102 @@ def atr(p, h, x):
     return (p_t * sigma(p_t + q_t) + h * sigma(p_t - q_t),)
 
 
+def mgu(p, h, x):
+    w_f, w_n = p["W"].reshape(2, 3, 2)
+    u_f, u_n = p["U"].reshape(2, 3, 3)
+    f = sigma(w_f @ x + u_f @ h + p["b"][:3])
+    return (h + f * (np.tanh(w_n @ x + u_n @ (f * h) + p["b"][3:]) - h),)
+
+
+def minimal_rnn(p, h, x):
+    z = np.tanh(p["W"] @ x + p["b_z"])
+    u = sigma(p["U"] @ h + p["V"] @ z + p["b_u"])
+    return (z + u * (h - z),)
+
+
+def ran(p, c, x, g=np.tanh):
+    i, f, content = (p["W"] @ x + p["b"]).reshape(3, 3)
+    from_i, from_f = (p["U"] @ g(c)).reshape(2, 3)
+    return (sigma(i + from_i) * content + sigma(f + from_f) * c,)
+
+
+def additive(p, c, x):
+    return ran(p, c, x, g=lambda c: c)
+
+
+def mut(form):
+    def loop(p, h, x):
+        w_xz, w_xr, w_xh = p["W"].reshape(3, 3, 2)
+        *w_hz, w_hr, w_hh = p["U"].reshape(-1, 3, 3)
+        b_z, b_r, b_h = p["b"].reshape(3, 3)
+        if form == 1:
+            z = sigma(w_xz @ x + b_z)
+        else:
+            z = sigma(w_xz @ x + w_hz[0] @ {2: h, 3: np.tanh(h)}[form] + b_z)
+        r = sigma(w_xr @ x + w_hr @ h + b_r)
+        into = np.tanh(w_xh @ x) if form == 1 else w_xh @ x
+        return (np.tanh(w_hh @ (r * h) + into + b_h) * z + h * (1 - z),)
+
+    return loop
+
+
+def rhn(depth, coupled):
+    def loop(p, s, x):
+        for layer in range(depth):
+            net = p[f"U{layer + 1}"] @ s + p[f"b{layer + 1}"] + (layer == 0) * (p["W"] @ x)
+            t = sigma(net[3:6])
+            s = np.tanh(net[:3]) * t + s * (1 - t if coupled else sigma(net[6:]))
+        return (s,)
+
+    return loop
+
+
+def multiplicative_lstm(p, h, c, x):
+    m = (p["W_m"] @ x) * (p["U_m"] @ h)
+    net_i, net_f, net_h, net_o = (p["W"] @ x + p["U"] @ m + p["b"]).reshape(4, 3)
+    cell = sigma(net_f) * c + sigma(net_i) * np.tanh(net_h)
+    return np.tanh(cell) * sigma(net_o), cell
+
+
+def lstm_projected(p, r, c, x):
+    net_i, net_f, net_c, net_o = (p["W"] @ x + p["U"] @ r + p["b"]).reshape(4, 3)
+    cell = sigma(net_f) * c + sigma(net_i) * np.tanh(net_c)
+    return p["V"] @ (sigma(net_o) * np.tanh(cell)), cell
+
+
+def cornn(implicit):
+    def loop(p, y, z, x):
+        dt, gamma, epsilon = 0.1, 1.5, 2.0
+        z_new = z + dt * np.tanh(p["U"] @ y + p["U_z"] @ z + p["W"] @ x + p["b"]) - dt * gamma * y
+        z_new = z_new / (1 + dt * epsilon) if implicit else z_new - dt * epsilon * z
+        return y + dt * z_new, z_new
+
+    return loop
+
+
+def lem(p, y, z, x):
+    dt = 0.5
+    v_1, v_2, v_z, v_y = (p["W"] @ x + p["b"]).reshape(4, 3)
+    w_1, w_2, w_z = p["U"].reshape(3, 3, 3)
+    step, step_bar = dt * sigma(w_1 @ y + v_1), dt * sigma(w_2 @ y + v_2)
+    z = (1 - step) * z + step * np.tanh(w_z @ y + v_z)
+    return (1 - step_bar) * y + step_bar * np.tanh(p["U_h"] @ z + v_y), z
+
+
+def nru(p, h, m, x):
+    """Of 2 heads for a memory of 8, so that p and q have 4 numbers."""
+    h = np.maximum(p["W"] @ x + p["U"] @ h + p["V"] @ m + p["b"], 0)
+    a = p["A"] @ x + p["B"] @ h + p["C"] @ m + p["d"]
+    new = m.copy()
+    for sign, strengths, p_q in ((1, a[:2], a[4:12]), (-1, a[2:4], a[12:])):
+        vectors = np.maximum(np.outer(p_q[:4], p_q[4:]), 0).reshape(2, 8)
+        for strength, v in zip(strengths, vectors, strict=True):
+            size = np.linalg.norm(v, 5)
+            if size > 0:
+                new += sign * max(strength, 0) * v / size / 2
+    return h, new
+
+
 LOOPS = {
     OriginalLSTM(2, 3): original_lstm,
     PeepholeLSTM(2, 3): peephole_lstm,
@@ -98,9 +220,25 @@ LOOPS = {
     BRC(2, 3): brc,
     NBRC(2, 3): nbrc,
     ATR(2, 3): atr,
+    MGU(2, 3): mgu,
+    MinimalRNN(2, 3): minimal_rnn,
+    RAN(2, 3): ran,
+    RAN(2, 3, activation="identity"): additive,
+    **{MUT(2, 3, form=form): mut(form) for form in (1, 2, 3)},
+    RHN(2, 3, depth=1): rhn(1, True),
+    RHN(2, 3, depth=3): rhn(3, True),
+    RHN(2, 3, depth=2, coupled=False): rhn(2, False),
+    MultiplicativeLSTM(2, 3): multiplicative_lstm,
+    LSTMProjected(2, 3, projection_size=2): lstm_projected,
+    **{
+        CoRNN(2, 3, time_step=0.1, gamma=1.5, epsilon=2.0, implicit=implicit): cornn(implicit)
+        for implicit in (False, True)
+    },
+    LEM(2, 3, time_step=0.5): lem,
+    NRU(2, 3, memory_size=8, heads=2): nru,
 }
 
-each_cell = pytest.mark.parametrize("cell", LOOPS, ids=lambda cell: cell.name)
+each_cell = pytest.mark.parametrize("cell", LOOPS, ids=repr)
 
 
 def params_of(cell, rng, **given):
@@ -140,13 +278,16 @@ def test_a_step_takes_the_arrays_of_other_libraries(cell, xp, rng):
 
 
 @each_cell
-def test_a_gradient_by_jax_is_the_same(cell, inputs):
-    ours, theirs = (
-        gradsim.simulate(cell, inputs, record=["adjoint", "gradient"], derivatives=by)
-        for by in ("auto", "jax")
-    )
-    for name in ours.data_vars:
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, atol=1e-12, err_msg=name)
+def test_a_cotangent_is_pulled_back_as_jax_does(cell, rng):
+    params = params_of(cell, rng)
+    state, cotangent = rng.standard_normal((2, 4, cell.state_size))
+    x = rng.standard_normal((4, 2))
+    with jax.enable_x64(True):
+        _, pull = jax.vjp(lambda p, s: cell.step(p, s, x, jax.numpy), params, state)
+        theirs, expected = pull(cotangent)
+    np.testing.assert_allclose(cell.state_vjp(params, state, x, cotangent), expected, rtol=1e-10, atol=1e-12)
+    for name, gradient in cell.params_vjp(params, state, x, cotangent).items():
+        np.testing.assert_allclose(gradient, theirs[name], rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 @each_cell
@@ -157,7 +298,17 @@ def test_a_training_goes_down(cell):
     assert loss[-5:].mean() < 0.8 * loss[:5].mean()
 
 
-test_kit = conformance(*(type(cell)(3, 5) for cell in LOOPS), JANET(2, 3, beta=0.0), ATR(1, 1))
+test_kit = conformance(*LOOPS, JANET(2, 3, beta=0.0), ATR(1, 1))
+
+
+@each_cell
+def test_recurrent_weights_start_as_told(cell):
+    if not cell.recurrent_weights:
+        return
+    params = dataclasses.replace(cell, recurrent_init=Orthogonal()).init_params(np.random.default_rng(0))
+    for name in cell.recurrent_weights:
+        for u in params[name].reshape(-1, 3, 3):
+            np.testing.assert_allclose(u @ u.T, np.eye(3), atol=1e-14)
 
 
 # What is known of them.
@@ -273,3 +424,155 @@ def test_the_twin_gates_of_atr_add_up_where_there_is_no_input():
     params = {"W": np.ones((2, 1)), "U": np.zeros((2, 2)), "b": np.zeros(2)}
     ds = run(ATR(1, 2), params, np.zeros((5, 1, 1)), initial_state=[1.0, -3.0])
     np.testing.assert_allclose(ds.state[:, 0, 1], -3 / 2.0 ** np.arange(6), rtol=1e-14)
+
+
+def test_a_minimal_gated_unit_with_a_closed_gate_keeps_all(inputs, rng):
+    params = params_of(MGU(2, 3), rng)
+    params["b"][:3] = -1e3
+    ds = run(MGU(2, 3), params, inputs, ["state", "jacobian_product"], initial_state=[0.3, -2, 5])
+    assert (ds.state == [0.3, -2, 5]).all()
+    assert (ds.jacobian_product[-1, 0, 0].values == np.eye(3)).all()
+
+
+def test_a_minimal_network_whose_gate_sees_no_state_multiplies_its_gates(inputs, rng):
+    cell = MinimalRNN(2, 3)
+    params = params_of(cell, rng, U=np.zeros((3, 3)))
+    ds = run(cell, params, inputs, ["jacobian_product"])
+    z = np.tanh(inputs @ params["W"].T + params["b_z"])
+    u = sigma(z @ params["V"].T + params["b_u"])
+    for b in range(inputs.shape[1]):
+        expected = np.diag(u[4:, b].prod(axis=0))
+        np.testing.assert_allclose(ds.jacobian_product[-1, 4, b], expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "identity"])
+def test_an_additive_network_adds_up_what_it_has_seen(activation, inputs, rng):
+    """c_t = sum_j i_j f_{j+1} ... f_t c~_j, where the gates see no state; and g(c_t) is read."""
+    cell = RAN(2, 3, activation=activation)
+    params = params_of(cell, rng, U=np.zeros((6, 3)))
+    i, f, content = np.split(inputs @ params["W"].T + params["b"], 3, axis=-1)
+    kept = np.cumprod(sigma(f), axis=0)
+    expected = (sigma(i) * content / kept).sum(axis=0) * kept[-1]
+    last = run(cell, params, inputs).state[-1].values
+    np.testing.assert_allclose(last, expected, rtol=1e-10)
+    read = np.tanh(expected) if activation == "tanh" else expected
+    np.testing.assert_allclose(cell.output(params, last, inputs[-1], np), read, rtol=1e-10)
+
+
+def test_the_second_mutation_is_a_gru_that_resets_before_the_product(inputs, rng):
+    params = params_of(MUT(2, 3, form=2), rng)
+    z, r, n = (slice(3 * k, 3 * k + 3) for k in range(3))
+    gru = {k: np.concatenate((p[r], -p[z], p[n])) for k, p in params.items()} | {"c": np.zeros(9)}
+    record = ["state", "jacobian_product"]
+    ours = run(MUT(2, 3, form=2), params, inputs, record)
+    theirs = run(GRU(2, 3, reset_after=False), gru, inputs, record)
+    for name in record:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, atol=1e-13)
+
+
+def test_a_highway_of_one_layer_is_a_ugrnn_with_the_other_sign(inputs, rng):
+    params = params_of(UGRNN(2, 3), rng)
+    gate, candidate = slice(0, 3), slice(3, 6)
+    turned = {n: np.concatenate((p[candidate], -p[gate])) for n, p in params.items()}
+    highway = {"W": turned["W"], "U1": turned["U"], "b1": turned["b"]}
+    record = ["state", "jacobian_product"]
+    ours = run(RHN(2, 3, depth=1), highway, inputs, record)
+    theirs = run(UGRNN(2, 3), params, inputs, record)
+    for name in record:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_a_highway_with_closed_gates_carries_state_and_gradient(depth, inputs):
+    cell = RHN(2, 3, depth=depth, transform_bias=-1e4)
+    ds = gradsim.simulate(cell, inputs, record=["jacobian_product"])
+    assert (ds.jacobian_product[-1, 0].values == np.eye(3)).all()
+
+
+def test_of_a_constant_input_a_multiplicative_lstm_can_make_an_lstm(inputs, rng):
+    """W_m x = 1 and U_m = I leave m = h."""
+    x = inputs.copy()
+    x[..., 0] = 1
+    params = params_of(LSTM(2, 3), rng)
+    same = {"W_m": np.array([[1.0, 0.0]] * 3), "U_m": np.eye(3)}
+    ours, theirs = run(MultiplicativeLSTM(2, 3), params | same, x), run(LSTM(2, 3), params, x)
+    np.testing.assert_allclose(ours.state, theirs.state, rtol=1e-12, atol=1e-14)
+
+
+def test_without_input_nothing_reaches_a_multiplicative_lstm_from_its_output(rng):
+    cell = MultiplicativeLSTM(2, 3)
+    ds = run(cell, params_of(cell, rng), np.zeros((3, 1, 2)), ["step_jacobian"], initial_state=np.ones(6))
+    assert (ds.step_jacobian[..., :3] == 0).all()
+
+
+def test_an_lstm_that_projects_is_that_of_pytorch(inputs, rng):
+    cell = LSTMProjected(2, 5, projection_size=3)
+    params = params_of(cell, rng)
+    theirs = torch.nn.LSTM(2, 5, proj_size=3, dtype=torch.float64)
+    names = {"W": "weight_ih_l0", "U": "weight_hh_l0", "V": "weight_hr_l0", "b": "bias_ih_l0"}
+    given = {names[n]: torch.tensor(p) for n, p in params.items()}
+    theirs.load_state_dict(given | {"bias_hh_l0": torch.zeros(20, dtype=torch.float64)})
+    outputs, (_, cells) = theirs(torch.tensor(inputs))
+    ds = run(cell, params, inputs)
+    np.testing.assert_allclose(ds.state[1:, :, :3], outputs.detach(), rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(ds.state[-1, :, 3:], cells[0].detach(), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_without_force_oscillators_turn_and_decay(implicit):
+    """P(t, k) is a power of one 2 x 2 matrix for each unit, and keeps areas where nothing is damped."""
+    d, gamma, epsilon = 0.3, 1.7, 0.6
+    for eps in (0.0, epsilon):
+        cell = CoRNN(1, 2, time_step=d, gamma=gamma, epsilon=eps, implicit=implicit)
+        params = {"W": np.zeros((2, 1)), "U": np.zeros((2, 2)), "U_z": np.zeros((2, 2)), "b": np.zeros(2)}
+        ds = run(cell, params, np.zeros((20, 1, 1)), ["jacobian_product"])
+        shrunk = 1 / (1 + d * eps) if implicit else 1 - d * eps
+        pull = d * gamma / (1 + d * eps) if implicit else d * gamma
+        unit = np.array([[1 - d * pull, d * shrunk], [-pull, shrunk]])
+        assert np.linalg.det(unit) == pytest.approx(shrunk)
+        expected = np.kron(np.linalg.matrix_power(unit, 20), np.eye(2))
+        np.testing.assert_allclose(ds.jacobian_product[-1, 0, 0], expected, rtol=1e-11, atol=1e-14)
+
+
+def test_a_long_expressive_memory_with_closed_steps_keeps_all(inputs, rng):
+    params = params_of(LEM(2, 3), rng)
+    params["b"][:6] = -1e3
+    start = np.array([0.3, -2, 5, 1, 2, 3])
+    ds = run(LEM(2, 3), params, inputs, ["state", "jacobian_product"], initial_state=start)
+    assert (ds.state == start).all()
+    assert (ds.jacobian_product[-1, 0, 0].values == np.eye(6)).all()
+
+
+def test_a_long_expressive_memory_with_whole_steps_is_a_network_of_two_layers(inputs, rng):
+    """h' = tanh(W_h x + U_h tanh(W_z x + U_z h)), whose Jacobian is known."""
+    params = params_of(LEM(2, 3), rng)
+    params["b"][:6] = 1e3
+    ds = run(LEM(2, 3), params, inputs, ["state", "step_jacobian"])
+    h, z = ds.state[1:, :, :3].values, ds.state[1:, :, 3:].values
+    from_h = (1 - z**2)[..., None] * params["U"][6:]
+    h_from_h = (1 - h**2)[..., None] * (params["U_h"] @ from_h)
+    np.testing.assert_allclose(ds.step_jacobian[..., :3, :3], h_from_h, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(ds.step_jacobian[..., 3:, :3], from_h, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(ds.step_jacobian[..., 3:], 0, atol=1e-13)
+
+
+def test_a_memory_that_its_heads_do_not_see_does_not_decay(inputs, rng):
+    cell = NRU(2, 3, memory_size=8, heads=2)
+    drawn = params_of(cell, rng)
+    ds = run(cell, drawn | {"B": 0 * drawn["B"], "C": 0 * drawn["C"]}, inputs, ["jacobian_product"])
+    assert (ds.jacobian_product[-1, 0, 0, 3:, 3:].values == np.eye(8)).all()
+
+
+def test_what_one_head_writes_has_the_length_of_its_strength(inputs, rng):
+    cell = NRU(2, 3, memory_size=4, heads=1)
+    params = params_of(cell, rng)
+    params = {n: 0 * p if n in "ABC" else p for n, p in params.items()}
+    params["d"] = np.array([2.5, -1.0, *[1.0, 0.3], *[0.5, -0.7], *np.ones(4)])
+    ds = run(cell, params, inputs)
+    written = np.diff(ds.state[..., 3:], axis=0)
+    np.testing.assert_allclose(np.linalg.norm(written, 5, axis=-1), 2.5, rtol=1e-12)
+
+
+def test_a_memory_that_cannot_be_parted_is_refused():
+    with refused(InputError, "NRU", "square", "4 * 10"):
+        NRU(2, 3, memory_size=10, heads=4)
