@@ -14,7 +14,7 @@ from gradsim.types import PositiveInt
 class SRU(Cell):
     """c_t = f * c_{t-1} + (1 - f) * W x_t, read as r * c_t + (1 - r) * x_t (Lei et al. 2018, r without c)."""
 
-    name = "sru"
+    name = "highway_sru"
     input_size: PositiveInt = 1
 
     @property

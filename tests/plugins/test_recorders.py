@@ -9,7 +9,7 @@ import pytest
 from sru import SRU
 
 import gradsim
-from gradsim import Pairs
+from gradsim import Pairs, analysis, plot
 from gradsim.engine import segments
 from gradsim.errors import InputError
 from gradsim.testing.specimen import Elementwise
@@ -55,6 +55,15 @@ def test_blocks_of_products_are_slices_of_them(x):
             np.testing.assert_allclose(norm, np.sqrt((part**2).sum((-1, -2))), rtol=1e-12)
     upwards = ds.block_norm.sel(to_block="layer0_h", from_block="layer1_h").values
     assert np.nanmax(upwards) == 0  # nothing goes down through the layers
+
+
+def test_figures_and_rates_take_a_pair_of_blocks(x):
+    ds = gradsim.simulate(BLOCKED["lstm"], x, record=["block_norm", "jacobian_product"], rng=0)
+    one = ds.sel(to_block="c", from_block="h")
+    assert plot.gain_heat_map(one, variable="block_norm").get_xlabel()
+    by_lag = analysis.gain_by_lag(one, "block_norm")
+    again = analysis.gain_by_lag(analysis.gain(ds, block_out="c", block_in="h"))
+    np.testing.assert_allclose(by_lag["median"][1:], again["median"][1:] + np.log10(3) / 2, rtol=1e-12)
 
 
 def test_blocks_that_the_groups_of_a_jacobian_do_not_divide(x):
