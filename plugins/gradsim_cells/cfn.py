@@ -21,7 +21,7 @@ class CFN(Dense):
     Without inputs |h_t| < |h_{t-1}| in each unit: 0 attracts every state, and there is no chaos, whatever the
     weights. A unit sees the others through its gates only.
 
-    Laurent & von Brecht (2017), A recurrent neural network without chaos, where f is theta and
+    Laurent & von Brecht (2017), A recurrent neural network without chaos. There f is theta and
     i is eta.
     """
 

@@ -25,9 +25,9 @@ class CoRNN(Cell):
     (-d gamma, 1 - d epsilon)) with the determinant 1 - d epsilon: a step keeps areas where epsilon = 0. For
     d -> 0 it is the identity; the paper bounds gradients by the inverse of d.
 
-    Rusch & Mishra (2021), Coupled oscillatory recurrent neural network (coRNN), equation 3, with either
-    velocity; the authors' code damps the old one, z_{t-1}. Their values for sequences of MNIST are the
-    default.
+    Rusch & Mishra (2021), Coupled oscillatory recurrent neural network (coRNN), equation 3. It allows for
+    either velocity; the authors' code damps the old one, z_{t-1}. Their values for sequences of MNIST are
+    the default.
     """
 
     name = "cornn"

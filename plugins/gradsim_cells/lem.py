@@ -25,8 +25,8 @@ class LEM(Cell):
     A step near 0 keeps its unit, and its gradient, for as long as 1 / d steps: units have scales of time of
     their own. With `time_step` <= 1 the state stays within [-1, 1]; for time_step -> 0, J_t -> I.
 
-    Rusch, Mishra, Erichson & Mahoney (2022), Long expressive memory for sequence modeling, equation 3, has
-    two steps, and so has the authors' code; some descriptions write the same d for both.
+    Rusch, Mishra, Erichson & Mahoney (2022), Long expressive memory for sequence modeling, equation 3. There
+    are two steps there and in the authors' code, as here; some descriptions write the same d for both.
     """
 
     name = "lem"
