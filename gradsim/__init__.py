@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from gradsim.data.store import open_run
     from gradsim.loading.models import from_torch, load_weights
+    from gradsim.run.matching import matched
     from gradsim.simulation import prepare, simulate
     from gradsim.training.resuming import resume
     from gradsim.training.settings import Probe, Stopping, Validation
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "gradsim.data.store": ("open_run",),
     "gradsim.loading.models": ("from_torch", "load_weights"),
+    "gradsim.run.matching": ("matched",),
     "gradsim.simulation": ("prepare", "simulate"),
     "gradsim.training.settings": ("Probe", "Stopping", "Validation"),
     "gradsim.training.trained": ("trained_params",),
@@ -95,6 +97,7 @@ __all__ = [
     "from_torch",
     "hookimpl",
     "load_weights",
+    "matched",
     "open_run",
     "prepare",
     "prepare_training",

@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gradsim import plot
+from gradsim.run.matching import parameter_count
 
 STUDIES = Path(__file__).parents[1] / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.py") if path.stem != "running")
@@ -78,6 +79,30 @@ def test_smaller_weights_vanish_faster_and_the_lstm_outlives_it(vanishing):
     low = {label: float(vanishing[label]["low"]) for label in rate}
     assert high["Elman, g = 1"] < low["LSTM, forget bias 3"]
     assert abs(rate["LSTM, forget bias 3"]) < 0.05
+
+
+def test_the_gallery_shows_every_cell_with_a_size_within_one_budget(modules, computed):
+    study, data = modules["cell_gallery"], computed["cell_gallery"]
+    sized = study.cells()
+    assert list(data) == list(sized)
+    assert len(data) > 40
+    for name, ds in data.items():
+        assert float(ds["median"][0]) == pytest.approx(0, abs=1e-12), name
+        assert parameter_count(sized[name]) <= study.BUDGET
+    last = {name: float(ds["median"][-1]) for name, ds in data.items()}
+    for name in ("exp_rnn", "urnn", "delta_net"):
+        assert last[name] == pytest.approx(0, abs=0.5), name
+    assert max(last["elman"], last["gru"], last["min_gru"]) < -2
+
+
+def test_each_path_starts_at_the_identity_and_the_only_one_of_the_stack_is_all(computed):
+    data = computed["which_gate"]
+    for ds in data.values():
+        for name in ds.data_vars:
+            assert float(ds[name][0]) == pytest.approx(0, abs=1e-12)
+    stack = data["Residual stack, before"]
+    np.testing.assert_allclose(stack["skip"], stack["all"], atol=1e-9)
+    assert float(data["GRU, before"]["direct"][-1]) < float(data["GRU, before"]["all"][-1]) - 2
 
 
 def test_every_exploding_draw_explodes(vanishing):

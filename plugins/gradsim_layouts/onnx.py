@@ -9,7 +9,7 @@ import numpy as np
 
 from gradsim import Layout, Model
 from gradsim.errors import InputError
-from gradsim_cells import GRU, LSTM, Elman
+from gradsim_cells import GRU, LSTM, Elman, PeepholeLSTM
 from gradsim_layouts.rows import reordered
 
 
@@ -63,7 +63,7 @@ class OnnxGRU(Layout):
 
 @dataclass(frozen=True, eq=False)
 class OnnxLSTM(Layout):
-    """The operator LSTM: gates in the order i, o, f, c."""
+    """The operator LSTM: gates in the order i, o, f, c; with peepholes P (1, 3 n) in the order i, o, f."""
 
     name = "onnx_lstm"
 
@@ -73,4 +73,7 @@ class OnnxLSTM(Layout):
             name: reordered(p, "iofc", "ifco")
             for name, p in {"W": weight, "U": recurrent, "b": b + c}.items()
         }
-        return Model(LSTM(weight.shape[1], n), params)
+        if "P" not in arrays:
+            return Model(LSTM(weight.shape[1], n), params)
+        peepholes = reordered(arrays.take("P", (1, 3 * n))[0], "iof", "ifo")
+        return Model(PeepholeLSTM(weight.shape[1], n), params | {"p": peepholes})

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradsim import Layout, Model
 from gradsim.errors import InputError
-from gradsim_cells import GRU, LSTM, Elman, Stack
+from gradsim_cells import GRU, LSTM, Elman, LSTMProjected, Stack
 
 _KINDS = {1: "RNN", 3: "GRU", 4: "LSTM"}
 
@@ -35,8 +35,6 @@ class Torch(Layout):
                     f"torch: {name} belongs to a network in two directions, whose state at time t depends on "
                     "inputs after t; give one of the directions, by its names without _reverse"
                 )
-            if "weight_hr" in name:
-                raise InputError(f"torch: {name} is the projection of an LSTM, which no cell of gradsim has")
         last = max((int(m[1]) for n in arrays if (m := re.fullmatch(r"weight_ih_l(\d+)", n))), default=None)
         if last is None:
             return self._layer(arrays, "")
@@ -47,20 +45,32 @@ class Torch(Layout):
         return Model(Stack(tuple(layer.cell for layer in layers)), params)
 
     def _layer(self, arrays, suffix):
+        if f"weight_hr{suffix}" in arrays:
+            return self._projected(arrays, suffix)
         recurrent = arrays[f"weight_hh{suffix}"]
         if recurrent.ndim != 2 or (kind := _KINDS.get(len(recurrent) / recurrent.shape[1])) is None:
             raise InputError(
                 f"torch: weight_hh{suffix} is {recurrent.shape}, where (n, n), (3 n, n) or (4 n, n) is needed"
             )
         rows, n = recurrent.shape
-        inputs = arrays[f"weight_ih{suffix}"]
-        weight = arrays.take(f"weight_ih{suffix}", (rows, inputs.shape[-1]))
-        biased = f"bias_ih{suffix}" in arrays
-        b, c = (
-            arrays.take(f"bias_{way}{suffix}", (rows,)) if biased else np.zeros(rows) for way in ("ih", "hh")
-        )
+        weight, b, c = self._inputs(arrays, suffix, rows)
         params, size = {"W": weight, "U": recurrent}, weight.shape[1]
         if kind == "GRU":
             return Model(GRU(size, n), params | {"b": b, "c": c})
         cell = LSTM(size, n) if kind == "LSTM" else Elman(size, n, self.nonlinearity)
         return Model(cell, params | {"b": b + c})
+
+    def _projected(self, arrays, suffix):
+        projection = arrays[f"weight_hr{suffix}"]
+        p, n = projection.shape
+        weight, b, c = self._inputs(arrays, suffix, 4 * n)
+        recurrent = arrays.take(f"weight_hh{suffix}", (4 * n, p))
+        params = {"W": weight, "U": recurrent, "V": projection, "b": b + c}
+        return Model(LSTMProjected(weight.shape[1], n, p), params)
+
+    def _inputs(self, arrays, suffix, rows):
+        """(the weight from the inputs, the biases beside it and beside that from the state)."""
+        weight = arrays.take(f"weight_ih{suffix}", (rows, arrays[f"weight_ih{suffix}"].shape[-1]))
+        if f"bias_ih{suffix}" not in arrays:
+            return weight, np.zeros(rows), np.zeros(rows)
+        return weight, *(arrays.take(f"bias_{way}{suffix}", (rows,)) for way in ("ih", "hh"))

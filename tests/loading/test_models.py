@@ -18,6 +18,7 @@ MODULES = {
     "gru": lambda: torch.nn.GRU(2, 4),
     "lstm": lambda: torch.nn.LSTM(2, 4),
     "no bias": lambda: torch.nn.LSTM(2, 4, bias=False),
+    "projected": lambda: torch.nn.LSTM(2, 5, proj_size=4, num_layers=2),
     "two layers": lambda: torch.nn.LSTM(2, 4, num_layers=2),
     "three layers": lambda: torch.nn.GRU(2, 4, num_layers=3),
 }
@@ -82,7 +83,6 @@ def test_a_network_within_a_larger_model_is_found_by_its_prefix():
             InputError,
             "_l0_reverse .* two directions",
         ),
-        (lambda: torch.nn.LSTM(2, 3, proj_size=2), InputError, "weight_hr_l0 is the projection"),
         (lambda: torch.nn.Linear(2, 3), UnknownNameError, "unknown weight of torch 'weight_hh'"),
         (
             lambda: "rnn.pt",
