@@ -106,6 +106,7 @@ PLUGINS = {
     for family, classes in registry.catalogue().plugins.items()
     if family != "recorders"
     for name, cls in classes.items()
+    if cls.__dataclass_fields__
 } | {cls.__name__: cls for cls in (Pairs, Probe, Validation, Stopping)}
 
 
