@@ -35,11 +35,19 @@ class Arrays(Mapping[str, Array]):
         ------
         UnknownNameError
             There is none.
+        InputError
+            It has no entries, is a single number, or is not made of real numbers.
         """
         if name not in self._arrays:
             raise unknown(f"weight of {self._about}", name, self._arrays)
         self._taken.add(name)
-        return np.asarray(self._arrays[name], dtype=np.float64)
+        array = np.asarray(self._arrays[name])
+        if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "biuf":
+            raise InputError(
+                f"{self._about}: {name} is of shape {array.shape} and dtype {array.dtype}, where an array of "
+                "real numbers is needed"
+            )
+        return array.astype(np.float64)
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,9 +52,10 @@ def _safetensors(path: Path) -> dict[str, Array]:
             header = json.loads(file.read(length))
             entries = {n: e for n, e in header.items() if n != "__metadata__"}
             places = {n: _place(e, size - 8 - length) for n, e in entries.items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            _refuse_overlaps(entries)
+            return {n: _read(file, 8 + length, *place) for n, place in places.items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise _broken(path, f"its header cannot be read: {error}") from error
-        return {n: _read(file, 8 + length, *place) for n, place in places.items()}
 
 
 def _place(entry: Mapping[str, Any], room: int) -> tuple[int, str, tuple[int, ...]]:
@@ -63,11 +64,19 @@ def _place(entry: Mapping[str, Any], room: int) -> tuple[int, str, tuple[int, ..
     shape, kind = tuple(entry["shape"]), entry["dtype"]
     if kind not in _DTYPES:
         raise ValueError(str(unknown("dtype", kind, _DTYPES)))
-    if not all(isinstance(n, int) and n >= 0 for n in (first, last, *shape)):
+    if not all(type(n) is int and n >= 0 for n in (first, last, *shape)):
         raise ValueError(f"shape {shape} at bytes {first} to {last} is not made of whole numbers")
     if last > room or last - first != math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize:
         raise ValueError(f"shape {shape} of {kind} does not fit bytes {first} to {last} of {room}")
     return first, kind, shape
+
+
+def _refuse_overlaps(entries: Mapping[str, Any]) -> None:
+    """Bytes belong to one array, so that what is read is no larger than the file."""
+    places = sorted(tuple(e["data_offsets"]) for e in entries.values())
+    for (_, last), (first, _) in pairwise(places):
+        if first < last:
+            raise ValueError(f"the bytes from {first} to {last} belong to two arrays")
 
 
 def _read(file: BinaryIO, start: int, first: int, kind: str, shape: tuple[int, ...]) -> Array:
@@ -81,10 +90,13 @@ def _read(file: BinaryIO, start: int, first: int, kind: str, shape: tuple[int, .
 
 def _npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+    except Exception as error:  # of many kinds, from damaged archives
         raise _broken(path, str(error)) from error
+    if rest := [name for name, x in found.items() if not isinstance(x, np.ndarray)]:
+        raise _broken(path, f"{', '.join(rest)} should be arrays")
+    return found
 
 
 def _pt(path: Path) -> dict[str, Array]:

@@ -15,7 +15,10 @@ _LARGEST = 2**20
 """Units; no budget should ask for more."""
 
 _APART = 64
-"""Sizes that are tried until one is found that a cell comes in, such as a multiple of its heads."""
+"""Sizes that are tried, at least, until one is found that a cell comes in, such as a multiple of its heads.
+
+As many as it has units will do: it has no more heads than units.
+"""
 
 
 def matched(
@@ -62,6 +65,8 @@ def _sized(cell: Cell, count: Callable[[Cell], int], budget: int) -> Cell:
     if "hidden_size" not in {f.name for f in dataclasses.fields(cell)}:  # type: ignore[arg-type]
         raise InputError(f"{cell!r} has no hidden_size, so that it cannot be made to match; leave it out")
 
+    apart = max(_APART, cell.hidden_size)  # type: ignore[attr-defined]
+
     def made(units: int) -> Cell | None:
         """The cell of this size; None where it does not come in it, as with heads that have to be equal."""
         try:
@@ -70,7 +75,7 @@ def _sized(cell: Cell, count: Callable[[Cell], int], budget: int) -> Cell:
             return None
 
     def next_made(units: int) -> Cell | None:
-        return next(filter(None, map(made, range(units, units + _APART))), None)
+        return next(filter(None, map(made, range(units, units + apart))), None)
 
     def fits(units: int) -> bool:
         """Whether it is within the budget; of a size that it does not come in, the next larger one."""

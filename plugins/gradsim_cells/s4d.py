@@ -28,8 +28,10 @@ class S4D(Cell):
 
     In units of the time step of `recurrent_init`, whose eigenvalues each channel has at d = 1, d starts
     log-uniform between step_min and step_max; with the time step 0.01 of HiPPO that is the range of the
-    paper, 0.001 to 0.1. J_t is the rotation and decay by exp(d A), one 2 x 2 block for each state, and the
-    norm of its P(t, k) is sqrt(2) exp(d Re A (t - k)).
+    paper, 0.001 to 0.1. Frequencies start between -pi and pi: with so many states that those of HiPPO go
+    beyond, give it a shorter `step`, and step_min and step_max as much larger. J_t is the rotation and decay
+    by exp(d A), one 2 x 2 block for each state, and the norm of its P(t, k) is
+    sqrt(2) exp(d Re A (t - k)).
 
     Gu, Gupta, Goel & Re (2022), On the parameterization and initialization of diagonal state space models.
     """

@@ -64,7 +64,7 @@ class SelectiveSSM(Cell):
         step = np.exp(rng.uniform(np.log(self.step_min), np.log(self.step_max), n))
         return {
             **{name: normal(rng, count, self.input_size) for name, count in rows.items()},
-            "b_d": np.log(np.expm1(step)),
+            "b_d": step + np.log(-np.expm1(-step)),
             "log_A": np.log(np.tile(np.arange(1.0, k + 1), n)),
             "D": np.ones(n),
         }

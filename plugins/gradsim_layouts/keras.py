@@ -14,10 +14,9 @@ from gradsim_layouts.rows import reordered
 
 def _weights(arrays, gates):
     """(W, U), rows by gate, and n."""
-    n, columns = arrays["recurrent_kernel"].shape[0], len(arrays["recurrent_kernel"][0])
+    n = len(arrays["recurrent_kernel"])
     recurrent = arrays.take("recurrent_kernel", (n, gates * n)).T
-    kernel = arrays["kernel"]
-    return arrays.take("kernel", (kernel.shape[0], columns)).T, recurrent, n
+    return arrays.take("kernel", (len(arrays["kernel"]), gates * n)).T, recurrent, n
 
 
 def _bias(arrays, shape):

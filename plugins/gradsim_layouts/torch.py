@@ -61,8 +61,8 @@ class Torch(Layout):
         return Model(cell, params | {"b": b + c})
 
     def _projected(self, arrays, suffix):
-        projection = arrays[f"weight_hr{suffix}"]
-        p, n = projection.shape
+        p, n = len(arrays[f"weight_hr{suffix}"]), arrays[f"weight_hr{suffix}"].shape[-1]
+        projection = arrays.take(f"weight_hr{suffix}", (p, n))
         weight, b, c = self._inputs(arrays, suffix, 4 * n)
         recurrent = arrays.take(f"weight_hh{suffix}", (4 * n, p))
         params = {"W": weight, "U": recurrent, "V": projection, "b": b + c}

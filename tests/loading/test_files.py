@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -73,6 +74,17 @@ BROKEN = {
     "a negative place": (safetensors(entry(places=(-16, 0)), bytes(16)), "not made of whole numbers"),
     "an unknown dtype": (safetensors(entry("F63"), bytes(16)), "unknown dtype 'F63'; did you mean 'F64'"),
     "no place": (safetensors({"a": {"dtype": "F64"}}, b""), "its header cannot be read: 'data_offsets'"),
+    "a header in a header in a header": (
+        (200_000).to_bytes(8, "little") + b"[" * 200_000,
+        "its header cannot be read",
+    ),
+    "a shape that no array has": (safetensors(entry(shape=(0, 2**70), places=(0, 0)), b""), "cannot be read"),
+    "too many dimensions": (safetensors(entry(shape=(1,) * 100, places=(0, 8)), bytes(8)), "cannot be read"),
+    "true for a number": (safetensors(entry(shape=(True, 2)), bytes(16)), "not made of whole numbers"),
+    "bytes of two arrays": (
+        safetensors(entry() | {"b": entry(places=(8, 24))["a"]}, bytes(24)),
+        "the bytes from 8 to 16 belong to two arrays",
+    ),
     "a list for a header": (safetensors([1], b""), "its header cannot be read"),
 }
 
@@ -117,6 +129,33 @@ def test_files_that_are_none_are_named(tmp_path, name, data, message):
         (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         read_arrays(tmp_path / name)
+
+
+def test_damaged_archives_are_refused(tmp_path):
+    file, rng = tmp_path / "m.npz", np.random.default_rng(0)
+    np.savez_compressed(file, x=np.arange(30.0))
+    data, refused = file.read_bytes(), 0
+    for _ in range(200):
+        damaged = bytearray(data)
+        damaged[rng.integers(len(data))] = rng.integers(256)
+        file.write_bytes(damaged)
+        try:
+            read_arrays(file)
+        except InputError:
+            refused += 1
+    assert refused > 50
+
+
+def test_archives_of_something_else_are_refused(tmp_path):
+    file = tmp_path / "m.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("notes.txt", b"no array")
+    with pytest.raises(InputError, match=r"notes\.txt should be arrays"):
+        read_arrays(file)
+    with file.open("wb") as one:
+        np.save(one, np.zeros(3))
+    with pytest.raises(InputError, match="is no file of weights"):
+        read_arrays(file)
 
 
 class Executed:

@@ -115,3 +115,23 @@ def test_what_does_not_fit_is_refused(given, error, message):
 def test_an_unknown_layout_offers_the_nearest():
     with pytest.raises(UnknownNameError, match="unknown layout 'keras_lsm'; did you mean 'keras_lstm'"):
         load_weights({"kernel": np.ones((2, 3))}, "keras_lsm")
+
+
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [
+        ("torch", ("weight_ih", "weight_hh")),
+        ("torch", ("weight_ih", "weight_hh", "weight_hr")),
+        ("keras_rnn", ("kernel", "recurrent_kernel")),
+        ("keras_gru", ("kernel", "recurrent_kernel", "bias")),
+        ("onnx_lstm", ("W", "R", "B", "P")),
+    ],
+)
+@pytest.mark.parametrize(
+    "weight",
+    [np.zeros(()), np.zeros(0), np.zeros((0, 0)), np.zeros(1), np.zeros((1, 1, 1, 1)), [["a"]], [[1j]]],
+    ids=lambda w: f"{np.shape(w)} {np.asarray(w).dtype}",
+)
+def test_what_is_no_weight_is_named(layout, names, weight):
+    with pytest.raises(InputError, match="|".join(names)):
+        load_weights(dict.fromkeys(names, weight), layout)

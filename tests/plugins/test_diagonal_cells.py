@@ -475,3 +475,10 @@ def test_without_negative_eigenvalues_no_deltanet_tells_parity(rng):
         if not negative:
             read = found @ rng.standard_normal(3)
             assert (np.diff(read) * np.sign(read[0]) >= -1e-12).all()
+
+
+def test_selective_time_steps_may_be_long():
+    params = SelectiveSSM(step_min=1e-3, step_max=1e4).init_params(np.random.default_rng(0))
+    step = np.logaddexp(params["b_d"], 0)
+    assert step.min() > 1e-3
+    assert 1e3 < step.max() < 1e4

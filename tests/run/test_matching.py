@@ -9,7 +9,7 @@ import pytest
 from gradsim import matched
 from gradsim.errors import InputError
 from gradsim.run.matching import parameter_count
-from gradsim_cells import GRU, LRU, LSTM, SLSTM, Elman, MinGRU, Stack
+from gradsim_cells import GRU, LRU, LSTM, SLSTM, ClockworkRNN, Elman, MinGRU, Stack
 
 CELLS = {
     "elman": Elman(3),
@@ -62,3 +62,11 @@ def test_a_cell_that_comes_in_some_sizes_only_has_the_largest_of_them():
 def test_what_cannot_be_matched_is_said(cells, budget, message):
     with pytest.raises(InputError, match=message):
         matched(cells, **budget)
+
+
+@pytest.mark.parametrize(
+    "cell", [SLSTM(hidden_size=100, heads=100), ClockworkRNN(hidden_size=90, periods=tuple(range(1, 91)))]
+)
+def test_cells_of_many_parts_are_matched(cell):
+    (found,) = matched({"cell": cell}, state=600).values()
+    assert 500 < found.state_size <= 600
