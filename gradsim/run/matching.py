@@ -31,7 +31,8 @@ def matched(
     cells
         By label. Each has a `hidden_size`, which is what changes.
     params
-        The budget in numbers that `init_params` draws, a readout not counted.
+        The budget in numbers that a training changes, a readout not counted. Of a cell that none changes, all
+        numbers count.
     state
         The budget in components of the state. One of the two is given.
 
@@ -53,8 +54,9 @@ def matched(
 
 
 def parameter_count(cell: Cell) -> int:
-    """The numbers that the parameters of a cell are made of."""
-    return sum(int(np.size(p)) for p in cell.init_params(np.random.default_rng(0)).values())
+    """The numbers that a training changes; of a cell that none changes, such as a reservoir, all."""
+    drawn = {n: int(np.size(p)) for n, p in cell.init_params(np.random.default_rng(0)).items()}
+    return sum(size for n, size in drawn.items() if n not in cell.fixed) or sum(drawn.values())
 
 
 def _state_size(cell: Cell) -> int:

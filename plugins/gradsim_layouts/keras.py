@@ -42,14 +42,18 @@ class KerasRNN(Layout):
 class KerasGRU(Layout):
     """`keras.layers.GRU`: gates in the order z, r, h.
 
-    A bias (2, 3 n) says reset_after, which is the default there, and one of (3 n) that it is not.
+    A bias (2, 3 n) says that the reset comes after the product, which is the default there, and one of (3 n)
+    that it does not; without a bias `reset_after` says so. Gates are sigmoids, as is the default there.
     """
 
     name = "keras_gru"
 
+    reset_after: bool | None = None
+
     def model(self, arrays):
         weight, recurrent, n = _weights(arrays, 3)
         after = "bias" not in arrays or arrays["bias"].ndim == 2
+        after = after if self.reset_after is None else self.reset_after
         b, c = _bias(arrays, (2, 3 * n)) if after else (_bias(arrays, (3 * n,)), np.zeros(3 * n))
         given = {"W": weight, "U": recurrent, "b": b, "c": c}
         params = {name: reordered(p, "zrh", "rzh") for name, p in given.items()}

@@ -10,6 +10,7 @@ import pytest
 import gradsim
 from gradsim import load_weights
 from gradsim.errors import InputError, UnknownNameError
+from gradsim_layouts import KerasGRU
 
 ONNX = Path(__file__).parents[1] / "reference" / "onnx.npz"
 OPERATORS = {"rnn": "onnx_rnn", "simple": "onnx_rnn", "gru": "onnx_gru", "lstm": "onnx_lstm"}
@@ -93,6 +94,17 @@ def test_keras_gru(given, after):
         past = r * back[:, 6:] if after else (r * h) @ recurrent[:, 6:]
         h = z * h + (1 - z) * np.tanh(own[:, 6:] + past)
     np.testing.assert_allclose(last_h(*load_weights(arrays, "keras_gru"), x), h, rtol=1e-12)
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_a_keras_gru_without_a_bias_is_told_where_it_resets(given, after):
+    arrays, x = given[0](3, (9,)), given[1]
+    zeros = np.zeros((2, 9) if after else 9)
+    expected = last_h(*load_weights(arrays | {"bias": zeros}, "keras_gru"), x)
+    del arrays["bias"]
+    np.testing.assert_array_equal(last_h(*load_weights(arrays, KerasGRU(reset_after=after)), x), expected)
+    with pytest.raises(InputError, match="bias has shape"):
+        load_weights(arrays | {"bias": zeros}, KerasGRU(reset_after=not after))
 
 
 def test_keras_rnn_without_a_bias(given):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from gradsim import matched
 from gradsim.errors import InputError
 from gradsim.run.matching import parameter_count
-from gradsim_cells import GRU, LRU, LSTM, SLSTM, ClockworkRNN, Elman, MinGRU, Stack
+from gradsim_cells import GRU, LRU, LSTM, SLSTM, URNN, ClockworkRNN, EchoState, Elman, MinGRU, Stack
 
 CELLS = {
     "elman": Elman(3),
@@ -34,6 +35,13 @@ def test_each_is_as_large_as_the_budget_of_parameters_allows(budget):
 def test_counts_are_those_of_the_formulas():
     assert parameter_count(LSTM(3, 7)) == 4 * 7 * (3 + 7 + 1)
     assert parameter_count(Elman(3, 7)) == 7 * (3 + 7 + 1)
+
+
+def test_what_no_training_changes_does_not_count_unless_nothing_else_is_there():
+    assert parameter_count(URNN(3, 7)) == sum(
+        p.size for n, p in URNN(3, 7).init_params(np.random.default_rng(0)).items() if n != "P"
+    )
+    assert parameter_count(EchoState(3, 7)) == 7 * (3 + 7 + 1)
 
 
 def test_states_of_one_size():
