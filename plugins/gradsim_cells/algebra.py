@@ -15,9 +15,9 @@ def sigmoid(x: Any, xp: Any) -> Any:
     return 0.5 * (xp.tanh(0.5 * x) + 1.0)
 
 
-def normal(rng: np.random.Generator, rows: int, columns: int, gain: float = 1.0) -> Array:
-    """Independent weights N(0, gain^2 / columns)."""
-    return rng.standard_normal((rows, columns)) * (gain / np.sqrt(columns))
+def normal(rng: np.random.Generator, rows: int, columns: int, scale: float = 1.0) -> Array:
+    """Independent weights N(0, scale^2 / columns)."""
+    return rng.standard_normal((rows, columns)) * (scale / np.sqrt(columns))
 
 
 def recurrent(
