@@ -29,6 +29,7 @@ from gradsim.contracts.task import (
     squared_error,
 )
 from gradsim.contracts.trajectory import Trajectory
+from gradsim.contracts.weighted import Weighted
 from gradsim.contracts.wrapper import Wrapper
 from gradsim.numerics.autodiff.tags import detach, surrogate, through
 
@@ -55,6 +56,7 @@ __all__ = [
     "Term",
     "Trajectory",
     "Variable",
+    "Weighted",
     "Wrapper",
     "accuracy",
     "cross_entropy",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradsim import Initializer, detach
+from gradsim import detach
 from gradsim.types import Array, Params
 
 
@@ -18,15 +18,6 @@ def sigmoid(x: Any, xp: Any) -> Any:
 def normal(rng: np.random.Generator, rows: int, columns: int, scale: float = 1.0) -> Array:
     """Independent weights N(0, scale^2 / columns)."""
     return rng.standard_normal((rows, columns)) * (scale / np.sqrt(columns))
-
-
-def recurrent(
-    rng: np.random.Generator, init: Initializer | None, n: int, columns: int, count: int = 1
-) -> Array:
-    """Weights (n, columns) of a state, one below the other: as an initializer has it or N(0, 1 / columns)."""
-    if init is None:
-        return normal(rng, count * n, columns)
-    return init.weight(rng, (count, n, columns)).reshape(-1, columns)
 
 
 def parts(x: Any, n: int) -> tuple[Any, ...]:

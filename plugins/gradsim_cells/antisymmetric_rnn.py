@@ -48,9 +48,9 @@ class AntisymmetricRNN(DerivedDense):
     def gates(self):
         return dict.fromkeys(("W", "b"), self.paths) if self.gated else {}
 
-    def first_params(self, rng):
-        rows = self.sums * self.hidden_size
-        return {"W": normal(rng, rows, self.input_size), "U": self.drawn(rng), "b": np.zeros(rows)}
+    def init_params(self, rng):
+        n, rows = self.hidden_size, self.sums * self.hidden_size
+        return {"W": normal(rng, rows, self.input_size), "U": normal(rng, n, n), "b": np.zeros(rows)}
 
     def weights(self, params, xp):
         u = params["U"]

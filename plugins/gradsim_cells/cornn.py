@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
-from gradsim.types import NonNegativeFloat, PositiveFloat, PositiveInt
-from gradsim_cells.algebra import normal, recurrent
+from gradsim import Weighted, through
+from gradsim.types import NonNegativeFloat, PositiveFloat
+from gradsim_cells.algebra import normal
 
 
 @dataclass(frozen=True, eq=False)
-class CoRNN(Cell):
+class CoRNN(Weighted):
     """h'' = tanh(W x + U h + U_z h' + b) - gamma h - epsilon h': driven oscillators, in steps d = time_step.
 
     z_t = z_{t-1} + d (tanh(W x_t + U h_{t-1} + U_z z_{t-1} + b) - gamma h_{t-1} - epsilon z) and
     h_t = h_{t-1} + d z_t. The damped velocity z is z_{t-1} or, if it is `implicit`, z_t.
 
     State: blocks h, the positions, and z, the velocities, each hidden_size = n. x: input. W (n, input_size)
-    ~ N(0, 1 / input_size), U and U_z (n, n) ~ N(0, 1 / n) or as `recurrent_init` says, b (n) = 0.
+    ~ N(0, 1 / input_size), U and U_z (n, n) ~ N(0, 1 / n), b (n) = 0.
 
     Without the force tanh(.) the Jacobian of each unit is ((1 - d^2 gamma, d (1 - d epsilon)),
     (-d gamma, 1 - d epsilon)) with the determinant 1 - d epsilon: a step keeps areas where epsilon = 0. For
@@ -32,13 +32,10 @@ class CoRNN(Cell):
 
     name = "cornn"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     time_step: PositiveFloat = 0.042
     gamma: NonNegativeFloat = 2.7
     epsilon: NonNegativeFloat = 4.7
     implicit: bool = False
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     paths = ("force",)
     recurrent_weights = ("U", "U_z")
@@ -51,8 +48,8 @@ class CoRNN(Cell):
         n = self.hidden_size
         return {
             "W": normal(rng, n, self.input_size),
-            "U": recurrent(rng, self.recurrent_init, n, n),
-            "U_z": recurrent(rng, self.recurrent_init, n, n),
+            "U": normal(rng, n, n),
+            "U_z": normal(rng, n, n),
             "b": np.zeros(n),
         }
 

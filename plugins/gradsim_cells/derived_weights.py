@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradsim import Cell, Dense, Derived, Initializer, Term
+from gradsim import Cell, Dense, Derived, Term, Weighted
 from gradsim.contracts.cell import keywords
-from gradsim.types import Array, NonNegativeFloat, Params, PositiveInt
-from gradsim_cells.algebra import normal, recurrent
+from gradsim.types import Params
+from gradsim_cells.algebra import normal
 
 
 class DerivedWeights(Derived):
@@ -42,21 +42,13 @@ class DerivedWeights(Derived):
 
 
 @dataclass(frozen=True, eq=False)
-class DerivedDense(DerivedWeights):
+class DerivedDense(Weighted, DerivedWeights):
     """A cell that is `Dense` in its weights: it gives `weights` and `unit`, and `sums` and `terms` of those.
 
-    Its own parameters are W, U and b of one sum, unless it gives `first_params`. `input_init` is for W and
-    `bias_init` for b, in which `keeps` names the rows that belong to a gate that keeps the state.
+    Its own parameters are W, U and b of one sum, unless its `init_params` draws others; they start as it is
+    told, see `Weighted`.
     """
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
-    recurrent_scale: NonNegativeFloat = field(default=1.0, kw_only=True)
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
-    input_init: Initializer | None = field(default=None, kw_only=True)
-    bias_init: Initializer | None = field(default=None, kw_only=True)
-
-    keeps: ClassVar[tuple[str, ...]] = ()
     sums: ClassVar[int] = 1
     terms = Term("W", "x"), Term("U", "h"), Term("b", "1")
     paths = ()
@@ -72,25 +64,9 @@ class DerivedDense(DerivedWeights):
         return _Inside(self.input_size, self.hidden_size, outer=self)
 
     def init_params(self, rng: np.random.Generator) -> Params:
-        """Those of `first_params`, with W and b as told."""
-        params, n = self.first_params(rng), self.hidden_size
-        if self.input_init is not None:
-            w = params["W"]
-            params["W"] = self.input_init.weight(rng, (len(w) // n, n, w.shape[1])).reshape(w.shape)
-        if self.bias_init is not None:
-            rows = len(params["b"]) // n
-            keeps = [int(gate in self.keeps) for gate in self.gates.get("b", ("",) * rows)]
-            params["b"] = self.bias_init.bias(rng, (rows, n), keeps).reshape(-1)
-        return params
-
-    def first_params(self, rng: np.random.Generator) -> Params:
-        """W ~ N(0, 1 / input_size), U as `drawn`, and b = 0."""
-        w = normal(rng, self.hidden_size, self.input_size)
-        return {"W": w, "U": self.drawn(rng), "b": np.zeros(self.hidden_size)}
-
-    def drawn(self, rng: np.random.Generator) -> Array:
-        """A weight (n, n) as `recurrent_init` has it, or N(0, 1 / n), times `recurrent_scale`."""
-        return self.recurrent_scale * recurrent(rng, self.recurrent_init, *2 * (self.hidden_size,))
+        """W ~ N(0, 1 / input_size), U ~ N(0, 1 / n), and b = 0."""
+        n = self.hidden_size
+        return {"W": normal(rng, n, self.input_size), "U": normal(rng, n, n), "b": np.zeros(n)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,13 +54,10 @@ class ExpRNN(DerivedDense):
     def terms(self):
         return Term("W", "x"), Term("U", "h"), Term("b", "1", column=self.hidden_size)
 
-    def first_params(self, rng):
+    def init_params(self, rng):
         n = self.hidden_size
-        a = self.drawn(rng)
-        if self.recurrent_init is None:
-            first = np.arange(0, n - 1, 2)
-            a = np.zeros((n, n))
-            a[first, first + 1] = self.recurrent_scale * rng.uniform(-np.pi, np.pi, len(first))
+        first, a = np.arange(0, n - 1, 2), np.zeros((n, n))
+        a[first, first + 1] = rng.uniform(-np.pi, np.pi, len(first))
         return {"W": normal(rng, n, self.input_size), "A": a, "b": np.zeros(n)}
 
     def weights(self, params, xp):

@@ -39,11 +39,11 @@ class FastGRNN(DerivedDense):
         n = self.hidden_size
         return *super().terms, Term("zeta", "1", column=2 * n), Term("nu", "1", column=3 * n)
 
-    def first_params(self, rng):
+    def init_params(self, rng):
         n = self.hidden_size
         return {
             "W": normal(rng, n, self.input_size),
-            "U": self.drawn(rng),
+            "U": normal(rng, n, n),
             "b": np.ones(2 * n),
             "zeta": np.array([1.0]),
             "nu": np.array([-4.0]),

@@ -34,8 +34,8 @@ class FastRNN(DerivedDense):
         n = self.hidden_size
         return *super().terms, Term("alpha", "1", column=n), Term("beta", "1", column=2 * n)
 
-    def first_params(self, rng):
-        return {**super().first_params(rng), "alpha": np.array([-3.0]), "beta": np.array([3.0])}
+    def init_params(self, rng):
+        return {**super().init_params(rng), "alpha": np.array([-3.0]), "beta": np.array([3.0])}
 
     def weights(self, params, xp):
         shape = (self.hidden_size,)

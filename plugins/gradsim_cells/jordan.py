@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from gradsim import Cell, Initializer
+from gradsim import Weighted
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, recurrent, sigmoid
+from gradsim_cells.algebra import normal, sigmoid
 
 _READINGS = {"identity": lambda a, xp: a, "tanh": lambda a, xp: xp.tanh(a), "logistic": sigmoid}
 
 
 @dataclass(frozen=True, eq=False)
-class Jordan(Cell):
+class Jordan(Weighted):
     """y_t = g(V h_t + c), with the hidden units h_t = tanh(W x_t + U y_{t-1} + b).
 
     State: the output y (output_units = k), which is all that is fed back. h (hidden_size = n). x: input.
@@ -31,11 +31,8 @@ class Jordan(Cell):
 
     name = "jordan"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     output_units: PositiveInt = 32
     reading: Literal["identity", "tanh", "logistic"] = "tanh"
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     @property
     def blocks(self):
@@ -49,7 +46,7 @@ class Jordan(Cell):
         n, k = self.hidden_size, self.output_units
         return {
             "W": normal(rng, n, self.input_size),
-            "U": recurrent(rng, self.recurrent_init, n, k),
+            "U": normal(rng, n, k),
             "b": np.zeros(n),
             "V": normal(rng, k, n),
             "c": np.zeros(k),

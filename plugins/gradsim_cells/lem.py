@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
-from gradsim.types import PositiveFloat, PositiveInt
-from gradsim_cells.algebra import normal, parts, recurrent, sigmoid
+from gradsim import Weighted, through
+from gradsim.types import PositiveFloat
+from gradsim_cells.algebra import normal, parts, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class LEM(Cell):
+class LEM(Weighted):
     """z_t = (1 - d) * z_{t-1} + d * tanh(W_z x_t + U_z h_{t-1} + b_z) and, with another step, h_t of z_t.
 
     h_t = (1 - e) * h_{t-1} + e * tanh(W_h x_t + U_h z_t + b_h). Both steps are learnt, for each unit:
@@ -20,7 +20,7 @@ class LEM(Cell):
 
     State: blocks h and z, each hidden_size = n. x: input. Rows of W (4n, input_size) and b (4n) are in the
     order d, e, z, h, those of U (3n, n), which multiplies h, in the order d, e, z; U_h (n, n) multiplies z_t.
-    W ~ N(0, 1 / input_size), U ~ N(0, 1 / n) or as `recurrent_init` says, b = 0.
+    W ~ N(0, 1 / input_size), U ~ N(0, 1 / n), b = 0.
 
     A step near 0 keeps its unit, and its gradient, for as long as 1 / d steps: units have scales of time of
     their own. With `time_step` <= 1 the state stays within [-1, 1]; for time_step -> 0, J_t -> I.
@@ -31,12 +31,10 @@ class LEM(Cell):
 
     name = "lem"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     time_step: PositiveFloat = 1.0
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     paths = ("z_step", "h_step", "z_candidate", "h_candidate")
+    admits = ("z_step", "h_step")
     recurrent_weights = ("U", "U_h")
 
     @property
@@ -51,8 +49,8 @@ class LEM(Cell):
         n = self.hidden_size
         return {
             "W": normal(rng, 4 * n, self.input_size),
-            "U": recurrent(rng, self.recurrent_init, n, n, 3),
-            "U_h": recurrent(rng, self.recurrent_init, n, n),
+            "U": normal(rng, 3 * n, n),
+            "U_h": normal(rng, n, n),
             "b": np.zeros(4 * n),
         }
 

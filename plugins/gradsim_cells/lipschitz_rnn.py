@@ -43,10 +43,10 @@ class LipschitzRNN(DerivedDense):
         n = self.hidden_size
         return Term("U", "h"), Term("W", "x", column=n), Term("b", "1", column=n)
 
-    def first_params(self, rng):
+    def init_params(self, rng):
         n = self.hidden_size
         w = normal(rng, n, self.input_size)
-        return {"M_A": self.drawn(rng), "M_U": self.drawn(rng), "W": w, "b": np.zeros(n)}
+        return {"M_A": normal(rng, n, n), "M_U": normal(rng, n, n), "W": w, "b": np.zeros(n)}
 
     def weights(self, params, xp):
         def made(m):

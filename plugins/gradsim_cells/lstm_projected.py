@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, through
+from gradsim import Weighted, through
 from gradsim.types import PositiveInt
 from gradsim_cells.algebra import normal, parts, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class LSTMProjected(Cell):
+class LSTMProjected(Weighted):
     """c_t = f * c_{t-1} + i * g and h_t = V (o * tanh(c_t)), with h smaller than c.
 
     Gates i, f, o = sigmoid(.) and candidate g = tanh(.) of W x_t + U h_{t-1} + b.
@@ -31,12 +31,12 @@ class LSTMProjected(Cell):
 
     name = "lstm_projected"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     projection_size: PositiveInt = 8
     forget_bias: float = 1.0
 
     paths = ("input", "forget", "candidate", "output")
+    keeps = ("forget",)
+    admits = ("input",)
 
     @property
     def blocks(self):

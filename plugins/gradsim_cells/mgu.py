@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
-from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, parts, recurrent, sigmoid
+from gradsim import Weighted, through
+from gradsim_cells.algebra import normal, parts, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class MGU(Cell):
+class MGU(Weighted):
     """h_t = (1 - f) * h_{t-1} + f * n, with one gate f that is reset and update at once.
 
     f = sigmoid(W_f x_t + U_f h_{t-1} + b_f) and n = tanh(W_n x_t + U_n (f * h_{t-1}) + b_n).
 
     h: state (hidden_size = n). x: input. Rows of W (2n, input_size), U (2n, n) and b (2n) are in the
-    order f, n. W ~ N(0, 1 / input_size), U ~ N(0, 1 / n) or as `recurrent_init` says, b = 0.
+    order f, n. W ~ N(0, 1 / input_size), U ~ N(0, 1 / n), b = 0.
 
     Where f closes, the state is kept, h_t = h_{t-1}: f forgets where it is *open*. Some implementations have
     f and 1 - f the other way around.
@@ -28,16 +27,9 @@ class MGU(Cell):
 
     name = "mgu"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
-
     paths = ("forget", "candidate")
+    admits = ("forget",)
     recurrent_weights = ("U",)
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     @property
     def gates(self):
@@ -47,7 +39,7 @@ class MGU(Cell):
         n = self.hidden_size
         return {
             "W": normal(rng, 2 * n, self.input_size),
-            "U": recurrent(rng, self.recurrent_init, n, n, 2),
+            "U": normal(rng, 2 * n, n),
             "b": np.zeros(2 * n),
         }
 

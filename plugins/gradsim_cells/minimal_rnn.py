@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
-from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, recurrent, sigmoid
+from gradsim import Weighted, through
+from gradsim_cells.algebra import normal, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class MinimalRNN(Cell):
+class MinimalRNN(Weighted):
     """h_t = u * h_{t-1} + (1 - u) * z, with z = tanh(W x_t + b_z) and u = sigmoid(U h_{t-1} + V z + b_u).
 
     h: state (hidden_size = n). x: input. z: what is made of the input alone. W (n, input_size)
-    ~ N(0, 1 / input_size), U and V (n, n) ~ N(0, 1 / n), U or as `recurrent_init` says, b_z (n) = 0 and
+    ~ N(0, 1 / input_size), U and V (n, n) ~ N(0, 1 / n), b_z (n) = 0 and
     b_u (n) = update_bias.
 
     The state is a mean of all z so far, unit by unit, and stays within [-1, 1]. J_t = diag(u)
@@ -28,23 +27,16 @@ class MinimalRNN(Cell):
 
     name = "minimal_rnn"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     update_bias: float = 0.0
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     paths = ("update",)
     recurrent_weights = ("U",)
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     def init_params(self, rng):
         n = self.hidden_size
         return {
             "W": normal(rng, n, self.input_size),
-            "U": recurrent(rng, self.recurrent_init, n, n),
+            "U": normal(rng, n, n),
             "V": normal(rng, n, n),
             "b_z": np.zeros(n),
             "b_u": np.full(n, self.update_bias),

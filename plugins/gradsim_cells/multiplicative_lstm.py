@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
-from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, parts, recurrent, sigmoid
+from gradsim import Weighted, through
+from gradsim_cells.algebra import normal, parts, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class MultiplicativeLSTM(Cell):
+class MultiplicativeLSTM(Weighted):
     """An LSTM that sees m_t = (W_m x_t) * (U_m h_{t-1}) in place of h_{t-1}.
 
     c_t = f * c_{t-1} + i * g and h_t = o * tanh(c_t), with i, f, o = sigmoid(.) and g = tanh(.) of
     W x_t + U m_t + b.
 
     State: blocks h and c, each hidden_size = n. Rows of W (4n, input_size), U (4n, n) and b (4n) are in the
-    order i, f, g, o; W_m (n, input_size), U_m (n, n). W, W_m ~ N(0, 1 / input_size), U, U_m ~ N(0, 1 / n) or
-    as `recurrent_init` says, b = 0 except b_f = forget_bias.
+    order i, f, g, o; W_m (n, input_size), U_m (n, n). W, W_m ~ N(0, 1 / input_size), U, U_m ~ N(0, 1 / n) and
+    b = 0 except b_f = forget_bias.
 
     Each input has a recurrent weight of its own, U diag(W_m x_t) U_m, and with it a step Jacobian of its
     own: where x_t = 0 nothing passes from h_{t-1}.
@@ -31,12 +30,11 @@ class MultiplicativeLSTM(Cell):
 
     name = "multiplicative_lstm"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     forget_bias: float = 1.0
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     paths = ("input", "forget", "candidate", "output")
+    keeps = ("forget",)
+    admits = ("input",)
     recurrent_weights = ("U_m", "U")
 
     @property
@@ -52,8 +50,8 @@ class MultiplicativeLSTM(Cell):
         return {
             "W": normal(rng, 4 * n, self.input_size),
             "W_m": normal(rng, n, self.input_size),
-            "U": recurrent(rng, self.recurrent_init, n, n, 4),
-            "U_m": recurrent(rng, self.recurrent_init, n, n),
+            "U": normal(rng, 4 * n, n),
+            "U_m": normal(rng, n, n),
             "b": np.repeat([0.0, self.forget_bias, 0.0, 0.0], n),
         }
 

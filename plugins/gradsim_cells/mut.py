@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
-from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, parts, recurrent, sigmoid
+from gradsim import Weighted, through
+from gradsim_cells.algebra import normal, parts, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class MUT(Cell):
+class MUT(Weighted):
     """h_t = z * n + (1 - z) * h_{t-1}, with r = sigmoid(W_r x_t + U_r h_{t-1} + b_r) and, by its `form`,
 
     1: z = sigmoid(W_z x_t + b_z) and n = tanh(U_n (r * h_{t-1}) + tanh(W_n x_t) + b_n);
@@ -21,8 +20,8 @@ class MUT(Cell):
     3: z = sigmoid(W_z x_t + U_z tanh(h_{t-1}) + b_z) and n as in 2.
 
     h: state (hidden_size = n). x: input. Rows of W (3n, input_size), U (3n, n) and b (3n) are in the
-    order z, r, n; in form 1 those of U (2n, n) in the order r, n. W ~ N(0, 1 / input_size), U ~ N(0, 1 / n)
-    or as `recurrent_init` says, b = 0.
+    order z, r, n; in form 1 those of U (2n, n) in the order r, n. W ~ N(0, 1 / input_size),
+    U ~ N(0, 1 / n), b = 0.
 
     Form 2 is a GRU, with the reset before the product. In the paper x_t stands alone, in place of W_n x_t in
     form 1 and of W_r x_t in form 2, which needs inputs of the size of the state; with W = I there it is
@@ -34,17 +33,11 @@ class MUT(Cell):
 
     name = "mut"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     form: Literal[1, 2, 3] = 1
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     paths = ("update", "candidate", "reset")  # the reset gate acts within the candidate
+    admits = ("update",)
     recurrent_weights = ("U",)
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     @property
     def gates(self):
@@ -55,7 +48,7 @@ class MUT(Cell):
         n = self.hidden_size
         return {
             "W": normal(rng, 3 * n, self.input_size),
-            "U": recurrent(rng, self.recurrent_init, n, n, len(self.gates["U"])),
+            "U": normal(rng, len(self.gates["U"]) * n, n),
             "b": np.zeros(3 * n),
         }
 

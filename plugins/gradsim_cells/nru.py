@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
+from gradsim import Weighted, through
 from gradsim.errors import InputError
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, recurrent
+from gradsim_cells.algebra import normal
 
 
 @dataclass(frozen=True, eq=False)
-class NRU(Cell):
+class NRU(Weighted):
     """h_t = relu(W x_t + U h_{t-1} + V m_{t-1} + b) and m_t = m_{t-1} + mean_i (alpha_i v_i - beta_i e_i).
 
     Each of the heads i writes along v_i with strength alpha_i and erases along e_i with strength beta_i,
@@ -25,7 +25,7 @@ class NRU(Cell):
     State: blocks h (hidden_size = n) and m (memory_size). x: input. r^2 = heads memory_size has to be a
     square number. W (n, input_size), U (n, n), V (n, memory_size), b (n); A, B, C and d with
     2 heads + 4 r rows. W, U, V side by side ~ N(0, 1 / (3 columns)), and so A, B, C, as large as PyTorch's
-    linear layers start; U or as `recurrent_init` says; biases = 0.
+    linear layers start; biases = 0.
 
     No activation saturates, and past the heads dm_t/dm_{t-1} = I: the memory does not decay. Nor is it
     bounded: through its own strengths it feeds itself, and over hundreds of steps it mostly grows from the
@@ -38,11 +38,8 @@ class NRU(Cell):
 
     name = "nru"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     memory_size: PositiveInt = 16
     heads: PositiveInt = 4
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     paths = ("write", "erase")
     recurrent_weights = ("U",)
@@ -69,8 +66,6 @@ class NRU(Cell):
         (w, u, v), heads = (
             np.split(normal(rng, r, columns[-1], 3**-0.5), columns[:-1], axis=1) for r in (n, rows)
         )
-        if self.recurrent_init is not None:
-            u = recurrent(rng, self.recurrent_init, n, n)
         return {"W": w, "U": u, "V": v, "b": np.zeros(n)} | dict(
             zip("ABCd", (*heads, np.zeros(rows)), strict=True)
         )

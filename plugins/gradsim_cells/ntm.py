@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
+from gradsim import Weighted, through
 from gradsim.types import PositiveInt
 from gradsim_cells.algebra import normal, sigmoid, softmax
 
 
 @dataclass(frozen=True, eq=False)
-class NTM(Cell):
+class NTM(Weighted):
     """h_t = tanh(W x_t + U h_{t-1} + R r_{t-1} + b) and M_t = M_{t-1} * (1 - w_t e_t^T) + w_t a_t^T.
 
     r_t = M_t^T v_t is read from the memory, with v_t where to read and w_t where to write: both are
@@ -35,11 +35,8 @@ class NTM(Cell):
 
     name = "ntm"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     slots: PositiveInt = 8
     width: PositiveInt = 8
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     recurrent_weights = ("U",)
     paths = ("write", "erase", "add", "read")  # what is read acts within all others
@@ -63,10 +60,9 @@ class NTM(Cell):
 
     def init_params(self, rng):
         n, width = self.hidden_size, self.width
-        init = self.recurrent_init
         return {
             "W": normal(rng, n, self.input_size),
-            "U": normal(rng, n, n) if init is None else init.weight(rng, (1, n, n)).reshape(n, n),
+            "U": normal(rng, n, n),
             "R": normal(rng, n, width),
             "b": np.zeros(n),
             "K": normal(rng, 4 * width, n),

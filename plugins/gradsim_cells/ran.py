@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
-from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, parts, recurrent, sigmoid
+from gradsim import Weighted, through
+from gradsim_cells.algebra import normal, parts, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class RAN(Cell):
+class RAN(Weighted):
     """c_t = i * (W_c x_t + b_c) + f * c_{t-1}, read as h_t = g(c_t).
 
     Gates i, f = sigmoid(W x_t + U h_{t-1} + b). g: tanh, or the identity.
 
     c: state (hidden_size = n); h is a function of it, and no block. x: input. Rows of W (3n, input_size)
     and b (3n) are in the order i, f, c, those of U (2n, n) in the order i, f. W ~ N(0, 1 / input_size),
-    U ~ N(0, 1 / n) or as `recurrent_init` says, b = 0.
+    U ~ N(0, 1 / n), b = 0.
 
     The new content does not see the state, so that c_t is a weighted sum of contents, sum_j w_j * (W_c x_j
     + b_c), with weights w_j = i_j * f_{j+1} * ... * f_t.
@@ -30,12 +29,11 @@ class RAN(Cell):
 
     name = "ran"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     activation: Literal["tanh", "identity"] = "tanh"
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     paths = ("input", "forget")
+    keeps = ("forget",)
+    admits = ("input",)
     recurrent_weights = ("U",)
 
     @property
@@ -50,7 +48,7 @@ class RAN(Cell):
         n = self.hidden_size
         return {
             "W": normal(rng, 3 * n, self.input_size),
-            "U": recurrent(rng, self.recurrent_init, n, n, 2),
+            "U": normal(rng, 2 * n, n),
             "b": np.zeros(3 * n),
         }
 

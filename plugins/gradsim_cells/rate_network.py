@@ -8,13 +8,13 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Interval
 
-from gradsim import Cell, Initializer
-from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_cells.algebra import normal, recurrent
+from gradsim import Weighted
+from gradsim.types import NonNegativeFloat
+from gradsim_cells.algebra import normal
 
 
 @dataclass(frozen=True, eq=False)
-class RateNetwork(Cell):
+class RateNetwork(Weighted):
     """h_t = (1 - d) h_{t-1} + d (W x_t + U tanh(h_{t-1}) + b), with d = `time_step`.
 
     h: state (hidden_size = n), local currents; a readout sees the rates tanh(h). x: input.
@@ -32,15 +32,8 @@ class RateNetwork(Cell):
 
     name = "rate_network"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     time_step: Annotated[float, Interval(gt=0, le=1)] = 0.1
     recurrent_scale: NonNegativeFloat = field(default=1.5, kw_only=True)
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     @property
     def recurrent_weights(self):
@@ -50,7 +43,7 @@ class RateNetwork(Cell):
         n = self.hidden_size
         return {
             "W": normal(rng, n, self.input_size),
-            "U": self.recurrent_scale * recurrent(rng, self.recurrent_init, n, n),
+            "U": normal(rng, n, n),
             "b": np.zeros(n),
         }
 

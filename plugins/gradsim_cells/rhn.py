@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
+from gradsim import Weighted, through
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, parts, recurrent, sigmoid
+from gradsim_cells.algebra import normal, parts, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class RHN(Cell):
+class RHN(Weighted):
     """s^l = g^l * t^l + s^{l-1} * c^l for l = 1 .. depth, within one step: s^0 = h_{t-1} and h_t = s^depth.
 
     Candidate g^l = tanh(.), transform gate t^l = sigmoid(.) and carry gate c^l = sigmoid(.) of
@@ -20,7 +20,7 @@ class RHN(Cell):
 
     h: state (hidden_size = n). x: input. Rows of W (2n, input_size) and, for each layer, of U1 .. (2n, n) and
     b1 .. (2n) are in the order g, t; where gates are not coupled there are 3n, in the order g, t, c.
-    W ~ N(0, 1 / input_size), U ~ N(0, 1 / n) or as `recurrent_init` says, b = 0 except b_t = transform_bias,
+    W ~ N(0, 1 / input_size), U ~ N(0, 1 / n), b = 0 except b_t = transform_bias,
     and b_c = -transform_bias.
 
     J_t is the product of the Jacobians of its layers; the gates say where the eigenvalues of each may lie, by
@@ -31,16 +31,9 @@ class RHN(Cell):
 
     name = "rhn"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     depth: PositiveInt = 3
     coupled: bool = True
     transform_bias: float = -2.0
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     @property
     def paths(self):
@@ -63,7 +56,7 @@ class RHN(Cell):
         bias = np.repeat([0.0, self.transform_bias, -self.transform_bias][:rows], n)
         params = {"W": normal(rng, rows * n, self.input_size)}
         for layer in self._layers:
-            params |= {f"U{layer}": recurrent(rng, self.recurrent_init, n, n, rows), f"b{layer}": bias.copy()}
+            params |= {f"U{layer}": normal(rng, rows * n, n), f"b{layer}": bias.copy()}
         return params
 
     def step(self, params, state, inputs, xp):

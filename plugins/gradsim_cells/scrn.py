@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gradsim import Cell, Initializer
+from gradsim import Weighted
 from gradsim.types import PositiveInt, Probability
-from gradsim_cells.algebra import normal, recurrent, sigmoid
+from gradsim_cells.algebra import normal, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class SCRN(Cell):
+class SCRN(Weighted):
     """s_t = (1 - a) B x_t + a s_{t-1} and h_t = sigmoid(W x_t + P s_t + U h_{t-1}), with a = `keep`.
 
     State: h (hidden_size = n), fast, and the context s (context_size = k), slow; a readout sees both.
@@ -26,11 +26,8 @@ class SCRN(Cell):
 
     name = "scrn"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     context_size: PositiveInt = 32
     keep: Probability = 0.95
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     @property
     def blocks(self):
@@ -50,7 +47,7 @@ class SCRN(Cell):
             "W": normal(rng, n, self.input_size),
             "B": normal(rng, k, self.input_size),
             "P": normal(rng, n, k),
-            "U": recurrent(rng, self.recurrent_init, n, n),
+            "U": normal(rng, n, n),
         }
 
     def step(self, params, state, inputs, xp):

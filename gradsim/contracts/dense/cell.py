@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from gradsim.contracts.cell import Cell, keywords
+from gradsim.contracts.cell import keywords
 from gradsim.contracts.dense.slopes import Slopes, slopes_at, steps_at_once
-from gradsim.contracts.dense.start import as_told, refuse_idle
 from gradsim.contracts.dense.steps import DenseSteps, compiles
 from gradsim.contracts.dense.weights import Term, Weights, add_terms, counted, room, slices, weights_of
 from gradsim.contracts.inherited import outlived
-from gradsim.contracts.initializer import Initializer
 from gradsim.contracts.plugin import Passed
 from gradsim.contracts.promises import kind
 from gradsim.contracts.trajectory import Parallel, Trajectory
+from gradsim.contracts.weighted import Weighted
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
-from gradsim.types import Array, NonNegativeFloat, Params, PositiveInt, StepData
+from gradsim.types import Array, Params, StepData
 
 _apart = Passed()
 """Cells whose units have been seen to mind their own business."""
 
 
 @dataclass(frozen=True, eq=False)
-class Dense(Cell):
+class Dense(Weighted):
     """A cell whose units see each other through weights only: a = W x + U h + b, and then unit by unit.
 
     A concrete one is a frozen dataclass that gives the number of `sums` a of each unit, and in `unit` what a
@@ -40,26 +39,11 @@ class Dense(Cell):
     A quantity of each unit that is multiplied with neither x nor h, such as a peephole weight, is a sum of
     its own, with a bias for its only term.
 
-    However its `init_params` draws: what multiplies the inputs starts as `input_init` says, what multiplies h
-    as `recurrent_init`, times `recurrent_scale`, and the biases of sums that see either as `bias_init`; as
-    the cell has it where there is none.
+    Its terms tell what starts as it is told, see `Weighted`; of biases those of sums that see x or h.
     """
-
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
-    recurrent_scale: NonNegativeFloat = field(default=1.0, kw_only=True)
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
-    input_init: Initializer | None = field(default=None, kw_only=True)
-    bias_init: Initializer | None = field(default=None, kw_only=True)
 
     gate_names: ClassVar[tuple[str, ...]] = ()
     """The gates that the rows of W, U and b belong to, where each sum is one, in order."""
-
-    keeps: ClassVar[tuple[str, ...]] = ()
-    """The gates that keep the state where they are open, for initializers of biases."""
-
-    admits: ClassVar[tuple[str, ...]] = ()
-    """The gates that let something new into the state where they are open."""
 
     sums: ClassVar[int] = 1
     """How many sums each unit has, unless there are `gate_names`; each is made of one term at least."""
@@ -75,19 +59,24 @@ class Dense(Cell):
         super().__init_subclass__(**options)
         if cls.gate_names and "sums" not in vars(cls):
             cls.sums = len(cls.gate_names)
-        if "init_params" in vars(cls):
-            setattr(cls, "init_params", as_told(cls.init_params))  # noqa: B010 - mypy refuses an assignment
         for name, instead in list(outlived(cls, Dense, ("kernel", "slopes"))):
             setattr(cls, name, instead)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_idle(self)
+        self._refuse_idle({t.factor for t in self.terms})
 
-    @property
-    def blocks(self) -> Mapping[str, int]:
-        """One block, h."""
-        return {"h": self.hidden_size}
+    def factors(self, params: Params) -> dict[str, str]:
+        """See `Weighted`; what is alone in its sums, such as peephole weights, is no bias."""
+        terms = counted(self, params)
+        spans = [range(t.columns.start, t.columns.stop) for t in terms]
+        seeing = {i for t, span in zip(terms, spans, strict=True) if t.factor != "1" for i in span}
+        together = zip(terms, spans, strict=True)
+        return {t.param: t.factor for t, span in together if not seeing.isdisjoint(span)}
+
+    def parts_of(self, name: str, rows: int) -> int:
+        """One for each sum."""
+        return rows // self.units
 
     @property
     def gates(self) -> Mapping[str, tuple[str, ...]]:
@@ -114,7 +103,6 @@ class Dense(Cell):
         """What the sums are made of; W x + U h + b unless the cell says otherwise."""
         return Term("W", "x"), Term("U", "h"), Term("b", "1")
 
-    @as_told
     def init_params(self, rng: np.random.Generator) -> Params:
         """Draw W ~ N(0, 1 / input_size) and U ~ N(0, recurrent_scale^2 / n); b is 0."""
         rows, n = self.sums * self.units, self.units

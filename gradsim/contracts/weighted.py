@@ -1,0 +1,112 @@
+"""The contract of a cell whose weights start as it is told."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradsim.contracts.cell import Cell
+from gradsim.contracts.initializer import Initializer
+from gradsim.errors import InputError
+from gradsim.types import NonNegativeFloat, Params, PositiveInt
+
+_OPTIONS = {"recurrent_scale": "h", "recurrent_init": "h", "input_init": "x", "bias_init": "1"}
+"""What a cell is told, and what the parameters that it is for multiply."""
+
+_Draw = Callable[[Any, np.random.Generator], Params]
+
+
+def _as_told(draw: _Draw) -> _Draw:
+    """An `init_params` that starts parameters as the cell is told, unless another one makes use of it."""
+
+    @functools.wraps(draw)
+    def init_params(self: Any, rng: np.random.Generator) -> Params:
+        params = draw(self, rng)
+        return self.started(params, rng) if type(self).init_params is init_params else params
+
+    return init_params
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Cell):
+    """A cell of `hidden_size` units, one block h unless it says otherwise, with weights W, U and biases b.
+
+    However its `init_params` draws: what multiplies the inputs starts as `input_init` says, its
+    `recurrent_weights` as `recurrent_init`, times `recurrent_scale`, and biases as `bias_init`; as the cell
+    has it where there is none.
+    """
+
+    input_size: PositiveInt = 1
+    hidden_size: PositiveInt = 32
+    recurrent_scale: NonNegativeFloat = field(default=1.0, kw_only=True)
+    recurrent_init: Initializer | None = field(default=None, kw_only=True)
+    input_init: Initializer | None = field(default=None, kw_only=True)
+    bias_init: Initializer | None = field(default=None, kw_only=True)
+
+    keeps: ClassVar[tuple[str, ...]] = ()
+    """The gates that keep the state where they are open, for initializers of biases."""
+
+    admits: ClassVar[tuple[str, ...]] = ()
+    """The gates that let something new into the state where they are open."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let parameters start as the cell is told, whatever draws them."""
+        super().__init_subclass__(**options)
+        if "init_params" in vars(cls):
+            setattr(cls, "init_params", _as_told(cls.init_params))  # noqa: B010 - mypy refuses an assignment
+
+    @property
+    def blocks(self) -> Mapping[str, int]:
+        """One block, h."""
+        return {"h": self.hidden_size}
+
+    def factors(self, params: Params) -> dict[str, str]:
+        """What parameters multiply: "x" the inputs, "h" the state or, of biases, "1"; of others nothing.
+
+        By their names, W, U or b, or such as W_v and U1; all `recurrent_weights` multiply the state.
+        """
+        named = {"W": "x", "U": "h", "b": "1"}
+        found = {n: named[n[0]] for n in params if re.fullmatch(r"[WUb](_\w+|\d+)?", n)}
+        return found | dict.fromkeys(self.recurrent_weights, "h")
+
+    def parts_of(self, name: str, rows: int) -> int:
+        """How many gates, or other parts that are drawn by themselves, the rows of a parameter belong to."""
+        return len(self.gates.get(name, ("",)))
+
+    def started(self, params: Params, rng: np.random.Generator) -> Params:
+        """Parameters, with those in place that start as the cell is told."""
+        if not any(self._is_told(option) for option in _OPTIONS):
+            return params
+        factors, found, biases = self.factors(params), dict(params), 0
+        self._refuse_idle(set(factors.values()))
+        for name, factor in factors.items():
+            shape = params[name].shape
+            r = self.parts_of(name, shape[0])
+            by_part = r, shape[0] // r, *shape[1:]
+            if factor == "1" and self.bias_init is not None:
+                gates = self.gates.get(name, ("",) * r)
+                keeps = [(gate in self.keeps) - (gate in self.admits) for gate in gates]
+                drawn = self.bias_init.bias(rng, by_part, None if biases else keeps)
+                found[name] = drawn.reshape(shape)
+                biases += 1
+            elif factor == "x" and self.input_init is not None:
+                found[name] = self.input_init.weight(rng, by_part).reshape(shape)
+            elif factor == "h":
+                if self.recurrent_init is not None:
+                    found[name] = self.recurrent_init.weight(rng, by_part).reshape(shape)
+                found[name] = self.recurrent_scale * found[name]
+        return found
+
+    def _is_told(self, option: str) -> bool:
+        return getattr(self, option) not in (None, 1.0)
+
+    def _refuse_idle(self, factors: set[str]) -> None:
+        """Raise where the cell is told how to start what it does not have."""
+        for option, factor in _OPTIONS.items():
+            if self._is_told(option) and factor not in factors:
+                raise InputError(f"{type(self).__name__}: {option} would start nothing; leave it out")
