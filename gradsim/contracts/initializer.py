@@ -27,7 +27,7 @@ class Initializer(Plugin):
         """`shape` (r, n): r biases of n units each.
 
         `keeps` tells for each of the r whether it belongs to a gate that keeps the state (1), one that admits
-        something new (-1), or to something else (0); it is None for a second bias of the same sums.
+        something new (-1), or to something else (0); it is None where that is told of another bias only.
         """
         raise self._cannot("bias")
 

@@ -18,6 +18,9 @@ from gradsim.types import NonNegativeFloat, Params, PositiveInt
 _OPTIONS = {"recurrent_scale": "h", "recurrent_init": "h", "input_init": "x", "bias_init": "1"}
 """What a cell is told, and what the parameters that it is for multiply."""
 
+_LACKS = {"h": "no weight matrix for the state", "x": "no weights for the inputs", "1": "no biases"}
+"""What a cell is without where there is nothing to tell."""
+
 _Draw = Callable[[Any, np.random.Generator], Params]
 
 
@@ -78,22 +81,26 @@ class Weighted(Cell):
         """How many gates, or other parts that are drawn by themselves, the rows of a parameter belong to."""
         return len(self.gates.get(name, ("",)))
 
+    def keeping(self, name: str, params: Params) -> list[int]:
+        """For each part of a bias: 1 for a gate that keeps the state, -1 for one that admits, or else 0."""
+        gates = self.gates.get(name, ("",) * self.parts_of(name, params[name].shape[0]))
+        return [(gate in self.keeps) - (gate in self.admits) for gate in gates]
+
     def started(self, params: Params, rng: np.random.Generator) -> Params:
         """Parameters, with those in place that start as the cell is told."""
         if not any(self._is_told(option) for option in _OPTIONS):
             return params
-        factors, found, biases = self.factors(params), dict(params), 0
+        factors, found = self.factors(params), dict(params)
         self._refuse_idle(set(factors.values()))
+        keeping = {n: self.keeping(n, params) for n, factor in factors.items() if factor == "1"}
+        gated = any(map(any, keeping.values()))
         for name, factor in factors.items():
             shape = params[name].shape
             r = self.parts_of(name, shape[0])
             by_part = r, shape[0] // r, *shape[1:]
             if factor == "1" and self.bias_init is not None:
-                gates = self.gates.get(name, ("",) * r)
-                keeps = [(gate in self.keeps) - (gate in self.admits) for gate in gates]
-                drawn = self.bias_init.bias(rng, by_part, None if biases else keeps)
-                found[name] = drawn.reshape(shape)
-                biases += 1
+                keeps = keeping[name] if any(keeping[name]) or not gated else None
+                found[name] = self.bias_init.bias(rng, by_part, keeps).reshape(shape)
             elif factor == "x" and self.input_init is not None:
                 found[name] = self.input_init.weight(rng, by_part).reshape(shape)
             elif factor == "h":
@@ -109,4 +116,7 @@ class Weighted(Cell):
         """Raise where the cell is told how to start what it does not have."""
         for option, factor in _OPTIONS.items():
             if self._is_told(option) and factor not in factors:
-                raise InputError(f"{type(self).__name__}: {option} would start nothing; leave it out")
+                raise InputError(
+                    f"{type(self).__name__}: {option} would start nothing, as the cell has {_LACKS[factor]}; "
+                    "leave it out"
+                )

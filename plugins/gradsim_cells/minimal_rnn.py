@@ -30,7 +30,12 @@ class MinimalRNN(Weighted):
     update_bias: float = 0.0
 
     paths = ("update",)
+    keeps = ("update",)
     recurrent_weights = ("U",)
+
+    @property
+    def gates(self):
+        return dict.fromkeys(("U", "V", "b_u"), ("update",))
 
     def init_params(self, rng):
         n = self.hidden_size

@@ -35,6 +35,9 @@ class RHN(Weighted):
     coupled: bool = True
     transform_bias: float = -2.0
 
+    keeps = ("carry",)
+    admits = ("transform",)
+
     @property
     def paths(self):
         return ("candidate", "transform") if self.coupled else ("candidate", "transform", "carry")

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,14 +70,20 @@ class Dense(Weighted):
     def factors(self, params: Params) -> dict[str, str]:
         """See `Weighted`; what is alone in its sums, such as peephole weights, is no bias."""
         terms = counted(self, params)
-        spans = [range(t.columns.start, t.columns.stop) for t in terms]
-        seeing = {i for t, span in zip(terms, spans, strict=True) if t.factor != "1" for i in span}
-        together = zip(terms, spans, strict=True)
-        return {t.param: t.factor for t, span in together if not seeing.isdisjoint(span)}
+        seeing = {i for t in terms if t.factor != "1" for i in t.span}
+        return {t.param: t.factor for t in terms if not seeing.isdisjoint(t.span)}
 
     def parts_of(self, name: str, rows: int) -> int:
         """One for each sum."""
         return rows // self.units
+
+    def keeping(self, name: str, params: Params) -> list[int]:
+        """See `Weighted`; a second bias of the same sums has nothing to keep."""
+        biases = [t for t in self.counted(params) if t.factor == "1"]
+        before = {i for t in takewhile(lambda t: t.param != name, biases) for i in t.span}
+        second = any(t.param == name and not before.isdisjoint(t.span) for t in biases)
+        keeping = super().keeping(name, params)
+        return [0] * len(keeping) if second else keeping
 
     @property
     def gates(self) -> Mapping[str, tuple[str, ...]]:

@@ -34,6 +34,11 @@ class Term(NamedTuple):
         """The sums; of a term whose rows are counted."""
         return slice(self.column, self.column + self.rows.stop - self.rows.start)
 
+    @property
+    def span(self) -> range:
+        """The same, one by one."""
+        return range(self.columns.start, self.columns.stop)
+
     def pieces(self) -> Iterator[Term]:
         """The term in parts for threads, which are not so small that packing for the product dominates."""
         first, length = self.rows.start, self.rows.stop - self.rows.start
