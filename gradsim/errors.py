@@ -65,6 +65,9 @@ class PluginWarning(UserWarning):
 _LONG = 200
 """Characters of a value that a message has room for."""
 
+_ROOM = 4000
+"""Characters of a list of names: more than all plugins have, and less than a model of 100 layers has."""
+
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """Make the error for an unknown name, with the nearest known one and the whole list."""
@@ -72,7 +75,13 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     by_lower = {n.lower(): n for n in names}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1) if isinstance(name, str) else []
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else "."
-    return UnknownNameError(f"unknown {kind} {shown(name)}{hint} Known: {', '.join(names) or 'none'}")
+    return UnknownNameError(f"unknown {kind} {shown(name)}{hint} Known: {listed(names)}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a message, as many as there is room for."""
+    text = ", ".join(names) or "none"
+    return text if len(text) <= _ROOM else f"{text[:_ROOM]}..."
 
 
 _AS_MANY = "a unit gets as many sums as its cell has in `sums`, and as many blocks as `blocks` names"

@@ -10,7 +10,8 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import Plugin
-from gradsim.errors import InputError, unknown
+from gradsim.contracts.validation import unmasked
+from gradsim.errors import InputError, listed, short, unknown
 from gradsim.types import Array, Params
 
 
@@ -36,18 +37,27 @@ class Arrays(Mapping[str, Array]):
         UnknownNameError
             There is none.
         InputError
-            It has no entries, is a single number, or is not made of real numbers.
+            It has no entries, is a single number, or is not made of finite real numbers.
         """
         if name not in self._arrays:
             raise unknown(f"weight of {self._about}", name, self._arrays)
         self._taken.add(name)
-        array = np.asarray(self._arrays[name])
+        value = self._arrays[name]
+        try:
+            array = np.asarray(unmasked(value))
+        except Exception as error:  # rows of several lengths, or an object of another library
+            raise InputError(f"{self._about}: {name} is no array: {short(str(error))}") from error
         if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "biuf":
             raise InputError(
                 f"{self._about}: {name} is of shape {array.shape} and dtype {array.dtype}, where an array of "
                 "real numbers is needed"
             )
-        return array.astype(np.float64)
+        with np.errstate(over="ignore"):  # which is told below
+            array = array.astype(np.float64)
+        if not (good := np.isfinite(array)).all():
+            place = tuple(np.argwhere(~good)[0].tolist())
+            raise InputError(f"{self._about}: {name} is {array[place]} at index {place}; weights are finite")
+        return array
 
     def __contains__(self, name: object) -> bool:
         return name in self._arrays
@@ -69,7 +79,7 @@ class Arrays(Mapping[str, Array]):
         """Raise if some have not been taken."""
         if rest := [n for n in self._arrays if n not in self._taken]:
             raise InputError(
-                f"{self._about}: {', '.join(rest)} would not be used; leave them out, or take another layout"
+                f"{self._about}: {listed(rest)} would not be used; leave them out, or take another layout"
             )
 
 

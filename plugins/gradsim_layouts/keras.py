@@ -43,7 +43,11 @@ class KerasGRU(Layout):
     """`keras.layers.GRU`: gates in the order z, r, h.
 
     A bias (2, 3 n) says that the reset comes after the product, which is the default there, and one of (3 n)
-    that it does not; without a bias `reset_after` says so. Gates are sigmoids, as is the default there.
+    that it does not; without a bias `reset_after` says so.
+
+    Gates are sigmoids and the candidate is a tanh, as by default there; with another activation, such as the
+    hard_sigmoid of Keras 1, it is another cell, and weights do not tell. A layer with go_backwards wants its
+    inputs reversed.
     """
 
     name = "keras_gru"
@@ -62,7 +66,11 @@ class KerasGRU(Layout):
 
 @dataclass(frozen=True, eq=False)
 class KerasLSTM(Layout):
-    """`keras.layers.LSTM`: gates in the order i, f, c, o, which is ours; bias (4 n)."""
+    """`keras.layers.LSTM`: gates in the order i, f, c, o, which is ours; bias (4 n).
+
+    Gates are sigmoids, and tanh what they let in and out, as by default there; with another activation it is
+    another cell, and weights do not tell. A layer with go_backwards wants its inputs reversed.
+    """
 
     name = "keras_lstm"
 

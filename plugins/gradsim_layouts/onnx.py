@@ -30,7 +30,11 @@ def _weights(arrays, name, gates):
 
 @dataclass(frozen=True, eq=False)
 class OnnxRNN(Layout):
-    """The operator RNN: W (1, n, inputs), R (1, n, n), B (1, 2 n)."""
+    """The operator RNN: W (1, n, inputs), R (1, n, n), B (1, 2 n).
+
+    With `clip` it is another cell, and weights do not tell; in the direction "reverse" it wants its inputs
+    reversed.
+    """
 
     name = "onnx_rnn"
 
@@ -47,7 +51,8 @@ class OnnxGRU(Layout):
     """The operator GRU: gates in the order z, r, h.
 
     The reset gate acts on the state with linear_before_reset=0, the default there, and with 1 on what U makes
-    of it.
+    of it. With `clip` or other `activations` than the default it is another cell, and weights do not tell; in
+    the direction "reverse" it wants its inputs reversed.
     """
 
     name = "onnx_gru"
@@ -63,7 +68,11 @@ class OnnxGRU(Layout):
 
 @dataclass(frozen=True, eq=False)
 class OnnxLSTM(Layout):
-    """The operator LSTM: gates in the order i, o, f, c; with peepholes P (1, 3 n) in the order i, o, f."""
+    """The operator LSTM: gates in the order i, o, f, c; with peepholes P (1, 3 n) in the order i, o, f.
+
+    With `clip`, `input_forget` or other `activations` than the default it is another cell, and weights do not
+    tell; in the direction "reverse" it wants its inputs reversed.
+    """
 
     name = "onnx_lstm"
 

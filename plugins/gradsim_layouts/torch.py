@@ -35,6 +35,11 @@ class Torch(Layout):
                     f"torch: {name} belongs to a network in two directions, whose state at time t depends on "
                     "inputs after t; give one of the directions, by its names without _reverse"
                 )
+            if name.startswith("parametrizations."):
+                raise InputError(
+                    f"torch: {name} makes a weight that is not kept itself; call "
+                    "torch.nn.utils.parametrize.remove_parametrizations(module, weight) first"
+                )
         last = max((int(m[1]) for n in arrays if (m := re.fullmatch(r"weight_ih_l(\d+)", n))), default=None)
         if last is None:
             return self._layer(arrays, "")

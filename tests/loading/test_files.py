@@ -85,6 +85,13 @@ BROKEN = {
         safetensors(entry() | {"b": entry(places=(8, 24))["a"]}, bytes(24)),
         "the bytes from 8 to 16 belong to two arrays",
     ),
+    "bytes of no array": (safetensors(entry(places=(8, 24)), bytes(24)), "from 0 to 8 belong to no array"),
+    "bytes after all arrays": (safetensors(entry(), bytes(24)), "from 16 to 24 belong to no array"),
+    "a name twice": (
+        (13).to_bytes(8, "little") + b'{"a":1,"a":2}',
+        "two arrays are called 'a'",
+    ),
+    "a header in UTF-16": ((6).to_bytes(8, "little") + "{}".encode("utf-16"), "its header cannot be read"),
     "a list for a header": (safetensors([1], b""), "its header cannot be read"),
 }
 
@@ -118,6 +125,7 @@ def test_a_model_from_a_file_is_that_from_the_module(tmp_path, ending):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
+        ("m.pt", None, "there is no file .*m.pt"),
         ("m.npz", b"no zip", "m.npz is no file of weights"),
         ("m.pt", b"no pickle", "m.pt is no file of weights: PyTorch cannot read it"),
         ("m.onnx", b"", "unknown kind of file '.onnx'. Known: .npz, .pt, .pth, .safetensors"),
@@ -150,7 +158,7 @@ def test_archives_of_something_else_are_refused(tmp_path):
     file = tmp_path / "m.npz"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("notes.txt", b"no array")
-    with pytest.raises(InputError, match=r"notes\.txt should be arrays"):
+    with pytest.raises(InputError, match=r"notes\.txt should be an array"):
         read_arrays(file)
     with file.open("wb") as one:
         np.save(one, np.zeros(3))
@@ -172,3 +180,65 @@ def test_nothing_in_a_file_is_executed(tmp_path, capsys):
         with pytest.raises(InputError, match="is no file of weights"):
             read_arrays(tmp_path / name)
     assert capsys.readouterr().out == ""
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "m.npz", x=np.zeros(20_000_000))
+    with pytest.raises(InputError, match=r"m\.npz is no file of weights: 1.. kB would unpack to 160 MB"):
+        read_arrays(tmp_path / "m.npz")
+    torch.save({"x": torch.ones(1).expand(100_000, 1000)}, tmp_path / "m.pt")
+    with pytest.raises(InputError, match=r"m\.pt is no file of weights: .* kB would unpack to 400 MB"):
+        read_arrays(tmp_path / "m.pt")
+
+
+def npy(shape, data):
+    """The bytes of an array, of a shape and data that need not fit."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("(2,)", None),
+        ("(2**50,)", "is no file of weights"),
+        ("(1125899906842624,)", "buffer is too small"),
+        ("(1,)", "shape \\(1,\\) of float64 does not fit the 16 bytes of x.npy"),
+        ("(-2, -1)", "negative dimensions"),
+    ],
+)
+def test_nothing_is_allocated_because_a_header_says_so(tmp_path, shape, message):
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        archive.writestr("x.npy", npy(shape, bytes(16)))
+    if message is None:
+        np.testing.assert_array_equal(read_arrays(tmp_path / "m.npz")["x"], np.zeros(2))
+    else:
+        with pytest.raises(InputError, match=message):
+            read_arrays(tmp_path / "m.npz")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        for value in (1.0, 2.0):
+            archive.writestr("x.npy", npy((1,), np.float64(value).tobytes()))
+    with pytest.raises(InputError, match="two arrays are called 'x'"):
+        read_arrays(tmp_path / "m.npz")
+
+
+def test_a_checkpoint_is_read_by_the_names_of_its_parts(tmp_path):
+    torch.manual_seed(3)
+    module, file = torch.nn.GRU(2, 3), tmp_path / "m.pt"
+    torch.save({"epoch": 7, "model": {"rnn": module.state_dict()}}, file)
+    found = load_weights(file, "torch", prefix="model.rnn.").params
+    for name, value in from_torch(module).params.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_a_whole_module_in_a_file_is_told_what_to_save(tmp_path):
+    torch.save(torch.nn.GRU(2, 3), tmp_path / "m.pt")
+    with pytest.raises(
+        InputError, match=r"which executes nothing; save the state_dict\(\) of a module \("
+    ) as e:
+        read_arrays(tmp_path / "m.pt")
+    assert "trust" not in str(e.value)

@@ -75,6 +75,20 @@ def test_a_network_within_a_larger_model_is_found_by_its_prefix():
         np.testing.assert_array_equal(params[name], value)
 
 
+def test_the_activation_of_a_network_within_a_larger_model_is_its_own():
+    model = torch.nn.Sequential(module_of("relu"), torch.nn.Identity())
+    cell, params = from_torch(model, prefix="0.")
+    outputs, _ = model[0](torch.from_numpy(X))
+    ds = gradsim.simulate(cell, X, params=params, record=["state"])
+    np.testing.assert_allclose(last_block(ds), outputs.detach().numpy(), rtol=1e-12, atol=1e-14)
+
+
+def test_tensors_and_arrays_may_be_mixed():
+    cell, params = from_torch({"weight_hh": np.eye(2), "weight_ih": torch.ones(2, 1).bfloat16()})
+    assert repr(cell) == "Elman(input_size=1, hidden_size=2, activation='tanh')"
+    np.testing.assert_array_equal(params["W"], np.ones((2, 1)))
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
@@ -110,6 +124,60 @@ def test_a_network_within_a_larger_model_is_found_by_its_prefix():
 def test_what_does_not_fit_is_refused(given, error, message):
     with pytest.raises(error, match=message):
         from_torch(given())
+
+
+NAN = np.array([[1.0, np.nan], [0.0, 1.0]])
+
+ODD = {
+    "not a number": (NAN, r"weight_hh is nan at index \(0, 1\); weights are finite"),
+    "infinite": (np.longdouble("1e400") * np.ones((2, 2)), r"weight_hh is inf at index \(0, 0\)"),
+    "masked": (np.ma.masked_invalid(NAN), "weight_hh is no array: has 1 masked entries"),
+    "ragged": ([[1.0], [1.0, 2.0]], "weight_hh is no array: .* inhomogeneous"),
+    "complex": (torch.eye(2) * 1j, r"weight_hh is of shape \(2, 2\) and dtype complex64"),
+    "sparse": (torch.eye(2).to_sparse(), "weight_hh is a tensor that cannot become an array: .*Sparse"),
+    "without data": (torch.empty(2, 2, device="meta"), "weight_hh is a tensor .* no data"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_weights_that_are_none_are_named(kind):
+    value, message = ODD[kind]
+    with pytest.raises(InputError, match=message):
+        load_weights({"weight_hh": value, "weight_ih": np.ones((2, 1))}, "torch")
+
+
+WEIGHTS = {"weight_hh": np.eye(2), "weight_ih": np.ones((2, 1))}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": {0: np.eye(2)}}, r"weights have names, such as 'weight_hh_l0' \(got 0\)"),
+        ({"weights": 3}, r"weights should be a file or named arrays \(got 3\)"),
+        ({"prefix": 3}, r"prefix should be text, such as 'encoder.rnn.' \(got 3\)"),
+        ({"layout": gradsim.Layout}, r"layout should be a name, such as 'torch', or a Layout"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        load_weights(**{"weights": WEIGHTS, "layout": "torch"} | arguments)
+
+
+def test_a_class_is_no_module():
+    with pytest.raises(InputError, match="needs a module of PyTorch or its state_dict, not <class"):
+        from_torch(torch.nn.LSTM)
+
+
+def test_weights_that_are_made_of_others_are_told_how_to_become_plain():
+    module = torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(2, 3), "weight_hh_l0")
+    with pytest.raises(InputError, match=r"remove_parametrizations\(module, weight\)"):
+        from_torch(module)
+
+
+def test_a_model_of_very_many_names_makes_no_message_of_them_all():
+    with pytest.raises(InputError, match=r"there are: x0, x1, .*\.\.\.$") as error:
+        load_weights({f"x{i}": np.ones(1) for i in range(10_000)}, "torch", prefix="rnn.")
+    assert len(str(error.value)) < 5000
 
 
 def test_an_unknown_layout_offers_the_nearest():
