@@ -8,6 +8,7 @@ import math
 import numpy as np
 import xarray as xr
 
+from gradsim.contracts.problem import joined
 from gradsim.errors import InputError
 
 LOG10 = "_log10"
@@ -48,8 +49,9 @@ def log10_of(ds: xr.Dataset, variable: str) -> xr.DataArray:
     if name + LOG10 in ds:
         return ds[name + LOG10]
     if name in GAINS and name not in ds:
-        gain = log10_of(ds, GAINS[name][0]) - math.log10(state_size(ds)) / 2
-        return gain.rename(name + LOG10).assign_attrs(units="1", long_name=_PREFIX + gain_label(name))
+        gain = log10_of(ds, GAINS[name][0]) - math.log10(directions(ds)) / 2
+        label = gain_label(name, *_chosen(ds))
+        return gain.rename(name + LOG10).assign_attrs(units="1", long_name=_PREFIX + label)
     size = values_of(ds, name)
     with np.errstate(divide="ignore", invalid="ignore"):
         log10: xr.DataArray = np.log10(size)  # type: ignore[assignment]
@@ -58,8 +60,8 @@ def log10_of(ds: xr.Dataset, variable: str) -> xr.DataArray:
 
 def _gain(ds: xr.Dataset, name: str) -> xr.DataArray:
     log10, norm = log10_of(ds, name), GAINS[name][0]
-    gain = ds[norm] / math.sqrt(state_size(ds)) if norm in ds else 10.0**log10
-    return gain.rename(name).assign_attrs(units="1", long_name=gain_label(name))
+    gain = ds[norm] / math.sqrt(directions(ds)) if norm in ds else 10.0**log10
+    return gain.rename(name).assign_attrs(units="1", long_name=gain_label(name, *_chosen(ds)))
 
 
 def gain_label(name: str, block_out: str | None = None, block_in: str | None = None) -> str:
@@ -82,6 +84,25 @@ def blocks_of(ds: xr.Dataset) -> dict[str, int]:
 def state_size(ds: xr.Dataset) -> int:
     """The length of the state vector."""
     return sum(blocks_of(ds).values())
+
+
+def chosen_blocks(ds: xr.Dataset, side: str) -> list[str] | None:
+    """The blocks "out" or "in" of which products are recorded, if some were chosen."""
+    record = json.loads(ds.attrs.get("provenance", "{}"))
+    probe = record.get("training", {}).get("record")
+    found: list[str] | None = (probe or record).get("pairs", {}).get(f"blocks_{side}")
+    return found
+
+
+def directions(ds: xr.Dataset) -> int:
+    """The number of components at k that recorded products start from."""
+    blocks, chosen = blocks_of(ds), chosen_blocks(ds, "in")
+    return sum(size for name, size in blocks.items() if chosen is None or name in chosen)
+
+
+def _chosen(ds: xr.Dataset) -> list[str | None]:
+    both = (chosen_blocks(ds, side) for side in ("out", "in"))
+    return [None if names is None else joined(names) for names in both]
 
 
 def describe(array: xr.DataArray) -> str:

@@ -9,12 +9,20 @@ from gradsim.analysis.choose import GAINS, LOG10, blocks_of, gain_label, has, lo
 from gradsim.errors import unknown
 from gradsim.types import Array
 
+_LAYOUTS = (
+    ("state_out", "state_in"),
+    ("group", "row", "column"),
+    ("chosen_out", "chosen_in"),
+    ("group", "chosen_row", "chosen_column"),
+)
+
 
 def gain(ds: xr.Dataset, *, block_out: str | None = None, block_in: str | None = None) -> xr.Dataset:
     """The root-mean-square gain of every P(t, k): its Frobenius norm over sqrt(m).
 
     The root of the mean of ||P v||^2 over all directions v with ||v|| = 1. It is 1 for the identity, below 1
-    where gradients vanish and above where they explode, in a state of 4 and in one of 400 components.
+    where gradients vanish and above where they explode, in a state of 4 and in one of 400 components. Where
+    the pairs name blocks, P leads from one to the other, and the directions are those within ``blocks_in``.
 
     Parameters
     ----------
@@ -42,16 +50,27 @@ def gain(ds: xr.Dataset, *, block_out: str | None = None, block_in: str | None =
 
 def _between(ds: xr.Dataset, name: str, block_out: str | None, block_in: str | None) -> xr.DataArray:
     product = values_of(ds, GAINS[name][1])
-    dims = ("group", "row", "column") if "group" in product.dims else ("state_out", "state_in")
+    dims = next(dims for dims in _LAYOUTS if set(dims) <= set(product.dims))
     product = product.transpose(..., *dims)
     groups, lead = product.sizes.get("group", 1), product.dims[: -len(dims)]
-    out, into = (_inside(blocks_of(ds), block, groups) for block in (block_out, block_in))
+    wanted = {"out": block_out, "in": block_in}
+    if "chosen_block_out" in product.coords:
+        out, into = (_chosen(product[f"chosen_block_{side}"].values, b, groups) for side, b in wanted.items())
+    else:
+        out, into = (_inside(blocks_of(ds), block, groups) for block in wanted.values())
     part = (out[:, :, None] & into[:, None, :]).reshape(product.shape[len(lead) :])
     values = np.where(part | np.isnan(product.values), product.values, 0).astype(np.float64)
     norm = np.hypot.reduce(values.reshape(*values.shape[: len(lead)], -1), axis=-1)
     coords = {n: c for n, c in product.coords.items() if set(c.dims) <= set(lead)}
     attrs = {"long_name": gain_label(name, block_out, block_in), "units": "1"}
     return xr.DataArray(norm / np.sqrt(into.sum()), coords, lead, name, attrs)
+
+
+def _chosen(blocks: Array, block: str | None, groups: int) -> Array:
+    """The same of rows of chosen blocks."""
+    if block is not None and block not in blocks:
+        raise unknown("chosen block", block, map(str, np.unique(blocks)))
+    return np.tile((blocks == block) | (block is None), (groups, 1))
 
 
 def _inside(blocks: dict[str, int], block: str | None, groups: int) -> Array:

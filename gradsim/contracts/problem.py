@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.validation import constructed, settle
-from gradsim.errors import InputError
+from gradsim.errors import InputError, unknown
 from gradsim.types import Array, NonNegativeInt
 
 
@@ -29,16 +29,22 @@ class Pairs:
         Only t - k <= max_lag; the dims are then (source, lag) instead of (time, source).
     lags
         Chosen t - k in 0..T; the dims are then (source, lag).
+    blocks_out, blocks_in
+        Chosen blocks of the state at t and at k, such as ``("h",)`` and ``("c",)`` for dh_t/dc_k: products,
+        their norms and singular values are then those of this part of P. Where only one of the two is given,
+        the other is the whole state. What is no product, such as dL_t/ds_k, stays whole.
     """
 
     times: tuple[int, ...] | None = None
     sources: tuple[int, ...] | None = None
     max_lag: NonNegativeInt | None = None
     lags: tuple[NonNegativeInt, ...] | None = None
+    blocks_out: tuple[str, ...] | None = None
+    blocks_in: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         settle(self, "pairs")
-        for name in ("times", "sources", "lags"):
+        for name in ("times", "sources", "lags", "blocks_out", "blocks_in"):
             if getattr(self, name) == ():
                 raise InputError(f"pairs: {name} should name at least one (got ()); leave it out for all")
         ways = [name for name in ("max_lag", "lags", "times") if getattr(self, name) is not None]
@@ -49,6 +55,11 @@ class Pairs:
     def every(self) -> bool:
         """Whether nothing is narrowed."""
         return not any(value is not None for value in vars(self).values())
+
+    @property
+    def partial(self) -> bool:
+        """Whether only some blocks of the products are recorded."""
+        return self.blocks_out is not None or self.blocks_in is not None
 
     def refuse_none(self, steps: int) -> None:
         """Refuse what does not fit into a run of so many steps, or holds no pair t >= k at all."""
@@ -154,8 +165,72 @@ class Problem:
 
     @property
     def matrix_dims(self) -> tuple[str, ...]:
-        """How a step Jacobian or a product is laid out: only the diagonal blocks are kept."""
+        """How a step Jacobian is laid out: only the diagonal blocks are kept."""
         return ("state_out", "state_in") if self.groups == 1 else ("group", "row", "column")
+
+    @property
+    def product_dims(self) -> tuple[str, ...]:
+        """How a product is laid out: as a step Jacobian, or that of it which is recorded."""
+        if not self.pairs.partial:
+            return self.matrix_dims
+        return ("chosen_out", "chosen_in") if self.groups == 1 else ("group", "chosen_row", "chosen_column")
+
+    @property
+    def mode_dim(self) -> str:
+        """The dim of the singular values of a product."""
+        return "chosen_mode" if self.pairs.partial else "mode"
+
+    @cached_property
+    def product_blocks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The blocks at t and those at k of which products are recorded, in the order of the state.
+
+        Raises
+        ------
+        InputError
+            The cell has no such block.
+        """
+        found = []
+        for side in ("blocks_out", "blocks_in"):
+            wanted = getattr(self.pairs, side)
+            for name in wanted or ():
+                if name not in self.cell.blocks:
+                    what = f"block of {self.cell.name} in pairs.{side}"
+                    raise unknown(what, name, self.cell.blocks)
+            found.append(tuple(n for n in self.cell.blocks if wanted is None or n in wanted))
+        return found[0], found[1]
+
+    @cached_property
+    def product_rows(self) -> tuple[Array, Array]:
+        """Which rows and which columns of the diagonal blocks of products are recorded.
+
+        Raises
+        ------
+        InputError
+            Blocks are chosen that lie in different rows of one group than of another one.
+        """
+        g, blocks = self.groups, self.cell.blocks
+        if not self.pairs.partial:
+            return np.arange(self.block), np.arange(self.block)
+        if any(size % g for size in blocks.values()):
+            raise InputError(
+                f"pairs: no block of {self.cell.name} can be chosen, as not all sizes {dict(blocks)} are "
+                f"multiples of its {g} diagonal groups; leave blocks_out and blocks_in out"
+            )
+        out, into = (
+            np.concatenate([np.arange(b.start // g, b.stop // g) for b in map(self.cell.block, names)])
+            for names in self.product_blocks
+        )
+        return out, into
+
+    @property
+    def product_label(self) -> str:
+        """What a product is, in short: ds_t/ds_k, or dh_t/dh_k."""
+        chosen = self.pairs.blocks_out, self.pairs.blocks_in
+        out, into = (
+            "s" if names is None else joined(known)
+            for names, known in zip(chosen, self.product_blocks, strict=True)
+        )
+        return f"d{out}_t/d{into}_k"
 
     @property
     def pair_count(self) -> int:
@@ -197,7 +272,17 @@ class Problem:
         axes = {
             axis_dim(n, i): size for n, shape in self.param_shapes.items() for i, size in enumerate(shape)
         }
+        if self.pairs.partial:
+            rows, columns = map(len, self.product_rows)
+            fixed |= dict.fromkeys(("chosen_out", "chosen_row"), rows)
+            fixed |= dict.fromkeys(("chosen_in", "chosen_column"), columns)
+            fixed["chosen_mode"] = g * min(rows, columns)
         return {**fixed, **axes, **{dim: len(values) for dim, values in self.own_dims.items()}}
+
+
+def joined(blocks: Sequence[str]) -> str:
+    """Several blocks in a name such as d(h, c)_t."""
+    return blocks[0] if len(blocks) == 1 else f"({', '.join(blocks)})"
 
 
 def axis_dim(param: str, axis: int) -> str:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradsim.contracts.cell import Cell
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.plugin import Plugin, calling
 from gradsim.contracts.problem import OF_TRAINING, Problem
@@ -92,21 +91,22 @@ class LossTerms(_AlongTime):
 class Products:
     """P(t, k) for one time and a tile of sources and batch elements.
 
-    `product` has shape (source, batch, g, k, k) and exponents (source, batch, g, 1, 1). `cell` is that of
-    the run, which knows the blocks of the state.
+    `product` has shape (source, batch, g, k, k) and exponents (source, batch, g, 1, 1); where `Pairs` name
+    blocks, only their rows and columns of each diagonal block are in it. `problem` knows
+    which these are (`product_rows`).
     """
 
     product: Scaled
     region: Region
-    cell: Cell
+    problem: Problem
 
 
 @dataclass(frozen=True)
 class ProductNorms:
     """Frobenius norms of P(t, k) for a range of sources and batch elements and all their pairs.
 
-    `norm`, 0 or infinite where float64 cannot hold it, and its `log10` are laid out as the pairs are, then
-    batch; NaN where there is no product.
+    Of the part that leads from block to block, where `Pairs` name these. `norm`, 0 or infinite where float64
+    cannot hold it, and its `log10` are laid out as the pairs are, then batch; NaN where there is no product.
     """
 
     norm: Array

@@ -40,6 +40,11 @@ DIMS = {
     "row": "output component within a diagonal block",
     "column": "input component within a diagonal block",
     "mode": "singular value or exponent, decreasing",
+    "chosen_out": "component of the state at t, of the chosen blocks (row)",
+    "chosen_in": "component of the state at k, of the chosen blocks (column)",
+    "chosen_row": "output component within a diagonal block, of the chosen blocks",
+    "chosen_column": "input component within a diagonal block, of the chosen blocks",
+    "chosen_mode": "singular value of what is chosen, decreasing",
     "param": "parameter",
     "update": "update of the parameters, 1..N",
     "probe_update": "update after which the probe was taken; 0 is before the first",
@@ -48,6 +53,8 @@ DIMS = {
     "weight_block": "square block of the recurrent weights",
 }
 
+
+_CHOSEN = {"chosen_out": "out", "chosen_row": "out", "chosen_in": "in", "chosen_column": "in"}
 
 Coordinates = dict[str, tuple[str, Array, dict[str, str]]]
 """name -> (dim, values, attributes)."""
@@ -84,6 +91,10 @@ def coordinates(problem: Problem, dims: Iterable[str]) -> Coordinates:
         "step": np.arange(1, problem.steps + 1),
         "param": np.array(list(problem.param_shapes)),
     }
+    if problem.pairs.partial:
+        out, into = problem.product_rows
+        values |= dict.fromkeys(("chosen_out", "chosen_row"), out)
+        values |= dict.fromkeys(("chosen_in", "chosen_column"), into)
     sizes = problem.sizes()
     found: Coordinates = {}
     for dim in sorted(set(dims) & set(problem.own_dims)):
@@ -94,6 +105,10 @@ def coordinates(problem: Problem, dims: Iterable[str]) -> Coordinates:
     for dim, name in (("component", "block"), ("state_out", "block_out"), ("state_in", "block_in")):
         if dim in found:
             found[name] = (dim, blocks, {"long_name": "block of the state"})
+    for of_chosen, side in _CHOSEN.items():
+        if of_chosen in found:
+            chosen = blocks[:: problem.groups][values[of_chosen]]
+            found[f"chosen_block_{side}"] = (of_chosen, chosen, {"long_name": "block of the state"})
     for param, gates in problem.cell.gates.items():
         if (rows := axis_dim(param, 0)) in set(dims) & set(sizes):
             units = sizes[rows] // len(gates)

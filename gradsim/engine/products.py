@@ -15,7 +15,7 @@ from gradsim.contracts.recorder import LossRows, ProductNorms, Products, Region,
 from gradsim.engine.jacobians import ScaledJacobians
 from gradsim.engine.layout import Tile
 from gradsim.engine.stack import Stack, stack_of
-from gradsim.numerics.scaled import Scaled
+from gradsim.numerics.scaled import Scaled, combine, norm
 from gradsim.types import Array
 
 
@@ -94,15 +94,28 @@ def _record(
     norms: NormTable | None,
     emit: Callable[[Products], None] | None,
 ) -> None:
-    if norms is not None:
+    partial = problem.pairs.partial
+    if norms is not None and not partial:
         squares, exponent = stack.norms(low, high)
         squares, exponent = squares[chosen], None if exponent is None else exponent[chosen]
         norms.put(region, squares if kept is None else squares * kept[:, None], exponent)
-    if emit is not None:
-        product = stack.products(low, high)[chosen]
+    if emit is not None or partial:
+        product = _part(stack.products(low, high)[chosen], problem)
         if kept is not None:
             product = Scaled(product.mantissa * kept[:, None, None, None, None], product.exponent)
-        emit(Products(product, region, problem.cell))
+        if norms is not None and partial:
+            size = combine(norm(product, (-2, -1)), axis=-1)
+            norms.put(region, size.mantissa**2, size.exponent)
+        if emit is not None:
+            emit(Products(product, region, problem))
+
+
+def _part(product: Scaled, problem: Problem) -> Scaled:
+    """What is recorded of products (source, batch, g, k, k)."""
+    if not problem.pairs.partial:
+        return product
+    rows, columns = problem.product_rows
+    return Scaled(product.mantissa[..., rows[:, None], columns], product.exponent)
 
 
 def _place(

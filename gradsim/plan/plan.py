@@ -187,8 +187,8 @@ class Plan(Needs):
         fix = "reduce the steps, the batch or the state"
         if any(v.name == top for _, v in self.variables()):
             fix = (
-                "narrow the pairs (max_lag, lags, sources, times), record norms instead of products, or "
-                "reduce the steps or the batch"
+                "narrow the pairs (max_lag, lags, sources, times, blocks_out, blocks_in), record norms "
+                "instead of products, or reduce the steps or the batch"
             )
             fix += ", or write to disk (store=, --out)" * self.in_memory
         return f"{top} alone takes {human(taken[top])}; {fix}"

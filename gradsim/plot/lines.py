@@ -168,8 +168,8 @@ def singular_value_fan(
     if source not in log10["source"]:
         raise InputError(f"source should be one of {log10['source'].values.tolist()} (got {source})")
     log10 = element(log10, batch).sel(source=source)
-    (along,) = (d for d in log10.dims if d != "mode")
-    values = log10.transpose("mode", along).values
+    (along,) = (d for d in log10.dims if d not in ("mode", "chosen_mode"))
+    values = log10.transpose(..., along).values
     time = log10[along].values + (source if along == "lag" else 0)
     modes, colours = len(values), matplotlib.colormaps["viridis"]
     with style.axes(ax) as ax:

@@ -24,16 +24,17 @@ _DIRECTIONS = 60
 class JacobianProductRecorder(Recorder):
     """The whole product P(t, k) = J_t ... J_{k+1} of joint Jacobians; P(k, k) = I.
 
-    A block such as dh_t/dh_k is a slice of it. Only the diagonal blocks are kept. Large: for all pairs
-    T^2/2 matrices a batch element.
+    A block such as dh_t/dh_k is a slice of it, and all of it where the pairs name blocks, as by
+    ``blocks_out=("h",), blocks_in=("h",)``. Only the diagonal blocks are kept. Large: for all pairs T^2/2
+    matrices a batch element.
     """
 
     name = "jacobian_product"
     stream = Products
 
     def variables(self, problem):
-        dims = (*problem.pair_dims, "batch", *problem.matrix_dims)
-        return (Variable("jacobian_product", dims, "Jacobian product ds_t/ds_k"),)
+        dims = (*problem.pair_dims, "batch", *problem.product_dims)
+        return (Variable("jacobian_product", dims, f"Jacobian product {problem.product_label}"),)
 
     def compute(self, piece):
         one_block = piece.product.mantissa.shape[2] == 1
@@ -47,7 +48,9 @@ class ProductNormRecorder(Recorder):
     stream = ProductNorms
 
     def variables(self, problem):
-        return sized("product_norm", (*problem.pair_dims, "batch"), "Frobenius norm of ds_t/ds_k")
+        return sized(
+            "product_norm", (*problem.pair_dims, "batch"), f"Frobenius norm of {problem.product_label}"
+        )
 
     def compute(self, piece):
         return {"product_norm": piece.norm, "product_norm_log10": piece.log10}
@@ -57,30 +60,34 @@ class BlockNormRecorder(Recorder):
     """The Frobenius norm of each part of P(t, k) from one block of the state to another, and its log10.
 
     So of an LSTM dh_t/dh_k, dh_t/dc_k, dc_t/dh_k and dc_t/dc_k, and of a stack what goes from layer to layer.
-    The squares of all pairs of blocks sum to that of `product_norm`.
+    The squares of all pairs of blocks sum to that of `product_norm`. Where the pairs name blocks, of these.
     """
 
     name = "block_norm"
     stream = Products
 
     def dims(self, problem):
-        blocks = list(problem.cell.blocks)
-        return {"to_block": blocks, "from_block": blocks}
+        out, into = problem.product_blocks
+        return {"to_block": list(out), "from_block": list(into)}
 
     def variables(self, problem):
         dims = (*problem.pair_dims, "batch", "to_block", "from_block")
         return sized("block_norm", dims, "Frobenius norm of ds_t/ds_k from block to block")
 
     def compute(self, piece):
-        cell, product = piece.cell, piece.product
-        parts = [_rows_of(cell.block(name), cell.jacobian_groups) for name in cell.blocks]
-        norms = [_norm_between(product, out, into) for out in parts for into in parts]
-        shape = (*norms[0].mantissa.shape, len(parts), len(parts))
+        problem = piece.problem
+        to_blocks, from_blocks = (
+            [_lying(problem, rows, name) for name in names]
+            for rows, names in zip(problem.product_rows, problem.product_blocks, strict=True)
+        )
+        norms = [_norm_between(piece.product, out, into) for out in to_blocks for into in from_blocks]
+        shape = (*norms[0].mantissa.shape, len(to_blocks), len(from_blocks))
         stacked = (np.stack([getattr(n, x) for n in norms], axis=-1) for x in ("mantissa", "exponent"))
         return both("block_norm", Scaled(*(x.reshape(shape) for x in stacked)))
 
     def flops(self, problem):
-        return 2.0 * problem.pair_count * problem.batch * problem.cell.state_size * problem.block
+        rows, columns = map(len, problem.product_rows)
+        return 2.0 * problem.pair_count * problem.batch * problem.groups * rows * columns
 
 
 class ProductSpectralNormRecorder(Recorder):
@@ -95,7 +102,7 @@ class ProductSpectralNormRecorder(Recorder):
 
     def variables(self, problem):
         dims = (*problem.pair_dims, "batch")
-        return sized("product_spectral_norm", dims, "spectral norm of ds_t/ds_k")
+        return sized("product_spectral_norm", dims, f"spectral norm of {problem.product_label}")
 
     def compute(self, piece):
         values = _spectral_norms(piece.product)
@@ -118,8 +125,8 @@ class ProductSpectrumRecorder(Recorder):
     stream = Products
 
     def variables(self, problem):
-        dims = (*problem.pair_dims, "batch", "mode")
-        return sized("product_spectrum", dims, "singular value of ds_t/ds_k")
+        dims = (*problem.pair_dims, "batch", problem.mode_dim)
+        return sized("product_spectrum", dims, f"singular value of {problem.product_label}")
 
     def compute(self, piece):
         values = _singular_values(piece.product)
@@ -203,14 +210,15 @@ class LossAdjointNormRecorder(Recorder):
         return both("loss_adjoint_norm", combine(by_group, axis=-1))
 
 
-def _rows_of(block: slice, groups: int):
-    """The rows of diagonal blocks in which a block of the state lies, and which of them are in it, (g, rows).
+def _lying(problem, rows, name):
+    """Which of the recorded rows a block of the state lies in, and where in them, (g, rows).
 
     Row i of group j is component i g + j.
     """
-    rows = slice(block.start // groups, -(-block.stop // groups))
-    component = np.arange(rows.start, rows.stop) * groups + np.arange(groups)[:, None]
-    return rows, (block.start <= component) & (component < block.stop)
+    block, groups = problem.cell.block(name), problem.groups
+    start, stop = np.searchsorted(rows, [block.start // groups, -(-block.stop // groups)])
+    component = rows[start:stop] * groups + np.arange(groups)[:, None]
+    return slice(start, stop), (block.start <= component) & (component < block.stop)
 
 
 def _norm_between(product: Scaled, out, into) -> Scaled:
@@ -230,7 +238,7 @@ def _singular_values(product: Scaled) -> Scaled:
     mantissa = product.mantissa
     shape = (*mantissa.shape[:2], -1)
     values = np.linalg.svd(mantissa, compute_uv=False).astype(np.float64)
-    floor = mantissa.shape[-1] * np.finfo(mantissa.dtype).eps * values[..., :1]
+    floor = max(mantissa.shape[-2:]) * np.finfo(mantissa.dtype).eps * values[..., :1]
     values[values < floor] = np.nan
     exponent = np.broadcast_to(product.exponent[..., 0], values.shape)
     return Scaled(values.reshape(shape), exponent.reshape(shape))
@@ -246,4 +254,6 @@ def _spectral_norms(product: Scaled) -> Scaled:
 
 def _flops(problem, each: int) -> float:
     """Over all recorded products, `each` k^3 for a diagonal block of size k."""
-    return float(each * problem.pair_count * problem.batch * problem.cell.state_size * problem.block**2)
+    rows, columns = map(len, problem.product_rows)
+    count = problem.pair_count * problem.batch * problem.groups
+    return float(each * count * rows * columns * min(rows, columns))

@@ -84,3 +84,11 @@ def test_show_says_that_a_task_has_no_readout(gradsim_cli, monkeypatch):
     assert told not in gradsim_cli("show", "sunspots").output
     monkeypatch.setattr(registry.catalogue().plugins["tasks"]["sunspots"], "readout", False)
     assert told in gradsim_cli("show", "sunspots").output
+
+
+def test_blocks_may_be_chosen(gradsim_cli):
+    flags = ("--cell", "lstm", "--record", "jacobian_product", "--set", "task.length=9")
+    result = gradsim_cli("plan", *flags, "--set", 'pairs.blocks_out=["h"]')
+    assert result.exit_code == 0, result.output
+    result = gradsim_cli("plan", *flags, "--set", 'pairs.blocks_out=["hh"]')
+    assert "unknown block of lstm in pairs.blocks_out 'hh'; did you mean 'h'?" in result.output
