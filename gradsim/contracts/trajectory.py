@@ -145,14 +145,17 @@ class Trajectory:
         """The step Jacobian J_t of each step as a full matrix, (steps, batch, m, m)."""
         return dense_blocks(self.call(self.cell.step_jacobian))
 
-    def params_jacobian(self) -> Params:
-        """The derivative of the state after each step at a fixed one before: (steps, batch, m, *param)."""
+    def params_jacobian(self, rows: Array | None = None) -> Params:
+        """The derivative of the state after each step at a fixed one before: (steps, batch, m, *param).
+
+        Of combinations of its components, if given as `rows` (r, m): (steps, batch, r, *param).
+        """
         steps, batch, m = self.before.shape
-        rows = np.eye(m, dtype=self.states.dtype)[:, None, None, None]
-        unit = np.broadcast_to(rows, (m, steps, batch, 1, m))
+        rows = np.eye(m, dtype=self.states.dtype) if rows is None else rows
+        unit = np.broadcast_to(rows[:, None, None, None], (len(rows), steps, batch, 1, m))
 
         def alone(x: Array) -> Array:
-            return np.broadcast_to(x[:, :, None], (m, steps, batch, 1, *x.shape[2:]))
+            return np.broadcast_to(x[:, :, None], (len(rows), steps, batch, 1, *x.shape[2:]))
 
         # Each batch element is a batch of its own here, or contributions would be summed over it.
         data = {n: alone(x) for n, x in self.step_data.items()}

@@ -8,10 +8,12 @@ from gradsim_mitigations.gate import Gate
 from gradsim_mitigations.jacobian_penalty import JacobianPenalty
 from gradsim_mitigations.leak import Leak
 from gradsim_mitigations.orthogonal_init import OrthogonalInit
+from gradsim_mitigations.rtrl import RTRL
 from gradsim_mitigations.truncate import Truncate
 from gradsim_mitigations.weight_decay import WeightDecay
 
 __all__ = [
+    "RTRL",
     "ClipAdjoint",
     "ClipNorm",
     "ClipValue",
@@ -37,4 +39,5 @@ def gradsim_register_mitigations():
         ClipValue,
         WeightDecay,
         JacobianPenalty,
+        RTRL,
     ]

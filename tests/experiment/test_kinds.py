@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 from experiments import tables, training
-from probes.mitigations import RTRL, ClipContributions
+from probes.mitigations import ClipContributions
 
 import gradsim
 from gradsim.errors import InputError
 from gradsim.experiment.build import build
 from gradsim.experiment.kinds import TRAINING, default_record
 from gradsim_cells import Elman
-from gradsim_mitigations import ClipAdjoint, ClipNorm, Gate, Truncate
+from gradsim_mitigations import RTRL, ClipAdjoint, ClipNorm, Gate, Truncate
 from gradsim_tasks import Adding
 
 

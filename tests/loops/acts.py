@@ -14,6 +14,7 @@ from probes import mitigations as probes
 
 from gradsim import Mitigation, hookimpl
 from gradsim_mitigations import (
+    RTRL,
     ClipAdjoint,
     ClipNorm,
     ClipValue,
@@ -158,7 +159,7 @@ def clip_contributions(limit):
 
 
 def rtrl():
-    return Act(probes.RTRL(), rule=True)
+    return Act(RTRL(), rule=True)
 
 
 def clip_norm(limit):

@@ -11,26 +11,6 @@ from gradsim.contracts.trajectory import step_rows
 
 
 @dataclass(frozen=True, eq=False)
-class RTRL(Mitigation):
-    """M_t = J_t M_{t-1} + df/dparams; the gradient is the sum of q_t M_t (Williams & Zipser 1989)."""
-
-    name = "rtrl"
-
-    @hookimpl(wrapper=True)
-    def gradsim_rule(self, trajectory, direct):
-        yield
-        gradient = {n: np.zeros_like(p) for n, p in trajectory.params.items()}
-        influence = {n: np.zeros(direct[0].shape + p.shape) for n, p in trajectory.params.items()}
-        for t in trajectory.steps:
-            step = trajectory[range(t, t + 1)]
-            jacobian = step.jacobian()[0]
-            for n, immediate in step.params_jacobian().items():
-                influence[n] = np.einsum("bij,bj...->bi...", jacobian, influence[n]) + immediate[0]
-                gradient[n] += np.einsum("bi,bi...->...", direct[t], influence[n])
-        return gradient
-
-
-@dataclass(frozen=True, eq=False)
 class AutoClip(Mitigation):
     """Clip the gradient to a percentile of its norms so far (Seetharaman et al. 2020)."""
 
