@@ -141,6 +141,15 @@ class Cell(Plugin, ABC):
         return ()
 
     @property
+    def unused(self) -> Mapping[str, Array]:
+        """Which numbers of parameters no step looks at, such as those behind a mask; none by default.
+
+        Boolean arrays of the shapes of the parameters. They are drawn like the others, their gradients are
+        zero, and where parameters are counted they are left out.
+        """
+        return {}
+
+    @property
     def gates(self) -> Mapping[str, tuple[str, ...]]:
         """For parameters whose rows belong to gates, the gates, each with as many rows, in order."""
         return {}

@@ -75,6 +75,11 @@ class Derived(Wrapper):
         return tuple(n for n in self.cell.fixed if n not in self.replaces)
 
     @property
+    def unused(self) -> Mapping[str, Array]:
+        """Those of the parameters inside that are not replaced."""
+        return {n: mask for n, mask in self.cell.unused.items() if n not in self.replaces}
+
+    @property
     def saved_size(self) -> int:
         """That of the cell inside."""
         return self.cell.saved_size

@@ -195,6 +195,11 @@ class Wrapper(Cell):
         """Those of the cell inside; the wrapper's own are trained."""
         return self.cell.fixed
 
+    @property
+    def unused(self) -> Mapping[str, Array]:
+        """Those of the cell inside; the wrapper's own are used."""
+        return self.cell.unused
+
     def initial_state(self) -> Array:
         """That of the cell inside."""
         return self.cell.initial_state()

@@ -44,9 +44,12 @@ class ClockworkRNN(DerivedDense):
         n = self.hidden_size
         return np.asarray(self.periods)[np.arange(n) * len(self.periods) // n]
 
+    @property
+    def unused(self):
+        return {"U": self.period[:, None] > self.period}
+
     def weights(self, params, xp):
-        seen = xp.asarray(self.period[:, None] <= self.period)
-        return {**params, "U": xp.where(seen, params["U"], 0.0)}
+        return {**params, "U": xp.where(xp.asarray(self.unused["U"]), 0.0, params["U"])}
 
     def unit(self, sums, old, xp, *, step_index):
         acts = (step_index[..., None] - 1) % xp.asarray(self.period) == 0

@@ -112,6 +112,10 @@ class Stack(Cell):
         return tuple(f"layer{i}_{n}" for i, c in enumerate(self.cells) for n in c.fixed)
 
     @property
+    def unused(self):
+        return _named(c.unused for c in self.cells)
+
+    @property
     def saved_size(self):
         """What the layers keep, and their states once more."""
         return self.state_size + sum(c.saved_size for c in self.cells)

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,22 @@ def fixed_parameters_exist(bench: CellBench) -> None:
     bench.expect(
         isinstance(fixed, tuple) and set(fixed) <= set(params),
         f"fixed is {fixed!r}; it should be a tuple of some of the parameters {names(params)}",
+    )
+
+
+@CHECKS("step_is_pure")
+def unused_numbers_are_unused(bench: CellBench) -> None:
+    """No state depends on the numbers of parameters that the cell calls unused."""
+    unused, here = bench.cell.unused, bench.run
+    for name, mask in unused.items():
+        bench.expect(
+            name in here.params and np.shape(mask) == here.params[name].shape and mask.dtype == bool,
+            f"unused[{name!r}] should be a boolean array of the shape of a parameter",
+        )
+    other = {n: np.where(unused.get(n, False), p + 1, p) for n, p in here.params.items()}
+    bench.expect(
+        same(bench.step(here), bench.step(replace(here, params=other))),
+        f"a step depends on numbers in {sorted(unused)} that `unused` says nobody looks at",
     )
 
 
@@ -273,6 +290,7 @@ def wrong_input_shape_is_refused(bench: CellBench) -> None:
     "output_leading_axes",
     "recurrent_weights_exist",
     "fixed_parameters_exist",
+    "unused_numbers_are_unused",
     "gates_fit_parameters",
 )
 def replay(bench: CellBench) -> None:

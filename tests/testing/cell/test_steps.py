@@ -47,6 +47,18 @@ class UnknownFixed(Tanh):
     fixed = ("W", "V")
 
 
+class UsesUnused(Tanh):
+    @property
+    def unused(self):
+        return {"W": np.eye(4, dtype=bool)}
+
+
+class UnusedOfOtherShape(Tanh):
+    @property
+    def unused(self):
+        return {"W": np.eye(3, dtype=bool)}
+
+
 class NoisyAnyhow(Noisy):
     def draw(self, rng, steps, batch, moment):
         return super().draw(np.random.default_rng(), steps, batch, moment)
@@ -170,6 +182,8 @@ PROOFS = [
     ("params_from_rng", Float32Params()),
     ("recurrent_weights_exist", UnknownWeight()),
     ("fixed_parameters_exist", UnknownFixed()),
+    ("unused_numbers_are_unused", UsesUnused()),
+    ("unused_numbers_are_unused", UnusedOfOtherShape()),
     ("draws_from_rng", NoisyAnyhow()),
     ("draws_from_rng", NoisyTurned()),
     ("step_data_is_given", AsksForMore()),
