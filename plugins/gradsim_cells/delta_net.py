@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, through
+from gradsim import Weighted, through
 from gradsim.types import PositiveInt
 from gradsim_cells.algebra import affine, normal, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class DeltaNet(Cell):
+class DeltaNet(Weighted):
     """M_t = M_{t-1} + beta (v - M_{t-1} k) k^T, read as M_t q: what k recalls is moved towards v.
 
     v = W_v x_t + b_v, q = W_q x_t + b_q, and k is W_k x_t + b_k over its length. beta = sigmoid(w x_t + b) is
@@ -35,8 +35,8 @@ class DeltaNet(Cell):
 
     name = "delta_net"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
+    paths = ("recall",)
+
     key_size: PositiveInt = 4
     negative_eigenvalues: bool = False
 
@@ -51,10 +51,6 @@ class DeltaNet(Cell):
     @property
     def output_size(self):
         return self.hidden_size
-
-    @property
-    def paths(self):
-        return ("recall",)
 
     def init_params(self, rng):
         rows = {"q": self.key_size, "k": self.key_size, "v": self.hidden_size, "beta": 1}

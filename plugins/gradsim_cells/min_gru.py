@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, through
-from gradsim.types import PositiveInt
+from gradsim import Weighted, through
 from gradsim_cells.algebra import bias_vjp, normal, sigmoid, weight_vjp
 from gradsim_cells.elementwise import ElementwiseSteps, recurrence
 
 
 @dataclass(frozen=True, eq=False)
-class MinGRU(Cell):
+class MinGRU(Weighted):
     """h_t = (1 - z) * h_{t-1} + z * n, with z = sigmoid(W_z x_t + b_z) and n = W_n x_t + b_n.
 
     h: state (hidden_size = n). x: input. Rows of W (2n, input_size) and b (2n) are in the order
@@ -26,21 +25,14 @@ class MinGRU(Cell):
 
     name = "min_gru"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
-    update_bias: float = 0.0
+    paths = ("update", "candidate")
+    admits = ("update",)
 
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
+    update_bias: float = 0.0
 
     @property
     def jacobian_groups(self):
         return self.hidden_size
-
-    @property
-    def paths(self):
-        return ("update", "candidate")
 
     @property
     def gates(self):

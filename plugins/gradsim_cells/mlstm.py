@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell
+from gradsim import Weighted
 from gradsim.types import PositiveInt
 from gradsim_cells.algebra import affine, normal, sigmoid
 
 
 @dataclass(frozen=True, eq=False)
-class MLSTM(Cell):
+class MLSTM(Weighted):
     """C_t = f C_{t-1} + i v k^T and n_t = f n_{t-1} + i k, read as o * C_t q / max(|n_t . q|, 1).
 
     q = W_q x_t + b_q, k = (W_k x_t + b_k) / sqrt(key_size) and v = W_v x_t + b_v; i = exp(.), f = sigmoid(.)
@@ -32,14 +32,18 @@ class MLSTM(Cell):
 
     name = "mlstm"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
+    keeps = ("forget",)
+
     key_size: PositiveInt = 4
     forget_bias: float = 1.0
 
     @property
     def blocks(self):
         return {"C": self.hidden_size * self.key_size, "n": self.key_size}
+
+    @property
+    def gates(self):
+        return dict.fromkeys(("W_f", "b_f"), self.keeps)
 
     @property
     def jacobian_groups(self):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradsim import Cell
+from gradsim import Weighted
 from gradsim.types import PositiveFloat, PositiveInt
 from gradsim_cells.algebra import normal, softmax
 
 
 @dataclass(frozen=True, eq=False)
-class ModernHopfield(Cell):
+class ModernHopfield(Weighted):
     """h_t = U^T softmax(beta U (h_{t-1} + W x_t)): the state moves to the stored patterns that it is like.
 
     h: state (hidden_size = n), xi in the paper. x: input, which the paper does not have: with x = 0 the step
@@ -29,14 +29,8 @@ class ModernHopfield(Cell):
 
     name = "modern_hopfield"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     patterns: PositiveInt = 16
     beta: PositiveFloat = 0.1
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     def init_params(self, rng):
         n = self.hidden_size

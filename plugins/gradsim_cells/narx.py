@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Initializer
+from gradsim import Weighted
 from gradsim.errors import InputError
 from gradsim.types import NonNegativeInt, PositiveInt
 from gradsim_cells.algebra import normal
 
 
 @dataclass(frozen=True, eq=False)
-class NARX(Cell):
+class NARX(Weighted):
     """h_t = tanh(sum over i of W_i x_{t-i} + sum over d of U_d h_{t-d} + b).
 
     i runs from 0 to `input_delays`, and d over `delays`.
@@ -33,11 +33,10 @@ class NARX(Cell):
 
     name = "narx"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
+    recurrent_weights = ("U",)
+
     delays: tuple[PositiveInt, ...] = (1, 2, 3)
     input_delays: NonNegativeInt = 0
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
@@ -51,22 +50,17 @@ class NARX(Cell):
         return {"h": self.hidden_size, **past, **seen}
 
     @property
-    def recurrent_weights(self):
-        return ("U",)
-
-    @property
     def gates(self):
         seen = tuple(f"delay_{i}" for i in range(self.input_delays + 1))
         return {"W": seen, "U": tuple(f"delay_{d}" for d in self.delays)}
 
     def init_params(self, rng):
         n, count, seen = self.hidden_size, len(self.delays), self.input_delays + 1
-        if self.recurrent_init is None:
-            u = normal(rng, count * n, n)
-        else:
-            u = self.recurrent_init.weight(rng, (count, n, n)).reshape(-1, n)
-        w = normal(rng, seen * n, self.input_size)
-        return {"W": w / np.sqrt(seen), "U": u / np.sqrt(count), "b": np.zeros(n)}
+        return {
+            "W": normal(rng, seen * n, self.input_size, seen**-0.5),
+            "U": normal(rng, count * n, n, count**-0.5),
+            "b": np.zeros(n),
+        }
 
     def step(self, params, state, inputs, xp):
         n, longest = self.hidden_size, max(self.delays)

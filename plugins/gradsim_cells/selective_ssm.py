@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell
+from gradsim import Weighted
 from gradsim.errors import InputError
 from gradsim.types import PositiveFloat, PositiveInt
 from gradsim_cells.algebra import normal
 
 
 @dataclass(frozen=True, eq=False)
-class SelectiveSSM(Cell):
+class SelectiveSSM(Weighted):
     """s_t = exp(d_t A) * s_{t-1} + d_t B_t u_t, read as y_t = sum of C_t s_t + D u_t.
 
     u = W x: the channels (hidden_size = n), each of which drives `states` = k real states. d_t =
@@ -33,8 +33,6 @@ class SelectiveSSM(Cell):
 
     name = "selective_ssm"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     states: PositiveInt = 4
     step_min: PositiveFloat = 0.001
     step_max: PositiveFloat = 0.1

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell
+from gradsim import Weighted
 from gradsim.types import PositiveInt
 from gradsim_cells.algebra import normal
 
 
 @dataclass(frozen=True, eq=False)
-class ShallowPLRNN(Cell):
+class ShallowPLRNN(Weighted):
     """h_t = A * h_{t-1} + V relu(U h_{t-1} + c) + W x_t + b.
 
     h: state (hidden_size = n), z in the paper. x: input. A (n) ~ U(0, 1): a diagonal; V (n, pieces)
@@ -31,14 +31,8 @@ class ShallowPLRNN(Cell):
 
     name = "shallow_plrnn"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
     pieces: PositiveInt = 64
     clipped: bool = False
-
-    @property
-    def blocks(self):
-        return {"h": self.hidden_size}
 
     def init_params(self, rng):
         n, pieces = self.hidden_size, self.pieces

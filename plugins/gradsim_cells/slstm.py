@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from gradsim import Cell, Initializer, through
+from gradsim import Weighted, through
 from gradsim.errors import InputError
-from gradsim.types import NonNegativeFloat, PositiveInt
+from gradsim.types import PositiveInt
 from gradsim_cells.algebra import normal, sigmoid
 
 _EMPTY = -50.0
@@ -17,7 +17,7 @@ _EMPTY = -50.0
 
 
 @dataclass(frozen=True, eq=False)
-class SLSTM(Cell):
+class SLSTM(Weighted):
     """h_t = o * c_t / n_t, with c_t = f * c_{t-1} + i * z and n_t = f * n_{t-1} + i.
 
     i = exp(a_i), f = sigmoid(a_f) or exp(a_f) as `forget` says, z = tanh(a_z), o = sigmoid(a_o), of
@@ -39,13 +39,12 @@ class SLSTM(Cell):
 
     name = "slstm"
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
+    paths = ("input", "forget", "candidate", "output")
+    keeps = ("forget",)  # whatever is admitted, all is divided by
+
     heads: PositiveInt = 1
     forget: Literal["sigmoid", "exp"] = "sigmoid"
     forget_bias: float = 1.0
-    recurrent_scale: NonNegativeFloat = field(default=1.0, kw_only=True)
-    recurrent_init: Initializer | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
@@ -70,23 +69,26 @@ class SLSTM(Cell):
     def gates(self):
         return dict.fromkeys(("W", "U", "b"), self.paths)
 
-    @property
-    def paths(self):
-        return ("input", "forget", "candidate", "output")
-
     def initial_state(self):
         return np.repeat([0.0, 0.0, _EMPTY], self.hidden_size)
 
     def init_params(self, rng):
-        n, size = self.hidden_size, self.hidden_size // self.heads
-        w = normal(rng, 4 * n, self.input_size)
-        if self.recurrent_init is None:
-            u = normal(rng, 4 * n, size)
-        else:
-            drawn = self.recurrent_init.weight(rng, (4 * self.heads, size, size))
-            u = drawn.reshape(4, self.heads, size, size).swapaxes(1, 2).reshape(4 * n, size)
-        bias = np.repeat([0.0, self.forget_bias, 0.0, 0.0], n)
-        return {"W": w, "U": self.recurrent_scale * u, "b": bias}
+        n = self.hidden_size
+        return {
+            "W": normal(rng, 4 * n, self.input_size),
+            "U": normal(rng, 4 * n, n // self.heads),
+            "b": np.repeat([0.0, self.forget_bias, 0.0, 0.0], n),
+        }
+
+    def parts_of(self, name, rows):
+        """Each head has weights of its own from the state."""
+        return super().parts_of(name, rows) * (self.heads if name == "U" else 1)
+
+    def started(self, params, rng):
+        """With the rows of a gate by unit, where they are drawn head by head."""
+        found, n = super().started(params, rng), self.hidden_size
+        by_head = found["U"].reshape(4, self.heads, n // self.heads, -1)
+        return found | {"U": by_head.swapaxes(1, 2).reshape(4 * n, -1)}
 
     def _recurrent(self, u, h, xp):
         """U h, each head by itself."""

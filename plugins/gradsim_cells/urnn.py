@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from gradsim import Cell
-from gradsim.types import PositiveInt
+from gradsim import Cell, Weighted
 from gradsim_cells.algebra import normal
 from gradsim_cells.derived_weights import DerivedWeights
 
 
 @dataclass(frozen=True, eq=False)
-class URNN(DerivedWeights):
+class URNN(Weighted, DerivedWeights):
     """h_t = modrelu(V h_{t-1} + W x_t) with the unitary V = D3 R2 F^-1 D2 P R1 F D1.
 
     modrelu(z) = max(1 + b / |z|, 0) z changes the size of a number by b, and keeps its phase.
@@ -35,8 +34,9 @@ class URNN(DerivedWeights):
     name = "urnn"
     fixed = ("P",)
 
-    input_size: PositiveInt = 1
-    hidden_size: PositiveInt = 32
+    @property
+    def blocks(self):
+        return dict.fromkeys(("re", "im"), self.hidden_size)
 
     @property
     def gates(self):
@@ -105,7 +105,7 @@ class _Inside(Cell):
 
     @property
     def blocks(self):
-        return {"re": self.outer.hidden_size, "im": self.outer.hidden_size}
+        return self.outer.blocks
 
     @property
     def output_blocks(self):

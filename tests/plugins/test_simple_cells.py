@@ -467,7 +467,7 @@ def test_the_largest_lyapunov_exponent_of_a_random_network_is_that_of_mean_field
         (RateNetwork(1, 3, recurrent_init=Identity()), "U", 1.5 * np.eye(3)),
         (Jordan(1, 3, 2, recurrent_init=Identity()), "U", np.eye(3, 2)),
         (SCRN(1, 3, recurrent_init=Identity()), "U", np.eye(3)),
-        (NARX(1, 3, (1, 4), recurrent_init=Identity()), "U", np.tile(np.eye(3), (2, 1)) / np.sqrt(2)),
+        (NARX(1, 3, (1, 4), recurrent_init=Identity()), "U", np.tile(np.eye(3), (2, 1))),
         (ClockworkRNN(1, 4, recurrent_init=Identity(), recurrent_scale=2.0), "U", 2 * np.eye(4)),
         (LipschitzRNN(1, 3, recurrent_init=Identity()), "M_U", np.eye(3)),
         (ExpRNN(1, 3, recurrent_init=Identity()), "A", np.eye(3)),
