@@ -16,8 +16,8 @@ def kaplan_yorke(ds: xr.Dataset, variable: str = "lyapunov") -> xr.DataArray:
 
     j is the largest number of exponents whose sum is not negative: volumes of j dimensions still grow, those
     of j + 1 shrink, and in between lies the dimension in which they keep their size. 0 where all exponents
-    are negative, m where all volumes grow. Kaplan & Yorke (1979), Chaotic behavior of multidimensional
-    difference equations.
+    are negative, m where all volumes grow; the same whether exponents are per step or per unit of
+    time. Kaplan & Yorke (1979), Chaotic behavior of multidimensional difference equations.
 
     Parameters
     ----------
@@ -43,7 +43,9 @@ def kaplan_yorke(ds: xr.Dataset, variable: str = "lyapunov") -> xr.DataArray:
 
 
 def entropy(ds: xr.Dataset, variable: str = "lyapunov") -> xr.DataArray:
-    """The sum of the positive exponents: at most so much entropy is made, natural logarithm per step.
+    """The sum of the positive exponents: at most so much entropy is made, natural logarithm.
+
+    Per step or per unit of time, as the exponents are, and its attribute `units` says.
 
     It is equal to the Kolmogorov-Sinai entropy where the invariant measure is smooth along the expanding
     directions: Pesin (1977), Characteristic Lyapunov exponents and smooth ergodic theory; else it is above
@@ -57,7 +59,8 @@ def entropy(ds: xr.Dataset, variable: str = "lyapunov") -> xr.DataArray:
     exponents, values, complete = _sorted(ds, variable)
     found = np.maximum(values, 0).sum(axis=-1)
     found = np.where((values[..., -1] > 0) & (not complete), np.nan, found)
-    return _labelled(exponents, found, "entropy", "sum of the positive Lyapunov exponents", "1/step")
+    units = exponents.attrs.get("units", "1/step")
+    return _labelled(exponents, found, "entropy", "sum of the positive Lyapunov exponents", units)
 
 
 def _sorted(ds: xr.Dataset, variable: str) -> tuple[xr.DataArray, Array, bool]:

@@ -37,6 +37,9 @@ class Cell(Plugin, ABC):
     exact: ClassVar[bool] = True
     """False for a step whose backward pass is not its derivative on purpose, such as one with `surrogate`."""
 
+    time_step: float | None = None
+    """The time that one step takes, where the step integrates an equation in continuous time."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         """Leave behind the derivatives of a step that another one has replaced: the free ones are right."""
         super().__init_subclass__(**options)

@@ -176,6 +176,11 @@ class Wrapper(Cell):
         return self.cell.exact
 
     @property
+    def time_step(self) -> float | None:  # type: ignore[override]
+        """That of the cell inside."""
+        return self.cell.time_step
+
+    @property
     def gates(self) -> Mapping[str, tuple[str, ...]]:
         """Those of the cell inside."""
         return self.cell.gates

@@ -208,6 +208,9 @@ def lyapunov(ds: xr.Dataset, ax: Axes | None = None, *, variable: str = "lyapuno
         reach = np.abs(np.stack([kept.min(axis=1), kept.max(axis=1)]) - mean)
         ax.errorbar(mode, mean, reach, fmt="o", color=look["color"], markersize=2.5, elinewidth=0.8)
         ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
-        ax.set(xlabel="Mode", ylabel=f"{style.typeset(describe(exponents))} (1/step)")
+        ax.set(
+            xlabel="Mode",
+            ylabel=f"{style.typeset(describe(exponents))} ({exponents.attrs.get('units', '1/step')})",
+        )
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax

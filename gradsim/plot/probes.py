@@ -69,7 +69,11 @@ def lyapunov_over_updates(
             ax.fill_between(update, low, high, where=there, color=look["color"], alpha=0.16, linewidth=0)
             curve(ax, update, np.where(there, mode.mean(axis=1), np.nan), look, f"mode {i}")
         ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
-        finish(ax, f"{style.typeset(describe(exponents))} (1/step)", legend=True)
+        finish(
+            ax,
+            f"{style.typeset(describe(exponents))} ({exponents.attrs.get('units', '1/step')})",
+            legend=True,
+        )
     return ax
 
 

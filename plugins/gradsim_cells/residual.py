@@ -49,6 +49,10 @@ class Residual(Wrapper):
         return _with_skip(inside) if self.around == "layer" else inside
 
     @property
+    def time_step(self):
+        return super().time_step if self.around == "layer" else self.scale
+
+    @property
     def own_output(self):
         return self.around == "layer" or self.cell.own_output
 

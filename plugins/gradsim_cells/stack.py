@@ -94,6 +94,12 @@ class Stack(Cell):
         return all(c.exact for c in self.cells)
 
     @property
+    def time_step(self):
+        """That of all layers, where they have the same one."""
+        steps = {c.time_step for c in self.cells}
+        return steps.pop() if len(steps) == 1 else None
+
+    @property
     def gates(self):
         return _named(c.gates for c in self.cells)
 

@@ -13,7 +13,7 @@ from gradsim_recorders.backward import (
     GradientRecorder,
     InputAdjointRecorder,
 )
-from gradsim_recorders.exponents import LeadingLyapunovRecorder
+from gradsim_recorders.exponents import LeadingLyapunovRecorder, LyapunovRecorder
 from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
 from gradsim_recorders.paths import (
     GateRecorder,
@@ -25,7 +25,6 @@ from gradsim_recorders.products import (
     BlockNormRecorder,
     JacobianProductRecorder,
     LossAdjointNormRecorder,
-    LyapunovRecorder,
     ParallelizabilityRecorder,
     ProductNormRecorder,
     ProductSpectralNormRecorder,

@@ -1,4 +1,4 @@
-"""The leading Lyapunov exponents of a run, without the others and without its beginning."""
+"""Lyapunov exponents of a run: all of them, or the leading ones without the beginning."""
 
 from __future__ import annotations
 
@@ -7,8 +7,41 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Jacobians, Recorder, Variable
+from gradsim.contracts.recorder import Exponents
 from gradsim.errors import InputError
 from gradsim.types import NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True, eq=False)
+class LyapunovRecorder(Recorder):
+    """Finite-time Lyapunov exponents over the whole run, natural logarithm per step, decreasing.
+
+    From the triangular factors of steps, or of short products of as many steps as float64 allows for 1e-8
+    in an exponent (Benettin, Galgani, Giorgilli & Strelcyn 1980). -inf where a direction is annihilated.
+
+    Parameters
+    ----------
+    per_time
+        Per unit of time in place of per step, for a cell with a `time_step`.
+    """
+
+    name = "lyapunov"
+    stream = Exponents
+
+    per_time: bool = False
+
+    def variables(self, problem):
+        long_name = "finite-time Lyapunov exponent"
+        return (Variable("lyapunov", ("batch", "mode"), long_name, _unit(self, problem), "float64"),)
+
+    def start(self, problem):
+        return _duration(self, problem)
+
+    def compute(self, piece, carry):
+        return {"lyapunov": piece.values / carry}
+
+    def flops(self, problem):
+        return 6.0 * problem.steps * problem.batch * problem.cell.state_size * problem.block**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +59,8 @@ class LeadingLyapunovRecorder(Recorder):
         How many; there are at most as many as the state has components.
     transient
         Steps at the beginning that do not count.
+    per_time
+        Per unit of time in place of per step, for a cell with a `time_step`.
 
     Benettin, Galgani, Giorgilli & Strelcyn (1980), Lyapunov characteristic exponents for smooth dynamical
     systems.
@@ -37,6 +72,7 @@ class LeadingLyapunovRecorder(Recorder):
 
     modes: PositiveInt = 1
     transient: NonNegativeInt = 0
+    per_time: bool = False
 
     def dims(self, problem):
         return {"leading_mode": np.arange(min(self.modes, problem.cell.state_size))}
@@ -44,11 +80,11 @@ class LeadingLyapunovRecorder(Recorder):
     def variables(self, problem):
         if self.transient >= problem.steps:
             raise InputError(f"{self!r}: transient should be below the number of steps, {problem.steps}")
-        long_name = "leading Lyapunov exponent"
-        return (Variable("leading_lyapunov", ("batch", "leading_mode"), long_name, "1/step", "float64"),)
+        dims, long_name = ("batch", "leading_mode"), "leading Lyapunov exponent"
+        return (Variable("leading_lyapunov", dims, long_name, _unit(self, problem), "float64"),)
 
     def start(self, problem):
-        return _Frame(problem, self.modes)
+        return _Frame(problem, self.modes, _duration(self, problem))
 
     def compute(self, piece, carry):
         for step, blocks in zip(piece.steps, piece.blocks, strict=True):
@@ -63,10 +99,28 @@ class LeadingLyapunovRecorder(Recorder):
         return 4.0 * problem.steps * problem.batch * problem.cell.state_size * problem.block * modes
 
 
+def _unit(recorder, problem):
+    _duration(recorder, problem)
+    return "1/time" if recorder.per_time else "1/step"
+
+
+def _duration(recorder, problem):
+    """How long a step is, in the unit of the exponents."""
+    if not recorder.per_time:
+        return 1.0
+    if problem.cell.time_step is None:
+        raise InputError(
+            f"{recorder!r}: {problem.cell.name} has no time step, so that its exponents are per step only; "
+            "leave per_time out"
+        )
+    return problem.cell.time_step
+
+
 class _Frame:
     """Orthonormal directions (batch, g, k, count) in each diagonal block, and how they have grown."""
 
-    def __init__(self, problem, modes):
+    def __init__(self, problem, modes, duration):
+        self.duration = duration
         self.modes, k = min(modes, problem.cell.state_size), problem.block
         count = min(modes, k)
         # One direction after the other, so that fewer of them are the first ones of more.
@@ -90,5 +144,5 @@ class _Frame:
 
     def exponents(self):
         """Those of all groups together, the largest ones, (batch, mode)."""
-        each = self.grown.reshape(len(self.grown), -1) / self.steps
+        each = self.grown.reshape(len(self.grown), -1) / (self.steps * self.duration)
         return -np.sort(-each, axis=-1)[:, : self.modes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Jacobians, Recorder, Variable
-from gradsim.contracts.recorder import Exponents, LossRows, ProductNorms, Products
+from gradsim.contracts.recorder import LossRows, ProductNorms, Products
 from gradsim.numerics.bidiagonal import smallest_singular_value
 from gradsim.numerics.scaled import Scaled, combine, norm
 from gradsim_recorders.ranged import both, sized
@@ -136,27 +136,6 @@ class ProductSpectrumRecorder(Recorder):
 
     def flops(self, problem):
         return _flops(problem, _SVD_FLOPS)
-
-
-class LyapunovRecorder(Recorder):
-    """Finite-time Lyapunov exponents over the whole run, natural logarithm per step, decreasing.
-
-    From the triangular factors of steps, or of short products of as many steps as float64 allows for 1e-8
-    in an exponent (Benettin, Galgani, Giorgilli & Strelcyn 1980). -inf where a direction is annihilated.
-    """
-
-    name = "lyapunov"
-    stream = Exponents
-
-    def variables(self, problem):
-        long_name = "finite-time Lyapunov exponent"
-        return (Variable("lyapunov", ("batch", "mode"), long_name, "1/step", "float64"),)
-
-    def compute(self, piece):
-        return {"lyapunov": piece.values}
-
-    def flops(self, problem):
-        return 6.0 * problem.steps * problem.batch * problem.cell.state_size * problem.block**2
 
 
 class ParallelizabilityRecorder(Recorder):

@@ -9,9 +9,10 @@ import pytest
 
 import gradsim
 from gradsim import Cell, analysis
+from gradsim.contracts import registry
 from gradsim.errors import InputError
-from gradsim_cells import LSTM, Linear, MinGRU
-from gradsim_recorders import LeadingLyapunovRecorder
+from gradsim_cells import LEM, LSTM, LeakyRNN, Linear, MinGRU, RateNetwork, Residual, Stack, Zoneout
+from gradsim_recorders import LeadingLyapunovRecorder, LyapunovRecorder
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,3 +82,98 @@ def test_some_steps_have_to_count():
         gradsim.simulate(
             Linear(1, 2), np.zeros((5, 1, 1)), record=[LeadingLyapunovRecorder(modes=1, transient=5)]
         )
+
+
+# Per unit of time.
+
+EIGENVALUES = np.array([0.3, -0.2 + 2j, -0.2 - 2j, -1.0])
+
+
+def per_time(time_step, duration=20):
+    """Both recorders' exponents of x' = A x by the steps of Euler; A is normal."""
+    a = np.diag(EIGENVALUES.real)
+    a[1, 2], a[2, 1] = -EIGENVALUES[1].imag, EIGENVALUES[1].imag
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    # At h = 0 the rate network is h' = (U - I) h.
+    cell = RateNetwork(1, 4, time_step)
+    params = {"W": np.zeros((4, 1)), "U": turn @ a @ turn.T + np.eye(4), "b": np.zeros(4)}
+    recorders = [
+        LyapunovRecorder(per_time=True),
+        LeadingLyapunovRecorder(modes=4, transient=round(duration / time_step / 2), per_time=True),
+    ]
+    inputs = np.zeros((round(duration / time_step), 1, 1))
+    return gradsim.simulate(cell, inputs, params=params, record=recorders)
+
+
+@pytest.mark.parametrize("variable", ["lyapunov", "leading_lyapunov"])
+def test_per_unit_of_time_they_tend_to_the_eigenvalues_of_the_equation(variable):
+    expected, errors = -np.sort(-EIGENVALUES.real), []
+    for time_step in (0.1, 0.05, 0.01):
+        ds = per_time(time_step)
+        found = ds[variable].values[0]
+        by_euler = -np.sort(-np.log(np.abs(1 + time_step * EIGENVALUES)) / time_step)
+        # Over the whole run directions have yet to turn; the sum of all is exact.
+        assert found.sum() == pytest.approx(by_euler.sum(), rel=1e-9)
+        if variable == "leading_lyapunov":
+            np.testing.assert_allclose(found, by_euler, atol=1e-2)
+        errors.append(abs(found.sum() - expected.sum()))
+        assert ds[variable].attrs["units"] == "1/time"
+    assert errors[0] / errors[2] == pytest.approx(10, rel=0.1)
+
+
+def test_dimension_and_entropy_per_unit_of_time():
+    ds = per_time(0.05)
+    entropy = analysis.entropy(ds, "leading_lyapunov")
+    assert entropy.attrs["units"] == "1/time"
+    assert float(entropy[0]) == pytest.approx(0.3, abs=0.01)
+    steps = ds.assign(lyapunov=0.05 * ds.lyapunov)
+    np.testing.assert_allclose(analysis.kaplan_yorke(ds), analysis.kaplan_yorke(steps), rtol=1e-12)
+    plain = gradsim.simulate(Linear(1, 2), np.zeros((5, 1, 1)), record=["lyapunov"])
+    assert analysis.entropy(plain).attrs["units"] == "1/step"
+
+
+def test_chaos_in_a_random_network():
+    """sqrt(1 - E) - 1 with the ground state E of -d^2/dtau^2 + 1 - g^2 <tanh'(h(t)) tanh'(h(t + tau))>.
+
+    Sompolinsky, Crisanti & Sommers (1988): for g = 2 the variance of h is 1.9248 and E = -0.23757, so
+    that the exponent is 0.11246, from their equations by quadrature. Of 400 units it is some 0.02 lower.
+    """
+    n, rng = 400, np.random.default_rng(2)
+    ds = gradsim.simulate(
+        RateNetwork(1, n, 0.1, recurrent_scale=2.0),
+        np.zeros((1400, 1, 1)),
+        initial_state=rng.standard_normal((1, n)),
+        record=[LeadingLyapunovRecorder(modes=1, transient=300, per_time=True), "state"],
+        rng=2,
+    )
+    assert float(np.square(ds.state[300:]).mean()) == pytest.approx(1.9248, rel=0.1)
+    assert float(ds.leading_lyapunov[0, 0]) == pytest.approx(0.11246, abs=0.03)
+
+
+TIMED = {
+    "antisymmetric_rnn",
+    "cornn",
+    "leaky_rnn",
+    "lem",
+    "lipschitz_rnn",
+    "lrc_ssm",
+    "rate_network",
+    "unicornn",
+}
+
+
+def test_which_cells_have_a_time_step():
+    cells = [cls() for cls in registry.catalogue().plugins["cells"].values()]
+    assert {cell.name for cell in cells if cell.time_step is not None} == TIMED
+    assert LeakyRNN(1, 2, time_step=0.2).time_step == 0.2
+    assert Zoneout(LeakyRNN(1, 2, time_step=0.2)).time_step == 0.2
+    assert Stack((LEM(1, 2, time_step=0.2), LEM(2, 2, time_step=0.2))).time_step == 0.2
+    assert Stack((LEM(1, 2, time_step=0.2), LEM(2, 2, time_step=0.1))).time_step is None
+    assert Residual(LSTM(1, 2), scale=0.5, around="step").time_step == 0.5
+    assert Residual(LSTM(1, 2), scale=0.5).time_step is None
+
+
+@pytest.mark.parametrize("recorder", [LyapunovRecorder, LeadingLyapunovRecorder])
+def test_steps_without_a_time_have_no_exponents_per_time(recorder):
+    with pytest.raises(InputError, match=r"per_time=True.*: lstm has no time step, .*; leave per_time out"):
+        gradsim.simulate(LSTM(1, 2), np.zeros((5, 1, 1)), record=[recorder(per_time=True)])
