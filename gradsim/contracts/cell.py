@@ -239,7 +239,8 @@ class Cell(Plugin, ABC):
         For penalties on step Jacobians: dR/dJ = sum over copies of outer(left, right), with `left`
         and `right` of shape (copies, ..., m). By autograd, through `step`, unless overridden.
         """
-        return autodiff.provider().bilinear_vjp(self.step, params, state, inputs, left, right, data)
+        free = autodiff.provider().bilinear_vjp
+        return autodiff.bilinear_in_pieces(free, self.step, params, state, inputs, left, right, data)
 
     def jacobian_vjp(
         self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array

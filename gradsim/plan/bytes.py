@@ -25,14 +25,14 @@ _WORK_BYTES = 8 * 2**20
 _TRACE_BYTES = 32 * 2**20
 """What a free derivative traces at a time."""
 
-_PENALTY_COPIES = 80
-"""Arrays like all states that a penalty on what Jacobians do to adjoints makes, when it is differentiated."""
+_PENALTY_COPIES = 6
+"""Arrays like all states that a penalty on what becomes of them makes, when it is differentiated."""
 
 _JACOBIAN_COPIES = 2
 """Arrays like all step Jacobians that a penalty on them makes."""
 
 _PIECES_BYTES = 8 * 2**20
-"""What it takes to differentiate Jacobians piece by piece."""
+"""What it takes to differentiate Jacobians, or what they do to adjoints, piece by piece."""
 
 _OUTPUT_COPIES = 12
 """Arrays like the states of a segment that an output which is no block of the state makes."""
@@ -91,9 +91,9 @@ def _penalty(needs: Needs) -> int:
     """What a penalty makes of states and Jacobians when it is differentiated."""
     p = needs.problem
     states = p.steps * p.batch * p.cell.state_size * p.dtype.itemsize
-    of_adjoints = needs.penalty_needs_adjoint * _PENALTY_COPIES * states
-    pieces = _JACOBIAN_COPIES * p.block * states + _PIECES_BYTES
-    return of_adjoints + needs.penalty_needs_jacobians * pieces
+    copies = needs.penalty_sees_states * _PENALTY_COPIES
+    copies += needs.penalty_needs_jacobians * _JACOBIAN_COPIES * p.block
+    return copies * states + (_PIECES_BYTES if copies else 0)
 
 
 @functools.cache

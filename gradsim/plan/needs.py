@@ -88,6 +88,11 @@ class Needs:
         return self.hooks.uses("gradsim_jacobians", "trajectory")
 
     @property
+    def penalty_sees_states(self) -> bool:
+        """Whether a penalty that will be asked for reads the trajectory."""
+        return self._goes_back and self.hooks.uses("gradsim_penalty", "trajectory")
+
+    @property
     def penalty_needs_adjoint(self) -> bool:
         """Whether a penalty that will be asked for reads the raw adjoint."""
         return self._goes_back and self.hooks.uses("gradsim_penalty", "adjoint")

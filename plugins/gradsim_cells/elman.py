@@ -9,7 +9,7 @@ import numpy as np
 
 from gradsim import Dense
 from gradsim.contracts.dense import Slopes
-from gradsim_cells.algebra import bias_vjp, flat, normal, sigmoid, weight_vjp
+from gradsim_cells.algebra import normal, sigmoid
 
 ACTIVATIONS = {
     "tanh": lambda a, xp: xp.tanh(a),
@@ -66,18 +66,11 @@ class Elman(Dense):
         slopes = _SLOPES[self.activation](ACTIVATIONS[self.activation](sums, np))
         return Slopes([(0, 0, slopes[None])], [], [])
 
-    def bilinear_vjp(self, params, state, inputs, left, right):
-        new = self.step(params, state, inputs, np)
-        through = left * _SLOPES[self.activation](new)
-        # How the slope at each position moves with its preactivation.
-        moved = (through * (right @ params["U"].T)).sum(axis=0) * _BENDS[self.activation](new)
-        d = flat(moved)
-        gradient = {
-            "W": weight_vjp(d, flat(inputs)),
-            "U": weight_vjp(flat(through), flat(right)) + weight_vjp(d, flat(state)),
-            "b": bias_vjp(d),
-        }
-        return gradient, moved @ params["U"]
+    def bends(self, sums, old, weights, data):
+        h = ACTIVATIONS[self.activation](sums, np)
+        found = np.zeros(weights.shape[1:], dtype=sums.dtype)
+        found[0] = weights[0, 0] * _SLOPES[self.activation](h) * _BENDS[self.activation](h)
+        return found
 
     @property
     def kernel_options(self):

@@ -78,6 +78,24 @@ class GRU(Dense):
         found[2] = (old - candidate) * z * (1 - z)
         return Slopes([(0, 0, found)], [(0, 0, z)], [])
 
+    def bends(self, sums, old, weights, data):
+        candidate, r, z, recurrent = self.parted(sums)
+        r, z = sigmoid(r, np), sigmoid(z, np)
+        candidate = np.tanh(candidate + r * recurrent)
+        # What two slopes have in common, and all slopes that have it, weighted.
+        r_slope, z_slope, n_slope = r * (1 - r), z * (1 - z), 1 - candidate * candidate
+        by_n, by_r, by_z, by_recurrent, by_old = weights[0]
+        by_r, common = by_r * r_slope, (1 - z) * n_slope
+        weighted = by_n + r * by_recurrent + recurrent * by_r
+        found = np.empty(weights.shape[1:], dtype=old.dtype)
+        found[0] = -2 * candidate * common * weighted - by_z * z_slope * n_slope
+        found[1] = r_slope * (recurrent * found[0] + common * by_recurrent)
+        found[1] += (1 - 2 * r) * recurrent * common * by_r
+        found[2] = z_slope * (by_old - n_slope * weighted + (1 - 2 * z) * (old - candidate) * by_z)
+        found[3] = r * found[0] + common * by_r
+        found[4] = by_z * z_slope
+        return found
+
     @property
     def kernel_saves(self):
         """The candidate n, the gates r and z, and U_n h + c_n."""
@@ -135,6 +153,14 @@ class GRU(Dense):
         d = np.concatenate((gates, dn), axis=-1)
         u = np.concatenate((weight_vjp(gates, state), weight_vjp(dn, r * state)), axis=-2)
         return {"W": weight_vjp(d, inputs), "U": u, "b": bias_vjp(d), "c": bias_vjp(d)}
+
+    def bilinear_vjp(self, params, state, inputs, left, right):
+        cls = super() if self.reset_after else super(Dense, self)
+        return cls.bilinear_vjp(params, state, inputs, left, right)
+
+    def jacobian_vjp(self, params, state, inputs, cotangent):
+        cls = super() if self.reset_after else super(Dense, self)
+        return cls.jacobian_vjp(params, state, inputs, cotangent)
 
     def _sum_cotangents(self, params, state, inputs, cotangent):
         """(r, z, and the cotangents of the sums of r, z, candidate)."""

@@ -63,6 +63,27 @@ class LSTM(Dense):
         by_h = (tanh_c * o * (1 - o))[None]
         return Slopes([(0, 3, by_h), (1, 0, by_c)], [(1, 1, f)], [(1, 0, o * (1 - tanh_c * tanh_c))])
 
+    def bends(self, sums, old, weights, data):
+        n = self.hidden_size
+        gates, c = sigmoid(sums, np), old[..., n:]
+        i, f, o = gates[..., :n], gates[..., n : 2 * n], gates[..., 3 * n :]
+        i_slope, f_slope, o_slope = (x * (1 - x) for x in (i, f, o))
+        g = np.tanh(sums[..., 2 * n : 3 * n])
+        g_slope, tanh_c = 1 - g * g, np.tanh(f * c + i * g)
+        # The new c by i, f, g and the old c; h by c, and by o.
+        by_i, by_f, by_g, by_c, of_h = g * i_slope, c * f_slope, i * g_slope, f, 1 - tanh_c * tanh_c
+        h, old_c = weights[0], weights[0, 5]
+        through_c = h[0] * by_i + h[1] * by_f + h[2] * by_g + old_c * by_c
+        at_c = of_h * (o_slope * h[3] - 2 * tanh_c * o * through_c)
+        of_i, of_f, of_g, _, _, of_c = of_h * o * h + weights[1]
+        found = np.zeros(weights.shape[1:], dtype=old.dtype)
+        found[0] = i_slope * ((1 - 2 * i) * g * of_i + g_slope * of_g) + by_i * at_c
+        found[1] = f_slope * ((1 - 2 * f) * c * of_f + of_c) + by_f * at_c
+        found[2] = g_slope * (i_slope * of_i - 2 * g * i * of_g) + by_g * at_c
+        found[3] = o_slope * (of_h * through_c + (1 - 2 * o) * tanh_c * h[3])
+        found[5] = f_slope * of_f + by_c * at_c
+        return found
+
     @property
     def kernel_saves(self):
         """The gates i, f, g, o, and tanh(c)."""

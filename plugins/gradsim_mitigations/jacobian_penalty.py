@@ -9,6 +9,7 @@ import numpy as np
 
 from gradsim import Mitigation, Penalty, hookimpl
 from gradsim.types import NonNegativeFloat
+from gradsim_mitigations.parts import parts
 
 _SMALLEST_SQUARE = 1e-20
 
@@ -38,8 +39,14 @@ class JacobianPenalty(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_penalty(self, trajectory, adjoint):
         penalty = yield
-        cell, a = trajectory.cell, adjoint[1:]
-        carried = trajectory.call(cell.state_vjp, a)
+        scale = self.weight / adjoint.shape[1]
+        for part in parts(trajectory):
+            penalty = penalty + scale * self._omega(part, adjoint[part.steps.start : part.steps.stop])
+        return penalty
+
+    def _omega(self, part, a):
+        """That of some steps, of the adjoints after them, summed over the batch."""
+        carried = part.call(part.cell.state_vjp, a)
         square = _square(a)
         counts = square >= _SMALLEST_SQUARE
         ratio = np.sqrt(np.divide(_square(carried), square, out=np.ones_like(square), where=counts))
@@ -50,9 +57,8 @@ class JacobianPenalty(Mitigation):
         # d rho = (a dJ) . (a J) / (||a||^2 rho), so dOmega/dJ = outer(a, pull) with
         moving = counts & (ratio > 0)
         pull = carried * np.divide(slope, square * ratio, out=np.zeros_like(ratio), where=moving)
-        gradient, _ = trajectory.call(cell.bilinear_vjp, a[None], pull[None])
-        scale = self.weight / adjoint.shape[1]
-        return penalty + Penalty(float(scale * terms.sum()), {n: scale * g for n, g in gradient.items()})
+        gradient, _ = part.call(part.cell.bilinear_vjp, a[None], pull[None])
+        return Penalty(float(terms.sum()), gradient)
 
 
 def _square(x):

@@ -87,7 +87,7 @@ def test_agrees_with_pytorch(kind):
 
 @pytest.mark.parametrize(
     "cell",
-    [Linear(2, 4), *(Elman(2, 4, activation=a) for a in ("tanh", "relu", "logistic"))],
+    [Linear(2, 4), GRU(2, 4), LSTM(2, 2), *(Elman(2, 4, activation=a) for a in ("tanh", "relu", "logistic"))],
     ids=lambda c: getattr(c, "activation", c.name),
 )
 def test_analytic_second_derivatives_are_those_of_autograd(cell, rng):

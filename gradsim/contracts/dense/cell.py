@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradsim.contracts.cell import keywords
+from gradsim.contracts.dense.bends import SecondDerivative, of_matrices, of_pairs
 from gradsim.contracts.dense.slopes import Slopes, slopes_at, steps_at_once
 from gradsim.contracts.dense.steps import DenseSteps, compiles
 from gradsim.contracts.dense.weights import Term, Weights, add_terms, counted, room, slices, weights_of
@@ -56,11 +57,11 @@ class Dense(Weighted):
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Leave behind the kernel and the slopes of a unit that another one has replaced."""
+        """Leave behind the kernel, slopes and bends of a unit that another one has replaced."""
         super().__init_subclass__(**options)
         if cls.gate_names and "sums" not in vars(cls):
             cls.sums = len(cls.gate_names)
-        for name, instead in list(outlived(cls, Dense, ("kernel", "slopes"))):
+        for name, instead in list(outlived(cls, Dense, ("kernel", "slopes", "bends"))):
             setattr(cls, name, instead)
 
     def __post_init__(self) -> None:
@@ -143,11 +144,13 @@ class Dense(Weighted):
         return keywords(self.unit if type(self).step is Dense.step else self.step)
 
     def written(self, method: str) -> str:
-        """All that follows from the unit is written there, or in the slopes or the kernel."""
+        """All that follows from the unit is written there, or in the slopes, the bends or the kernel."""
         if getattr(type(self), method) is not getattr(Dense, method):
             return method
         if method == "unroll" and compiles(self):
             return "kernel"
+        if method in ("bilinear_vjp", "jacobian_vjp"):
+            return "unit" if type(self).bends is Dense.bends else "bends"
         return "unit" if type(self).slopes is Dense.slopes else "slopes"
 
     # What compiled passes need besides.
@@ -243,6 +246,19 @@ class Dense(Weighted):
         order = sorted(made_of, key=depth, reverse=True)
         return Slopes(by_sums, by_old, [(j, k, slope) for k in order for j, slope in made_of[k]])
 
+    def bends(self, sums: Array, old: Array, weights: Array, data: StepData) -> Array:
+        """How the sum of weights times slopes changes with each sum, and then with each old block.
+
+        `sums` (..., G), `old` (..., m) and `data` are what `slopes` is given. `weights`, shape (blocks,
+        sums + blocks, ..., n), weigh the slopes of each new block by each sum, and then by each old block.
+        Shape (sums + blocks, ..., n). They are traced. A cell may override them with analytic ones.
+        """
+
+        def unit(parts: tuple[Any, ...], xp: Any) -> tuple[Any, ...]:
+            return self.made(parts[: self.sums], parts[self.sums :], xp, data)
+
+        return autodiff.bends(unit, (*self.parted(sums), *self.parted(old)), weights, self.unit)
+
     def parted(self, x: Array) -> Array:
         """What is side by side (..., blocks * n), one block after the other: (blocks, ..., n), a view."""
         lead = x.ndim - 1
@@ -336,3 +352,15 @@ class Dense(Weighted):
         slopes = slopes_at(self, w.sums(inputs, state[..., : self.units]), state, data)
         slopes.pull(self.parted(cotangent), self.parted(d), self.parted(beside))
         return d, beside
+
+    def bilinear_vjp(
+        self, params: Params, state: Array, inputs: Array, left: Array, right: Array, **data: Array
+    ) -> tuple[Params, Array]:
+        """See `Cell.bilinear_vjp`."""
+        return of_pairs(SecondDerivative(self, params, state, inputs, data), left, right)
+
+    def jacobian_vjp(
+        self, params: Params, state: Array, inputs: Array, cotangent: Array, **data: Array
+    ) -> tuple[Params, Array]:
+        """See `Cell.jacobian_vjp`."""
+        return of_matrices(SecondDerivative(self, params, state, inputs, data), cotangent)

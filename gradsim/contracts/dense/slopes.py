@@ -61,17 +61,22 @@ class Slopes:
         for q, k, slope in self.by_old:
             beside[q] += slope[at] * total[k]
 
+    def whole(self, sums: int, blocks: int, each: tuple[int, ...], dtype: np.dtype) -> Array:
+        """Those of each new block by each sum, and then by each old block: (blocks, sums + blocks, *each)."""
+        found = np.zeros((blocks, sums + blocks, *each), dtype=dtype)
+        for k, first, slopes in self.by_sums:
+            found[k, first : first + len(slopes)] = slopes
+        for q, k, slope in self.by_old:
+            found[k, sums + q] = slope
+        for j, k, slope in self.by_new[::-1]:
+            found[k] += slope * found[j]
+        return found
+
     def fill_jacobian(self, found: Array, w: Weights) -> None:
         """Write the step Jacobians (steps, batch, m, m)."""
-        steps, batch, m, _ = found.shape
-        n = w.state.shape[1]
+        m, n = found.shape[-1], w.state.shape[1]
         sums = len(w.bias) // n
-        whole = np.zeros((m // n, sums + m // n, steps, batch, n), dtype=found.dtype)
-        for k, first, slopes in self.by_sums:
-            whole[k, first : first + len(slopes)] = slopes
-        self._add_old(whole[:, sums:])
-        for j, k, slope in self.by_new[::-1]:
-            whole[k] += slope * whole[j]
+        whole = self.whole(sums, m // n, (*found.shape[:2], n), found.dtype)
         by_unit = np.ascontiguousarray(w.state.reshape(-1, n, n).swapaxes(0, 1))[:, None]
         for k, slopes in enumerate(whole):
             rows, through = found[..., k * n : k * n + n, :], slopes[w.column // n : sums]
@@ -89,15 +94,11 @@ class Slopes:
     def fill_unit_jacobians(self, found: Array) -> None:
         """Write those of units that do not see each other (steps, batch, n, blocks, blocks)."""
         whole = np.zeros((*found.shape[3:], *found.shape[:3]), dtype=found.dtype)
-        self._add_old(whole)
+        for q, k, slope in self.by_old:
+            whole[k, q] = slope
         for j, k, slope in self.by_new[::-1]:
             whole[k] += slope * whole[j]
         found[...] = whole.transpose(2, 3, 4, 0, 1)
-
-    def _add_old(self, whole: Array) -> None:
-        """Write into (new blocks, old blocks, ...) what new ones are made of old ones."""
-        for q, k, slope in self.by_old:
-            whole[k, q] = slope
 
 
 def slopes_at(cell: Dense, sums: Array, old: Array, data: StepData) -> Slopes:

@@ -8,6 +8,7 @@ itself, such as `state_vjp`, is autograd's.
 from gradsim.numerics.autodiff.advice import advice, uses
 from gradsim.numerics.autodiff.autograd_namespace import xp
 from gradsim.numerics.autodiff.by_autograd import (
+    bends,
     bilinear_vjp,
     gradient,
     named_vjp,
@@ -16,7 +17,7 @@ from gradsim.numerics.autodiff.by_autograd import (
     state_vjp,
     value_and_gradient,
 )
-from gradsim.numerics.autodiff.pieces import jacobian_vjp, path_jacobians
+from gradsim.numerics.autodiff.pieces import bilinear_in_pieces, jacobian_vjp, path_jacobians
 from gradsim.numerics.autodiff.providers import (
     AUTOGRAD,
     Block,
@@ -34,6 +35,8 @@ __all__ = [
     "Block",
     "Provider",
     "advice",
+    "bends",
+    "bilinear_in_pieces",
     "bilinear_vjp",
     "deriving",
     "detach",

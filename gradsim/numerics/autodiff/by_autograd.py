@@ -176,6 +176,31 @@ def slopes(
     return found
 
 
+def bends(
+    function: Callable[..., Any], arguments: tuple[Array, ...], weights: Array, read: Callable[..., Any]
+) -> Array:
+    """How the sum of weights (results, count, ...) times the slopes of `slopes` changes with each argument.
+
+    Shape (count, ...), by a reverse pass through one reverse pass for each result.
+    """
+    ones = np.ones_like(arguments[0])
+
+    def summed(given: Any) -> Any:
+        found: Any = 0.0
+        for k, row in enumerate(weights):
+
+            def result(box: Any, k: int = k) -> Any:
+                return function(tuple(box), xp)[k]
+
+            pulled = _pull_and_value(f"{read.__name__}()", read, result, given)[0](ones)
+            for i, weight in enumerate(row):
+                found = found + xp.sum(weight * pulled[i])
+        return found
+
+    pull, _ = _pull_and_value(f"{read.__name__}()", read, summed, arguments)
+    return np.stack(pull(np.ones((), dtype=ones.dtype)))
+
+
 def bilinear_vjp(
     step: Step, params: Params, state: Array, inputs: Array, left: Array, right: Array, data: StepData
 ) -> tuple[Params, Array]:

@@ -38,6 +38,32 @@ def path_jacobians(
     return found
 
 
+def bilinear_in_pieces(
+    bilinear_vjp: Callable[..., tuple[Params, Array]],
+    step: Step,
+    params: Params,
+    state: Array,
+    inputs: Array,
+    left: Array,
+    right: Array,
+    data: StepData,
+) -> tuple[Params, Array]:
+    """Derivative of the sum of left @ J @ right, at some positions at a time, so that memory is bounded."""
+    copies, *lead, m = left.shape
+    count = math.prod(lead)
+    flat = {n: x.reshape(count, *x.shape[len(lead) :]) for n, x in data.items()}
+    states, along = state.reshape(count, m), inputs.reshape(count, inputs.shape[-1])
+    left, right = (x.reshape(copies, count, m) for x in (left, right))
+    gradient = {n: np.zeros_like(p) for n, p in params.items()}
+    found = np.empty_like(states)
+    for at in _slices(count, max(1, _PIECE_BYTES // (copies * m * state.itemsize))):
+        there = {n: x[at] for n, x in flat.items()}
+        more, found[at] = bilinear_vjp(step, params, states[at], along[at], left[:, at], right[:, at], there)
+        for n, value in more.items():
+            gradient[n] += value
+    return gradient, found.reshape(state.shape)
+
+
 def jacobian_vjp(
     bilinear_vjp: Callable[..., tuple[Params, Array]],
     params: Params,
