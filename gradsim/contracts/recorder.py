@@ -274,6 +274,10 @@ class Recorder(Plugin, ABC):
         """The floating-point operations of `compute` over the whole run, for the plan."""
         return 0.0
 
+    def carry_bytes(self, problem: Problem) -> float:
+        """The bytes of its carry, and of what it makes of a piece, for the plan."""
+        return 0.0
+
     def declared(self, problem: Problem) -> tuple[Variable, ...]:
         """Its variables, named in full.
 
@@ -315,10 +319,23 @@ class Recorder(Plugin, ABC):
         PluginError
             It says something else.
         """
-        with calling(self, "flops"):
-            found = self.flops(problem)
+        return self._number("flops", problem)
+
+    def carried(self, problem: Problem) -> int:
+        """The bytes that it says its carry takes.
+
+        Raises
+        ------
+        PluginError
+            It says something else.
+        """
+        return math.ceil(self._number("carry_bytes", problem))
+
+    def _number(self, method: str, problem: Problem) -> float:
+        with calling(self, method):
+            found = getattr(self, method)(problem)
         if not (isinstance(found, numbers.Real) and 0 <= float(found) < math.inf):
-            raise PluginError(f"{self!r}: flops() should be a number, 0 or more, not {shown(found)}")
+            raise PluginError(f"{self!r}: {method}() should be a number, 0 or more, not {shown(found)}")
         return float(found)
 
     def _checked_variables(self, problem: Problem) -> tuple[Variable, ...]:

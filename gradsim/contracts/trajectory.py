@@ -151,6 +151,12 @@ class Trajectory:
         Of combinations of its components, if given as `rows` (r, m): (steps, batch, r, *param).
         """
         steps, batch, m = self.before.shape
+        if rows is None and self.cell.free and autodiff.provider() is autodiff.AUTOGRAD:
+            # A column of all positions then takes no longer than a row of one.
+            units = {n: np.eye(p.size, dtype=p.dtype).reshape(-1, *p.shape) for n, p in self.params.items()}
+            columns = self.params_jvp(units)
+            shapes = {n: (steps, batch, m, *p.shape) for n, p in self.params.items()}
+            return {n: np.moveaxis(c, 0, -1).reshape(shapes[n]) for n, c in columns.items()}
         rows = np.eye(m, dtype=self.states.dtype) if rows is None else rows
         unit = np.broadcast_to(rows[:, None, None, None], (len(rows), steps, batch, 1, m))
 
@@ -161,6 +167,15 @@ class Trajectory:
         data = {n: alone(x) for n, x in self.step_data.items()}
         found = self.cell.params_vjp(self.params, alone(self.before), alone(self.inputs), unit, **data)
         return {n: np.moveaxis(g, 0, 2) for n, g in found.items()}
+
+    def params_jvp(self, tangents: Params) -> Params:
+        """How the state after each step, at a fixed one before, moves with tangents of the parameters.
+
+        Tangents (copies, *param), each of one parameter alone, give (copies, steps, batch, m), by name.
+        """
+        return autodiff.params_jvp(
+            self.cell.step, self.params, self.before, self.inputs, tangents, self.step_data
+        )
 
     def inputs_vjp(self, adjoints: Array) -> Array:
         """dL/dx of each step, (steps, batch, input), from the adjoints after each step."""

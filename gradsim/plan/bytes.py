@@ -62,7 +62,8 @@ def kept(needs: Needs) -> dict[str, int]:
         "step Jacobians": needs.kept_jacobians * jacobian_bytes(needs, room=0),
         "open chunks": open_bytes(needs),
     }
-    return found | (sizes if needs.in_memory else {})
+    carries = {f"what {r.full_name} carries": size for r in needs.recorders if (size := r.carried(p))}
+    return found | carries | (sizes if needs.in_memory else {})
 
 
 def at_work(needs: Needs) -> dict[str, int]:

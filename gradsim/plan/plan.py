@@ -191,6 +191,8 @@ class Plan(Needs):
                 "instead of products, or reduce the steps or the batch"
             )
             fix += ", or write to disk (store=, --out)" * self.in_memory
+        elif top.startswith("what "):
+            fix += ", or leave out what carries so much"
         return f"{top} alone takes {human(taken[top])}; {fix}"
 
 

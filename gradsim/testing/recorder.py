@@ -103,10 +103,10 @@ def declares_cost(bench: RecorderBench) -> None:
     """Its bytes and flops are finite numbers, known before the run."""
     for cell in bench.cells:
         problem = bench.problem(cell)
-        flops = bench.recorder.flops(problem)
-        bench.expect(
-            np.isfinite(flops) and flops >= 0, f"flops() is {flops!r}; it should be a number, 0 or more"
-        )
+        for method in ("flops", "carry_bytes"):
+            found = getattr(bench.recorder, method)(problem)
+            wrong = f"{method}() is {found!r}; it should be a number, 0 or more"
+            bench.expect(np.isfinite(found) and found >= 0, wrong)
 
 
 @CHECKS("declares_variables")

@@ -15,6 +15,7 @@ from gradsim_recorders.backward import (
 )
 from gradsim_recorders.exponents import LeadingLyapunovRecorder, LyapunovRecorder
 from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
+from gradsim_recorders.influence import InfluenceNormRecorder, InfluenceRecorder
 from gradsim_recorders.paths import (
     GateRecorder,
     PathJacobianRecorder,
@@ -37,6 +38,8 @@ def gradsim_register_recorders():
     """Our recorders."""
     return [
         StateRecorder,
+        InfluenceRecorder,
+        InfluenceNormRecorder,
         LossRecorder,
         StepJacobianRecorder,
         PathJacobianRecorder,

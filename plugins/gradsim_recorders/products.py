@@ -171,6 +171,10 @@ class ParallelizabilityRecorder(Recorder):
         blocks = np.concatenate(carry)[1:]  # the state before the first step is given
         return both("parallelizability", smallest_singular_value(blocks))
 
+    def carry_bytes(self, problem):
+        each = problem.batch * problem.cell.state_size * problem.block * problem.dtype.itemsize
+        return 2 * problem.steps * each
+
     def flops(self, problem):
         return 4.0 * _DIRECTIONS * problem.steps * problem.batch * problem.cell.state_size * problem.block
 

@@ -156,6 +156,10 @@ WRONG = {
     "flops raise": (broken(flops=raises), "flops() raised KeyError: 'x' ("),
     "flops, None": (broken(flops=lambda self, p: None), "flops() should be a number, 0 or more, not None"),
     "flops, NaN": (broken(flops=lambda self, p: np.nan), "flops() should be a number, 0 or more, not nan"),
+    "a carry of no size": (
+        broken(carry_bytes=lambda self, p: -1),
+        "carry_bytes() should be a number, 0 or more, not -1",
+    ),
 }
 
 

@@ -29,31 +29,6 @@ class InputGradient(Recorder):
 
 
 @dataclass(frozen=True, eq=False)
-class Influence(Recorder):
-    """The norm of ds_t/dparams for each parameter: M_t = J_t M_{t-1} + df/dparams is the carry."""
-
-    name = "influence"
-    stream = Forward
-    twin = False
-
-    def variables(self, problem):
-        return (Variable("influence", ("step", "batch", "param"), "norm of ds_t/dparams"),)
-
-    def start(self, problem):
-        lead = problem.batch, problem.cell.state_size
-        return {n: np.zeros((*lead, *shape)) for n, shape in problem.param_shapes.items()}
-
-    def compute(self, piece, carry):
-        found = []
-        for t in piece.trajectory.steps:
-            step = piece.trajectory[range(t, t + 1)]
-            for n, immediate in step.params_jacobian().items():
-                carry[n] = np.einsum("bij,bj...->bi...", step.jacobian()[0], carry[n]) + immediate[0]
-            found.append([np.sqrt((m**2).reshape(len(m), -1).sum(-1)) for m in carry.values()])
-        return {"influence": np.moveaxis(np.array(found), 1, 2)}
-
-
-@dataclass(frozen=True, eq=False)
 class RunningCosine(Recorder):
     """The cosine of the raw and the effective gradient as far as they have been added up, going back."""
 

@@ -127,6 +127,27 @@ def _step_of_params(step: Step, state: Array, inputs: Array, data: StepData, par
     return step(params, state, inputs, xp, **data)
 
 
+def params_jvp(
+    step: Step, params: Params, state: Array, inputs: Array, tangents: Params, data: StepData
+) -> Params:
+    """How the new states (..., m) move with tangents (copies, *param), each of one parameter alone.
+
+    Shapes (copies, ..., m), by the name of the parameter. The way back to a parameter is linear in the
+    cotangent, so that its own way back takes tangents forward; it is traced once for all of them.
+    """
+    still, result = np.zeros_like(state), {}
+    for name, directions in tangents.items():
+
+        def moved(param: Any, name: str = name) -> Any:
+            return step({**params, name: param}, state, inputs, xp, **data)
+
+        push = _trace(step, _trace(step, moved, params[name]), still)
+        result[name] = np.empty((len(directions), *state.shape), dtype=state.dtype)
+        for found, direction in zip(result[name], directions, strict=True):
+            found[...] = push(direction)
+    return result
+
+
 def inputs_vjp(
     step: Step, params: Params, state: Array, inputs: Array, cotangent: Array, data: StepData
 ) -> Array:
