@@ -125,12 +125,20 @@ def gradsim_contributions(
 
 
 @hookspec(firstresult=True)
-def gradsim_rule(trajectory: Trajectory, direct: Array, draws: Draws, moment: Moment) -> Params | None:
+def gradsim_rule(
+    trajectory: Trajectory,
+    direct: Array,
+    errors: Array | None,
+    params: Params,
+    draws: Draws,
+    moment: Moment,
+) -> Params | None:
     """Once, in place of the backward pass: the gradient of the parameters of the cell; None without a rule.
 
     `trajectory` is that of the whole run, `direct` (time, batch, m) the derivative of the loss at each time
-    with respect to the state there. One mitigation may put a rule in its place, and none beside it may
-    change what the backward pass would do.
+    with respect to the state there, and `errors` (time, batch, output) that with respect to what the task
+    looks at: what the readout says, or the output; None without a task. One mitigation may put a rule in its
+    place, and none beside it may change what the backward pass would do.
     """
 
 

@@ -137,6 +137,13 @@ class Loss:
         self._refuse_non_finite("the derivative of the loss with respect to the state", rows, steps)
         return direct
 
+    @property
+    def errors(self) -> Array | None:
+        """The derivative of the loss at each time with respect to what a task looks at; None without one."""
+        if self._slopes is None:
+            return None
+        return np.concatenate((np.zeros_like(self._slopes[:1]), self._slopes))
+
     def contributions(self, steps: range, states: Array) -> dict[str, Scaled]:
         """What enters the gradient at these steps by the readout and the output, from the states after."""
         counting = self._counting(steps)

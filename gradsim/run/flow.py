@@ -255,9 +255,15 @@ class Mitigated(Flow):
         """Whether training leaves this parameter alone."""
         return name in self.setup.cell.fixed
 
-    def by_rule(self, direct: Array) -> Params:
+    def by_rule(self, direct: Array, errors: Array | None) -> Params:
         """The gradient of the parameters of the cell that a rule makes."""
-        found: Params = self._hook("gradsim_rule", trajectory=self.whole, direct=locked(direct))
+        found: Params = self._hook(
+            "gradsim_rule",
+            trajectory=self.whole,
+            direct=locked(direct),
+            errors=None if errors is None else locked(errors),
+            params=dict(self.setup.all_params),
+        )
         try:
             refuse_other_arrays(self.setup.params, found)
         except GradsimError as error:

@@ -250,8 +250,8 @@ class Run:
         direct = self._direct.copy()
         direct = flow.direct(range(1, self.problem.steps + 1), direct)
         direct[0] = flow.direct_at_start(direct[0])
-        total = GradientSum()
-        total.add({n: Scaled(g, np.zeros((), dtype=np.int32)) for n, g in flow.by_rule(direct).items()})
+        total, found = GradientSum(), flow.by_rule(direct, self.losses.errors)
+        total.add({n: Scaled(g, np.zeros((), dtype=np.int32)) for n, g in found.items()})
         for taken in self.tape.forward():
             total.add(self.losses.gradient(taken.steps, taken.after))
         self._gradients.append(flow.gradient(total.parts()))

@@ -4,24 +4,36 @@ from gradsim import hookimpl
 from gradsim_mitigations.clip_adjoint import ClipAdjoint
 from gradsim_mitigations.clip_norm import ClipNorm
 from gradsim_mitigations.clip_value import ClipValue
+from gradsim_mitigations.e_prop import EProp
 from gradsim_mitigations.gate import Gate
+from gradsim_mitigations.immediate import Immediate
 from gradsim_mitigations.jacobian_penalty import JacobianPenalty
 from gradsim_mitigations.leak import Leak
 from gradsim_mitigations.orthogonal_init import OrthogonalInit
+from gradsim_mitigations.rflo import RFLO
 from gradsim_mitigations.rtrl import RTRL
+from gradsim_mitigations.snap import SnAp
+from gradsim_mitigations.sparse_rtrl import SparseRTRL
 from gradsim_mitigations.truncate import Truncate
+from gradsim_mitigations.truncate_forward import TruncateForward
 from gradsim_mitigations.weight_decay import WeightDecay
 
 __all__ = [
+    "RFLO",
     "RTRL",
     "ClipAdjoint",
     "ClipNorm",
     "ClipValue",
+    "EProp",
     "Gate",
+    "Immediate",
     "JacobianPenalty",
     "Leak",
     "OrthogonalInit",
+    "SnAp",
+    "SparseRTRL",
     "Truncate",
+    "TruncateForward",
     "WeightDecay",
 ]
 
@@ -40,4 +52,10 @@ def gradsim_register_mitigations():
         WeightDecay,
         JacobianPenalty,
         RTRL,
+        SnAp,
+        SparseRTRL,
+        TruncateForward,
+        RFLO,
+        EProp,
+        Immediate,
     ]

@@ -4,7 +4,7 @@ The *influence* M_t = ds_t/dparams of all parameters, P numbers in a row, has sh
 at M_0 = 0 and grows by M_t = J_t M_{t-1} + I_t, with the step Jacobian J_t and the immediate derivative I_t,
 that of s_t at a fixed s_{t-1}. The gradient is the sum over t of q_t M_t, with q_t = dL_t/ds_t.
 
-Most of I_t is zero, as a row of weights feeds one unit. `forward_gradient` keeps what else there is of M, in
+Most of I_t is zero, as a row of weights feeds one unit. `Forward` keeps what else there is of M, in
 dense parts: those parameters that act on the same components. It finds them on the run itself, where an
 entry is left out if it is zero at each step and in each batch element.
 
@@ -14,6 +14,7 @@ that a rule sees the weights that the step sees.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -60,6 +61,21 @@ def step_jacobian(trajectory):
     return trajectory.call(trajectory.cell.step_jacobian)
 
 
+def own_unit(trajectory):
+    """J_t as `step_jacobian` makes it, without what leads from one unit to another.
+
+    A unit is what lies at one place of all blocks of one size, in each layer of a stack; a J that falls into
+    groups is left as it is.
+    """
+    blocks, cell = step_jacobian(trajectory), trajectory.cell
+    if blocks.shape[-3] > 1:
+        return blocks
+    layers = {n: re.match(r"(layer\d+_)*", n)[0] for n in cell.blocks}
+    units = [(layers[n], size, place) for n, size in cell.blocks.items() for place in range(size)]
+    number = np.array([units.index(unit) for unit in units])
+    return np.where(np.equal.outer(number, number), blocks, 0)
+
+
 def through(blocks, columns):
     """J M, of blocks (batch, g, k, k) and columns (batch, m, n)."""
     batch, g, k, _ = blocks.shape
@@ -67,40 +83,48 @@ def through(blocks, columns):
     return (blocks @ grouped).swapaxes(1, 2).reshape(columns.shape)
 
 
-def forward_gradient(trajectory, direct, blocks=step_jacobian, depth=None):
-    """The gradient by name: the sum over t of q_t M_t.
+class Forward:
+    """The influence of all parameters, as it is carried forward through some steps.
 
     Parameters
     ----------
     trajectory
-        The steps; M is zero before the first.
-    direct
-        (time, batch, m): q_t, by the number of the time.
+        The steps.
     blocks
         What makes, of some steps, the blocks (steps, batch, g, k, k), of any g, that stand in the place of J.
     depth
         A parameter acts on what it reaches in so many steps, of which the first is the one that it takes part
         in; None for what it ever reaches.
     """
-    taken, back = plain(trajectory)
-    acting = _acting(taken)
-    parts, colours = _parts(_reached(acting, taken, blocks, depth)), _colours(acting)
-    apart = np.equal.outer(np.arange(colours.max() + 1), colours).astype(taken.states.dtype)
-    batch, count = taken.inputs.shape[1], acting.shape[1]
-    gradient = np.zeros(count, dtype=taken.states.dtype)
-    influence = [np.zeros((batch, *p.shape), dtype=gradient.dtype) for p in parts]
-    for some in pieces(taken, batch * (len(apart) * count + sum(np.prod(p.shape) for p in parts))):
-        found, made = some.params_jacobian(apart), blocks(some)
-        alone = in_a_row({n: found[n] for n in taken.params}, 3)
-        given = [p.immediate(alone, acting, colours) for p in parts]
-        carry = [p.between(made) for p in parts]
-        for i, t in enumerate(some.steps):
-            q = direct[t]
-            for j, p in enumerate(parts):
-                influence[j] = carry[j][i] @ influence[j] + given[j][i]
-                if q.any():
-                    gradient[p.columns] += (q[:, p.rows][:, :, None] @ influence[j]).sum(axis=0)[:, 0]
-    return back(by_name(gradient, taken.params))
+
+    def __init__(self, trajectory, blocks=step_jacobian, depth=None):
+        self.taken, self._back = plain(trajectory)
+        self._blocks, self._acting = blocks, _acting(self.taken)
+        self._parts = _parts(_reached(self._acting, self.taken, blocks, depth))
+        self._colours = _colours(self._acting)
+
+    def gradient(self, direct, steps=None):
+        """The sum over t of q_t M_t by name, with M = 0 before the first of `steps`, all unless given.
+
+        `direct` (time, batch, m): q_t, by the number of the time.
+        """
+        taken = self.taken if steps is None else self.taken[steps]
+        batch, count, dtype = taken.inputs.shape[1], self._acting.shape[1], taken.states.dtype
+        apart = np.equal.outer(np.arange(self._colours.max() + 1), self._colours).astype(dtype)
+        influence = [np.zeros((batch, *p.shape), dtype=dtype) for p in self._parts]
+        size, gradient = len(apart) * count + sum(m[0].size for m in influence), np.zeros(count, dtype=dtype)
+        for some in pieces(taken, batch * size):
+            found, made = some.params_jacobian(apart), self._blocks(some)
+            alone = in_a_row({n: found[n] for n in taken.params}, 3)
+            given = [p.immediate(alone, self._acting, self._colours) for p in self._parts]
+            carry = [p.between(made) for p in self._parts]
+            for i, t in enumerate(some.steps):
+                q = direct[t]
+                for j, p in enumerate(self._parts):
+                    influence[j] = carry[j][i] @ influence[j] + given[j][i]
+                    if q.any():
+                        gradient[p.columns] += (q[:, p.rows][:, :, None] @ influence[j]).sum(axis=0)[:, 0]
+        return self._back(by_name(gradient, taken.params))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +170,12 @@ def _acting(trajectory):
 
 def _reached(acting, trajectory, blocks, depth):
     """What parameters act on at all, (m, P)."""
+    groups, size = trajectory.cell.jacobian_groups, trajectory.cell.state_size
+    if depth is not None and groups > 1:  # a group, such as a complex number, counts as one component
+        acting = np.tile(acting.reshape(size // groups, groups, -1).any(axis=0), (size // groups, 1))
     if depth == 1:
         return acting
-    leads, size = 0, trajectory.cell.state_size
+    leads = 0
     for some in pieces(trajectory, trajectory.states[0].size * size):
         leads = leads | (blocks(some) != 0).any(axis=(0, 1))
     leads = dense_blocks(leads).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.influence import forward_gradient
+from gradsim_mitigations.influence import Forward
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,11 +14,11 @@ class RTRL(Mitigation):
 
     M_t = J_t M_{t-1} + I_t from M_0 = 0, and dL/dparams = sum over t of q_t M_t. M_t (m, P): ds_t/dparams of
     all P parameters; J_t (m, m): the step Jacobian; I_t (m, P): ds_t/dparams at a fixed s_{t-1}; q_t (m):
-    dL_t/ds_t. In place of the backward pass: the same numbers to rounding, and no state need be kept.
+    dL_t/ds_t. In place of the backward pass: the same numbers to rounding.
 
     Kept of M is what is not zero all along the run. Dense cells take m P numbers and m^2 P operations a step
     and batch element, which is n^3 and n^4 for n units; diagonal ones k P and k^2 P, with k x k blocks in J;
-    a layer of a stack acts on itself and those above.
+    in a stack, parameters of a layer act on that and those above.
 
     Williams & Zipser (1989), A learning algorithm for continually running fully recurrent neural networks.
     """
@@ -28,4 +28,4 @@ class RTRL(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):
         yield
-        return forward_gradient(trajectory, direct)
+        return Forward(trajectory).gradient(direct)

@@ -157,6 +157,7 @@ class MitigationBench(Bench):
             "jacobians": Jacobians(run.steps, step_jacobian(run)),
             "adjoint": adjoint[STEPS - 1] if hook == "gradsim_adjoint" else adjoint,
             "direct": adjoint,
+            "errors": rng.standard_normal((STEPS + 1, BATCH, 2)).astype(dtype),
             "contributions": by_step,
             "gradient": gradient,
             "params": params,

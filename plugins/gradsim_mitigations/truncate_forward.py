@@ -1,0 +1,52 @@
+"""Truncated forward mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradsim import Mitigation, hookimpl
+from gradsim.errors import InputError
+from gradsim.types import PositiveInt
+from gradsim_mitigations.influence import Forward
+
+
+@dataclass(frozen=True, eq=False)
+class TruncateForward(Mitigation):
+    """Carry the influence of the parameters forward over the last k2 steps: `truncate` by forward mode.
+
+    The loss at step s belongs to the window that ends at e = min(k1 ceil(s / k1), T), and
+    M_s = J_s M_{s-1} + I_s starts from zero before step e - k2 + 1; the gradient is the sum of q_s M_s.
+    Letters as in `rtrl`. With k1 = k2 the influence is forgotten every k1 steps, with k1 = 1 it is that of
+    the last k2 steps at any time; k2 = T is `rtrl`.
+
+    A window takes as much as `rtrl` over k2 steps, and one is made after the other.
+
+    The windows are those of Williams & Peng (1990), An efficient gradient-based algorithm for on-line
+    training of recurrent network trajectories, who go back through them; the gradient is the same.
+    """
+
+    name = "truncate_forward"
+
+    k1: PositiveInt = 20
+    k2: PositiveInt = 20
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.k2 < self.k1:
+            raise InputError(
+                f"TruncateForward: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, "
+                f"k2={self.k2})"
+            )
+
+    @hookimpl(wrapper=True)
+    def gradsim_rule(self, trajectory, direct):
+        yield
+        forward, last, found = Forward(trajectory), trajectory.steps[-1], []
+        for start in range(0, last, self.k1):
+            end = min(start + self.k1, last)
+            own = direct[: end + 1].copy()
+            own[: start + 1] = 0
+            found.append(forward.gradient(own, range(max(1, end - self.k2 + 1), end + 1)))
+        return {n: np.sum([g[n] for g in found], axis=0) for n in found[0]}
