@@ -35,6 +35,14 @@ class Initializer(Plugin):
         """Complex eigenvalues (n) of a diagonal recurrence in discrete time."""
         raise self._cannot("eigenvalues")
 
+    def rates(self, rng: np.random.Generator, n: int) -> Array:
+        """The same (n) in continuous time: their logarithms.
+
+        One that knows more of them overrides it: a turn by more than pi in a step is lost in `eigenvalues`.
+        """
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.eigenvalues(rng, n)))
+
     def _cannot(self, what: str) -> InputError:
         able = [n for n in _WAYS if getattr(type(self), n) is not getattr(Initializer, n)]
         return InputError(

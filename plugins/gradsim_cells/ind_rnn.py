@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gradsim import Dense, Term
-from gradsim.errors import InputError
-from gradsim_cells.algebra import normal
+from gradsim_cells.algebra import normal, refuse_reversed
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +35,7 @@ class IndRNN(Dense):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.u_min <= self.u_max:
-            raise InputError(f"IndRNN: u_min <= u_max is needed (got {self.u_min} and {self.u_max})")
+        refuse_reversed(self, "u_min", "u_max")
 
     @property
     def terms(self):

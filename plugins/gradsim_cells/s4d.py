@@ -9,7 +9,7 @@ import numpy as np
 from gradsim import Cell, Initializer
 from gradsim.errors import InputError
 from gradsim.types import PositiveFloat, PositiveInt
-from gradsim_cells.algebra import normal
+from gradsim_cells.algebra import normal, refuse_reversed
 from gradsim_initializers import HiPPO
 
 
@@ -26,12 +26,11 @@ class S4D(Cell):
     C = C_re + i C_im, each (n k) ~ N(0, 1 / 2); D (n) ~ N(0, 1). B of the paper is 1, as only products of B
     and C matter.
 
-    In units of the time step of `recurrent_init`, whose eigenvalues each channel has at d = 1, d starts
-    log-uniform between step_min and step_max; with the time step 0.01 of HiPPO that is the range of the
-    paper, 0.001 to 0.1. Frequencies start between -pi and pi: with so many states that those of HiPPO go
-    beyond, give it a shorter `step`, and step_min and step_max as much larger. J_t is the rotation and decay
-    by exp(d A), one 2 x 2 block for each state, and the norm of its P(t, k) is
-    sqrt(2) exp(d Re A (t - k)).
+    A starts with the rates of `recurrent_init`, and d log-uniform between step_min and step_max. Both are
+    those of the paper: A_k = -1/2 + i pi k, S4D-Lin, so that with d = 0.1 states from k = 10 on turn by more
+    than half a circle in a step. Of eigenvalues in discrete time, such as those of a ring, the rates are the
+    logarithms, and step_min = step_max = 1 has them as they are. J_t is the rotation and decay by exp(d A),
+    one 2 x 2 block for each state, and the norm of its P(t, k) is sqrt(2) exp(d Re A (t - k)).
 
     Gu, Gupta, Goel & Re (2022), On the parameterization and initialization of diagonal state space models.
     """
@@ -42,13 +41,12 @@ class S4D(Cell):
     hidden_size: PositiveInt = 32
     states: PositiveInt = 4
     recurrent_init: Initializer = field(default_factory=HiPPO)
-    step_min: PositiveFloat = 0.1
-    step_max: PositiveFloat = 10.0
+    step_min: PositiveFloat = 0.001
+    step_max: PositiveFloat = 0.1
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.step_min <= self.step_max:
-            raise InputError(f"S4D: step_min <= step_max is needed (got {self.step_min} and {self.step_max})")
+        refuse_reversed(self, "step_min", "step_max")
 
     @property
     def blocks(self):
@@ -64,17 +62,16 @@ class S4D(Cell):
 
     def init_params(self, rng):
         n, k = self.hidden_size, self.states
-        eigenvalues = np.concatenate([self.recurrent_init.eigenvalues(rng, k) for _ in range(n)])
-        size = np.abs(eigenvalues)
-        if not ((size > 0) & (size < 1)).all():
+        rates = np.concatenate([self.recurrent_init.rates(rng, k) for _ in range(n)])
+        if not (np.isfinite(rates) & (rates.real < 0)).all():
             raise InputError(
                 f"S4D: recurrent_init={self.recurrent_init!r} should give eigenvalues with 0 < |lambda| < 1"
             )
         c = rng.standard_normal((2, n * k)) / np.sqrt(2)
         return {
             "W": normal(rng, n, self.input_size),
-            "log_decay": np.log(-np.log(size)),
-            "frequency": np.angle(eigenvalues),
+            "log_decay": np.log(-rates.real),
+            "frequency": rates.imag,
             "log_step": rng.uniform(np.log(self.step_min), np.log(self.step_max), n),
             "C_re": c[0],
             "C_im": c[1],

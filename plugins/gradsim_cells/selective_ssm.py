@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Weighted
-from gradsim.errors import InputError
 from gradsim.types import PositiveFloat, PositiveInt
-from gradsim_cells.algebra import normal
+from gradsim_cells.algebra import normal, refuse_reversed
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +38,7 @@ class SelectiveSSM(Weighted):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.step_min <= self.step_max:
-            raise InputError(
-                f"SelectiveSSM: step_min <= step_max is needed (got {self.step_min} and {self.step_max})"
-            )
+        refuse_reversed(self, "step_min", "step_max")
 
     @property
     def blocks(self):

@@ -28,6 +28,10 @@ class HiPPO(Initializer):
     step: PositiveFloat = 0.01
 
     def eigenvalues(self, rng, n):
+        return np.exp(self.step * self.rates(rng, n))
+
+    def rates(self, rng, n):
+        """A, whatever the step."""
         k = np.arange(n)
         turns = np.pi * k if self.law == "linear" else n / np.pi * (n / (2 * k + 1) - 1)
-        return np.exp(self.step * (-0.5 + 1j * turns))
+        return -0.5 + 1j * turns

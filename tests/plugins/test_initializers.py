@@ -57,12 +57,16 @@ def test_hippo_eigenvalues_stand_in_for_those_of_legs(rng):
     found = np.linalg.eigvals(whole + np.outer(p, p))
     np.testing.assert_allclose(found.real, -0.5, rtol=1e-8)
     turns = np.sort(found.imag[found.imag > 0])[::-1]
-    inverse = np.log(HiPPO("inverse", step=1e-9).eigenvalues(rng, n)) / 1e-9
-    np.testing.assert_allclose(inverse.real, -0.5, rtol=1e-6)
+    inverse = HiPPO("inverse").rates(rng, n)
+    assert (inverse.real == -0.5).all()
     assert inverse.imag[0] == pytest.approx(2 * n**2 / (2 * np.pi) * (1 - 1 / n), rel=1e-6)
     assert turns[0] == pytest.approx((2 * n) ** 2 / np.pi, rel=0.01)
-    linear = np.log(HiPPO(step=1e-9).eigenvalues(rng, n)) / 1e-9
-    np.testing.assert_allclose(linear.imag, np.pi * np.arange(n), rtol=1e-6, atol=1e-6)
+    linear = HiPPO().rates(rng, n)
+    np.testing.assert_allclose(linear, -0.5 + 1j * np.pi * np.arange(n), rtol=1e-15)
+    for initializer in (HiPPO(step=1e-3), Ring(0.5, 0.6, max_phase=1.0)):
+        rates, found = (f(np.random.default_rng(1), n) for f in (initializer.rates, initializer.eigenvalues))
+        step = 1e-3 if initializer.name == "hippo" else 1.0
+        np.testing.assert_allclose(np.exp(step * rates), found, rtol=1e-14)
 
 
 def test_chrono_keeps_for_times_of_all_lengths(rng):
