@@ -102,7 +102,8 @@ def test_chrono_keeps_the_state_for_as_long_as_it_says(name):
     expected = np.prod([u / (1 + u) for u in times if (u > 1).all()], axis=0)
     assert np.all((expected > 0.1) & (expected < 0.99))
     # Far out there is no feedback to the candidate; n = 1 / (1 - f) = 1 + u in the end, if i = 1.
-    at = {"brc": 50.0, "nbrc": 50.0, "slstm": np.tile(-np.log(1 - expected), 3)}.get(name, 0.0)
+    size = -np.log(1 - expected)
+    at = {"brc": 50.0, "nbrc": 50.0, "slstm": np.tile(size, 3), "mlstm": size}.get(name, 0.0)
     if name == "original_lstm":  # which keeps all, whatever it admits
         expected = 1.0
     state = np.zeros(cell.state_size) + at
