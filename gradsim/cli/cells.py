@@ -20,36 +20,56 @@ _DIRECTIONS = 3
 _BLOCKS = 16
 """Characters, so that references have room on a terminal."""
 
+ON_PURPOSE = "its way back is not the derivative of its step, on purpose: there is no deviation"
+
 
 def long_table(classes: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """A table of all cells at their defaults, and what went wrong with some of them."""
+    """A table of all cells at their defaults, and what is missing or went wrong, in words."""
     from gradsim.machine.progress import progress
+    from gradsim.testing.cell.libraries import LIBRARIES, installed
 
-    columns = ("name", "blocks", "g x k", "derivatives", "params", "deviation", "reference")
-    title = f"Cells at their defaults; deviation from central differences with {SIZE} inputs and units"
-    made, failures = table(title, *columns, numbers=("params", "deviation")), list[str]()
+    columns = ("name", "blocks", "g x k", "derivatives", "params", "f64", "f32", "runs", "reference")
+    there = installed()
+    letters = ", ".join(f"{name[0]} {name}" for name in there)
+    title = (
+        f"Cells at their defaults. With {SIZE} inputs and units: f64, relative deviation of derivatives from "
+        "central differences; f32, of those in float32 from those in float64; runs, other array libraries in "
+        f"which a step gives what it gives in NumPy ({letters or 'none is installed'})"
+    )
+    made, notes = table(title, *columns, numbers=("params", "f64", "f32")), list[str]()
     made.columns[1].max_width = _BLOCKS
     with progress(lambda: len(classes), None, None) as advance:
         for name, cls in sorted(classes.items()):
             try:
-                told = _told(cls())
+                told, own = _told(cls(), there)
             except Exception as error:  # whatever a plugin does wrong must not take the rest down
-                told = ("",) * 4 + ("failed",)
-                failures.append(f"{name}: {type(error).__name__}: {error}")
+                told, own = ("",) * 4 + ("failed", "", ""), [f"{type(error).__name__}: {error}"]
             made.add_row(name, *told, reference(cls))
+            notes += [f"{name}: {note}" for note in own]
             advance(name, 1)
-    return made, failures
+    if missing := [name for name in LIBRARIES if name not in there]:
+        notes.append(f"not installed: {', '.join(missing)}".replace("torch", "torch with array-api-compat"))
+    return made, notes
 
 
-def _told(cell: Cell) -> tuple[str, ...]:
+def _told(cell: Cell, libraries: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str]]:
+    """The row of a cell but for its name and reference, and what else there is to say."""
     import numpy as np
 
     blocks = ", ".join(f"{name} {size}" for name, size in cell.blocks.items())
     groups = cell.jacobian_groups
     count = sum(np.size(p) for p in cell.init_params(np.random.default_rng(0)).values())
     structure = f"{groups} x {cell.state_size // groups}"
-    error = f"{deviation(small(cell)):.0e}" if cell.exact else "not exact"
-    return blocks, structure, _way(cell), f"{count}", error
+    examined, notes = small(cell), []
+    deviations = ("-", "-")
+    if cell.exact:
+        deviations = f"{deviation(examined):.0e}", f"{deviation32(examined):.0e}"
+    else:
+        notes.append(ON_PURPOSE)
+    wrong = unlike(examined, libraries)
+    runs = " ".join("-" if name in wrong else name[0] for name in libraries)
+    notes += [f"its step {why}" for why in wrong.values()]
+    return (blocks, structure, _way(cell), f"{count}", *deviations, runs), notes
 
 
 def _way(cell: Cell) -> str:
@@ -77,6 +97,35 @@ def deviation(cell: Cell) -> float:
     with np.errstate(all="ignore"):
         found = [e for i in range(_DIRECTIONS) for e in errors(at, bench.rng(f"direction {i}")).values()]
     return float(np.fmax.reduce(found))
+
+
+def deviation32(cell: Cell) -> float:
+    """The largest relative error of its derivatives in float32, beside those in float64.
+
+    Relative to the largest entry of each, or to a hundredth of the largest of all where that is more.
+    """
+    import numpy as np
+
+    from gradsim.testing.cell.bench import CellBench
+    from gradsim.testing.cell.derivatives import derivatives_at
+
+    bench = CellBench(cell)
+    here = bench.points.copy("float32")
+    u = bench.rng("cotangent").standard_normal(here.state.shape).astype(np.float32)
+    low, high = (derivatives_at(bench, at, u.astype(at.state.dtype)) for at in (here, here.copy()))
+    sizes = {name: np.abs(x).max(initial=0.0) for name, x in high.items()}
+    least = max(*sizes.values(), 1e-300) / 100
+    return float(max(np.abs(low[n] - x).max(initial=0.0) / max(sizes[n], least) for n, x in high.items()))
+
+
+def unlike(cell: Cell, libraries: Mapping[str, Any]) -> dict[str, str]:
+    """What its step does wrong in other array libraries, by name, where it does."""
+    from gradsim.testing.cell.bench import CellBench
+    from gradsim.testing.cell.libraries import why_not
+
+    run = CellBench(cell).run
+    found = {name: why_not(cell.step, run, name, xp) for name, xp in libraries.items()}
+    return {name: why for name, why in found.items() if why is not None}
 
 
 def small(cell: Cell) -> Cell:

@@ -40,10 +40,10 @@ def command(family: str | None, long: bool) -> None:
     if long:
         from gradsim.cli.cells import long_table
 
-        made, failures = long_table(found.plugins["cells"])
+        made, notes = long_table(found.plugins["cells"])
         out.print(made)
-        for failure in failures:
-            out.print(failure)
+        for note in notes:
+            out.print(note)
     else:
         for name in [family] if family else FAMILIES:
             out.print(_table(found, name))

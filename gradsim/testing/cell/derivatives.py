@@ -270,7 +270,7 @@ def contributions_by_step(bench: CellBench) -> None:
 @CHECKS("step_is_pure")
 def float32_derivatives(bench: CellBench) -> None:
     """Derivatives in float32 are float32, and those of float64 to its accuracy."""
-    expect_float32(bench, _derivatives)
+    expect_float32(bench, derivatives_at)
 
 
 def expect_float32(
@@ -297,7 +297,8 @@ def expect_float32(
         )
 
 
-def _derivatives(bench: CellBench, place: Place, u: Array) -> dict[str, Array]:
+def derivatives_at(bench: CellBench, place: Place, u: Array) -> dict[str, Array]:
+    """Every first derivative at a place, as the cell gives it, with the cotangent `u`."""
     cell = bench.cell
     params = place.call(cell.params_vjp, u)
     return {

@@ -30,6 +30,7 @@ from gradsim.errors import GradsimError, InputError, PluginError
 from gradsim.numerics import autodiff
 from gradsim.simulation import prepare
 from gradsim.testing.cell.bench import CellBench
+from gradsim.testing.cell.libraries import why_not
 from gradsim.testing.kit import Checks, copied, names, no_global_randomness, same
 from gradsim.testing.specimen import BATCH, STEPS, stage, witness
 
@@ -190,25 +191,9 @@ def speaks_the_standard(bench: CellBench) -> None:
 
 def expect_standard(bench: CellBench, function: Callable[..., Any], place: Place) -> None:
     """Fail unless a function of the cell computes with namespaces that have the names of the standard."""
-    name, expected, advice = function.__name__, place.copy().call(function, np), autodiff.advice(function)
     for title, xp in _strict_namespaces().items():
-
-        def strict(x: Any, xp: Any = xp) -> Any:
-            return xp.asarray(x)
-
-        here = place.copy()
-        params, data = ({n: strict(x) for n, x in d.items()} for d in (here.params, here.data))
-        given = Place(params, strict(here.state), strict(here.inputs), data)
-        try:
-            found = given.call(function, xp)
-        except Exception as error:
-            bench.fail(f"{name}() does not go with {title} ({type(error).__name__}: {error}){advice}")
-        bench.expect(
-            isinstance(found, type(given.state))
-            and np.allclose(np.asarray(found), expected, rtol=1e-9, atol=1e-11),
-            f"{name}() gives a {type(found).__name__} with {title}, or other numbers than with NumPy; "
-            f"compute with xp alone{advice}",
-        )
+        if wrong := why_not(function, place, title, xp):
+            bench.fail(f"{function.__name__}() {wrong}{autodiff.advice(function)}")
 
 
 def _strict_namespaces() -> dict[str, Any]:
