@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import dataclasses
 import inspect
 import sys
@@ -9,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from importlib import util
 from importlib.machinery import ModuleSpec
+from itertools import chain, count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +19,9 @@ from typing import Any
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.wrapper import Wrapper
 from gradsim.errors import InputError, PluginError
+
+_folders = set[str]()
+"""Those of the files that have been imported."""
 
 
 def module_of(target: str) -> ModuleType | None:
@@ -28,18 +34,66 @@ def module_of(target: str) -> ModuleType | None:
     PluginError
         It cannot be imported.
     """
-    path = Path(target)
-    if path.suffix == ".py":
-        if not path.is_file():
-            raise InputError(f"there is no file {path}")
-        sys.path.insert(0, str(path.parent.resolve()))  # modules beside it, as with `python my_cell.py`
-        return _imported(target, util.spec_from_file_location(path.stem, path))
+    if Path(target).suffix == ".py":
+        if not Path(target).is_file():
+            raise InputError(f"there is no file {target}")
+        path = Path(target).resolve()
+        _refuse_namesakes(target, path)
+        folder = str(path.parent)  # for modules beside it, as with `python my_cell.py`
+        _folders.add(folder)
+        sys.path.insert(0, folder)
+        try:
+            return _imported(target, util.spec_from_file_location(_free_name(path), path))
+        finally:
+            sys.path.remove(folder)
+            if folder not in sys.path:  # for what it imports later, after all that is installed
+                sys.path.append(folder)
     sys.path.insert(0, "")  # a module in the current folder, as with `python -m`
     try:
         spec = _spec(target)
         return _imported(target, spec) if spec and spec.origin else None
     finally:
         sys.path.remove("")
+
+
+def _free_name(path: Path) -> str:
+    """What a file is called among the modules: by its stem, unless that is another module."""
+    names = chain([path.stem], (f"{path.stem}_{i}" for i in count(2)))
+    return next(n for n in names if n not in sys.stdlib_module_names and _is_free(n, path))
+
+
+def _is_free(name: str, path: Path) -> bool:
+    return name not in sys.modules or getattr(sys.modules[name], "__file__", None) == str(path)
+
+
+def _refuse_namesakes(target: str, path: Path) -> None:
+    """Raise where a file would be given the module beside another file for the one beside it."""
+    for name, beside in imports_beside(path).items():
+        other = getattr(sys.modules.get(name), "__file__", None) or str(beside)
+        if other != str(beside) and not _folders.isdisjoint(map(str, Path(other).parents)):
+            raise PluginError(f"{target} imports {beside}, but {name} is {other} already; rename one of them")
+
+
+def imports_beside(path: Path) -> dict[str, Path]:
+    """The modules and packages in its folder that a file imports, by name."""
+    found: dict[str, Path] = {}
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):  # which is told when it is imported
+        return found
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            place = path.parent / name.replace(".", "/")
+            files = (place / "__init__.py", place.parent / f"{place.name}.py")
+            if file := next((f for f in files if f.is_file() and f != path), None):
+                found[name] = file
+    return found
 
 
 def _spec(target: str) -> ModuleSpec | None:
@@ -63,7 +117,8 @@ def _imported(target: str, spec: ModuleSpec | None) -> ModuleType:
         return sys.modules[spec.name]
     module = sys.modules[spec.name] = util.module_from_spec(spec)  # dataclasses look it up there
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # where JSON may be read from stdout
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever is wrong in it
         del sys.modules[spec.name]
         raise _not_imported(target, error) from error

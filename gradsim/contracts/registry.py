@@ -141,20 +141,25 @@ def find(family: str, name: str) -> Any:
     return known[name]
 
 
-@functools.cache
 def _in_file(family: str, file: str, chosen: str) -> Any:
     """A class of plugins in a file; it is imported once a process."""
-    module = module_of(file)
-    assert module is not None
-    found = {c.__name__: c for c in plugins_in(module) if issubclass(c, FAMILIES[family])}
+    found = {c.__name__: c for c in _defined_in(Path(file).absolute()) if issubclass(c, FAMILIES[family])}
     if chosen and chosen not in found:
         raise unknown(f"class in {file}", chosen, found)
     if not chosen and len(found) != 1:
         several = f"{file} defines {', '.join(found)}; say which, such as {file}:{next(iter(found), '')}"
         raise InputError(several if found else f"{file} defines no {FAMILIES[family].__name__}")
-    cls = found[chosen or next(iter(found))]
-    cls.file = f"{Path(file).resolve()}:{cls.__name__}"
-    return cls
+    return found[chosen or next(iter(found))]
+
+
+@functools.cache
+def _defined_in(path: Path) -> tuple[Any, ...]:
+    module = module_of(str(path))
+    assert module is not None
+    classes = tuple(plugins_in(module))
+    for cls in classes:
+        cls.file = f"{path.resolve()}:{cls.__name__}"
+    return classes
 
 
 def family_of(cls: type[Plugin]) -> str:

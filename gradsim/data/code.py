@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from gradsim.contracts.modules import imports_beside
 from gradsim.contracts.plugin import Plugin
 
 _ASIDE = ("analysis", "cli", "plot", "testing")
@@ -16,10 +17,13 @@ _ASIDE = ("analysis", "cli", "plot", "testing")
 
 
 def fingerprints(plugins: Iterable[Plugin]) -> dict[str, str]:
-    """SHA-256 of gradsim, of the package that each plugin comes from, or of the class in a script."""
+    """SHA-256 of gradsim, of the package or file that each plugin comes from, or of the class in a script."""
     found = {"gradsim": _package("gradsim")}
     for plugin in _all(plugins):
         cls = type(plugin)
+        if cls.file:
+            found[cls.file] = _file(Path(cls.file.rpartition(":")[0]))
+            continue
         top = cls.__module__.partition(".")[0]
         package = _package(top)
         found[top if package else f"{top}.{cls.__qualname__}"] = package or _source(cls)
@@ -44,6 +48,17 @@ def _package(name: str) -> str:
         if name != "gradsim" or file.relative_to(place).parts[0] not in _ASIDE
     )
     return _digest(b"\0".join(file.read_bytes() for file in files)) if files else ""
+
+
+def _file(path: Path) -> str:
+    """Of a file, with those beside it that it imports."""
+    found, left = set[Path](), [path]
+    while left:
+        file = left.pop()
+        if file not in found:
+            found.add(file)
+            left += imports_beside(file).values()
+    return _digest(b"\0".join(file.read_bytes() for file in sorted(found)))
 
 
 def _source(cls: type) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -60,3 +61,47 @@ def test_a_file_that_is_not_there_or_broken_is_named(tmp_path):
     (tmp_path / "broken_cell.py").write_text("\n1 / 0\n")
     with pytest.raises(PluginError, match=r"cannot be imported: ZeroDivisionError: .*, line 2\)"):
         registry.find("cells", str(tmp_path / "broken_cell.py"))
+
+
+def cell_file(folder, name, slope, before=""):
+    folder.mkdir(exist_ok=True)
+    file = folder / name
+    file.write_text(f"from __future__ import annotations\n{before}{ONE.replace('1.0', slope)}")
+    return file
+
+
+def test_files_of_one_name_are_two_modules(tmp_path):
+    text = "from typing import Annotated\n"
+    one = cell_file(tmp_path / "one", "same_cell.py", "0.5", text)
+    two = cell_file(tmp_path / "two", "same_cell.py", "0.25")
+    first, second = (registry.build("cells", str(file)) for file in (one, two))
+    assert (first.slope, second.slope) == (0.5, 0.25)
+    assert "Annotated" in vars(sys.modules[type(first).__module__])
+    assert registry.build("cells", str(one), {"slope": 2.0}).slope == 2.0
+
+
+@pytest.mark.parametrize("name", ["json.py", "numpy.py", "gradsim.py"])
+def test_a_file_called_as_another_module_does_not_replace_it(tmp_path, name):
+    stem = name.removesuffix(".py")
+    module = sys.modules[stem]
+    cell = registry.build("cells", str(cell_file(tmp_path, name, "0.5")))
+    assert cell.slope == 0.5
+    assert sys.modules[stem] is module
+    assert sys.path[0] != str(tmp_path)
+
+
+def test_a_file_is_not_given_the_module_beside_another_one(tmp_path):
+    for slope in ("0.5", "0.25"):
+        cell_file(tmp_path / slope, f"cell_{slope[2:]}.py", "SLOPE", "from beside_cell import SLOPE\n")
+        (tmp_path / slope / "beside_cell.py").write_text(f"SLOPE = {slope}")
+    assert registry.build("cells", str(tmp_path / "0.5" / "cell_5.py")).slope == 0.5
+    with pytest.raises(
+        PluginError, match=r"cell_25.py imports .*, but beside_cell is .*; rename one of them"
+    ):
+        registry.find("cells", str(tmp_path / "0.25" / "cell_25.py"))
+
+
+def test_what_a_file_prints_is_kept_from_the_output(tmp_path, capsys):
+    registry.find("cells", str(cell_file(tmp_path, "loud_cell.py", "1.0", "print('hello')\n")))
+    found = capsys.readouterr()
+    assert (found.out, found.err) == ("", "hello\n")
