@@ -16,6 +16,7 @@ from gradsim_recorders.backward import (
 from gradsim_recorders.exponents import LeadingLyapunovRecorder, LyapunovRecorder
 from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
 from gradsim_recorders.influence import InfluenceNormRecorder, InfluenceRecorder
+from gradsim_recorders.learnability import LearnabilityEnvelopeDiagonalRecorder, LearnabilityEnvelopeRecorder
 from gradsim_recorders.paths import (
     GateRecorder,
     PathJacobianRecorder,
@@ -54,6 +55,8 @@ def gradsim_register_recorders():
         LyapunovRecorder,
         LeadingLyapunovRecorder,
         ParallelizabilityRecorder,
+        LearnabilityEnvelopeRecorder,
+        LearnabilityEnvelopeDiagonalRecorder,
         LossAdjointNormRecorder,
         AdjointRecorder,
         AdjointNormRecorder,

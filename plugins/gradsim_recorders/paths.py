@@ -98,7 +98,7 @@ class PathProductNormRecorder(Recorder):
             here, alone = taken[steps], []
             for path in ((), *((path,) for path in cell.paths)):
                 with autodiff.opened(path):
-                    alone.append(here.call(functools.partial(_step_jacobian, cell)))
+                    alone.append(here.call(functools.partial(traced_jacobian, cell)))
             for step in np.stack(alone, axis=1):
                 np.matmul(step, product.mantissa.copy(), out=product.mantissa)
                 product.settle((-2, -1))
@@ -152,7 +152,8 @@ def _paths(recorder, problem):
     return cell.paths
 
 
-def _step_jacobian(cell, params, state, inputs, **data):
+def traced_jacobian(cell, params, state, inputs, **data):
+    """J of the step itself, in which paths may be closed, whatever derivative the cell has."""
     return autodiff.step_jacobian(cell.step, cell.jacobian_groups, params, state, inputs, data)
 
 

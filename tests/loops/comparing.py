@@ -78,7 +78,7 @@ class Table:
 ELSEWHERE = (
     *("path_jacobian", "path_norm", "path_product_norm", "gate"),
     *("block_norm", "input_adjoint", "gradient_norm_by_sequence", "parallelizability", "leading_lyapunov"),
-    "influence",
+    *("influence", "learnability_envelope", "learnability_envelope_diagonal"),
 )
 """Recorders that have loops of their own in tests/plugins; most cells here have no paths."""
 
