@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradsim.comparison.verb import compare, prepare_comparison
     from gradsim.contracts import (
         Baseline,
         Cell,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from gradsim.training.verb import prepare_training, train
 
 _WHERE = {
+    "gradsim.comparison.verb": ("compare", "prepare_comparison"),
     "gradsim.data.store": ("open_run",),
     "gradsim.loading.models": ("from_torch", "load_weights"),
     "gradsim.run.matching": ("matched",),
@@ -94,6 +96,7 @@ __all__ = [
     "Weighted",
     "Wrapper",
     "accuracy",
+    "compare",
     "cross_entropy",
     "detach",
     "from_torch",
@@ -102,6 +105,7 @@ __all__ = [
     "matched",
     "open_run",
     "prepare",
+    "prepare_comparison",
     "prepare_training",
     "resume",
     "simulate",

@@ -25,6 +25,7 @@ LAYERS = (
     "run",
     "simulation",
     "training",
+    "comparison",
     "experiment",
     "testing",
     "cli",

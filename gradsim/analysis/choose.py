@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -21,7 +23,25 @@ GAINS = {
 }
 """Sizes that are made here: the norms that they are made of, and what those are of."""
 
+APART = ("cell", "seed")
+"""The dims of a comparison, whose members are summarised each by itself unless they are told to be one."""
+
 _OF_PARAMS = ("gradient", "contribution")
+
+
+Found = TypeVar("Found", xr.Dataset, xr.DataArray)
+
+
+def each(ds: xr.Dataset, dim: str, function: Callable[[xr.Dataset], Found]) -> Found:
+    """What an analysis finds in every member of a dim, side by side along it."""
+    found = [function(ds.isel({dim: i})) for i in range(ds.sizes[dim])]
+    found = [
+        one.drop_vars([n for n, c in ds.coords.items() if c.dims == (dim,)], errors="ignore") for one in found
+    ]
+    # What is alike in all is kept once; xarray's own defaults for this are about to change.
+    how: dict[str, Any] = {"coords": "minimal", "compat": "override", "join": "exact", "data_vars": "all"}
+    beside: Found = xr.concat(found, dim, combine_attrs="drop_conflicts", **how)
+    return beside.assign_coords({n: c for n, c in ds.coords.items() if c.dims == (dim,)})
 
 
 def has(ds: xr.Dataset, variable: str) -> bool:
@@ -49,7 +69,7 @@ def log10_of(ds: xr.Dataset, variable: str) -> xr.DataArray:
     if name + LOG10 in ds:
         return ds[name + LOG10]
     if name in GAINS and name not in ds:
-        gain = log10_of(ds, GAINS[name][0]) - math.log10(directions(ds)) / 2
+        gain: xr.DataArray = log10_of(ds, GAINS[name][0]) - _of_size(ds, math.log10, np.log10) / 2
         label = gain_label(name, *_chosen(ds))
         return gain.rename(name + LOG10).assign_attrs(units="1", long_name=_PREFIX + label)
     size = values_of(ds, name)
@@ -60,7 +80,7 @@ def log10_of(ds: xr.Dataset, variable: str) -> xr.DataArray:
 
 def _gain(ds: xr.Dataset, name: str) -> xr.DataArray:
     log10, norm = log10_of(ds, name), GAINS[name][0]
-    gain = ds[norm] / math.sqrt(directions(ds)) if norm in ds else 10.0**log10
+    gain = ds[norm] / _of_size(ds, math.sqrt, np.sqrt) if norm in ds else 10.0**log10
     return gain.rename(name).assign_attrs(units="1", long_name=gain_label(name, *_chosen(ds)))
 
 
@@ -81,9 +101,15 @@ def blocks_of(ds: xr.Dataset) -> dict[str, int]:
     return dict(json.loads(ds.attrs["blocks"]))
 
 
-def state_size(ds: xr.Dataset) -> int:
-    """The length of the state vector."""
-    return sum(blocks_of(ds).values())
+def _of_size(ds: xr.Dataset, of_one: Callable[[int], float], of_each: Callable[[Any], Any]) -> Any:
+    """A function of `directions`; of one number for all a plain one, which widens no dtype."""
+    size = directions(ds)
+    return of_each(size) if isinstance(size, xr.DataArray) else of_one(size)
+
+
+def state_size(ds: xr.Dataset) -> Any:
+    """The length of the state vector; of a comparison by cell."""
+    return ds["state_size"] if "state_size" in ds.coords else sum(blocks_of(ds).values())
 
 
 def chosen_blocks(ds: xr.Dataset, side: str) -> list[str] | None:
@@ -94,8 +120,10 @@ def chosen_blocks(ds: xr.Dataset, side: str) -> list[str] | None:
     return found
 
 
-def directions(ds: xr.Dataset) -> int:
-    """The number of components at k that recorded products start from."""
+def directions(ds: xr.Dataset) -> Any:
+    """The number of components at k that recorded products start from; of a comparison by cell."""
+    if told := [ds[name] for name in ("directions", "state_size") if name in ds.coords]:
+        return told[0]
     blocks, chosen = blocks_of(ds), chosen_blocks(ds, "in")
     return sum(size for name, size in blocks.items() if chosen is None or name in chosen)
 

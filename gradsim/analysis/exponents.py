@@ -69,7 +69,7 @@ def _sorted(ds: xr.Dataset, variable: str) -> tuple[xr.DataArray, Array, bool]:
     (dim,) = (d for d in exponents.dims if d in _MODES)
     exponents = exponents.transpose(..., dim)
     values = -np.sort(-exponents.values.astype(np.float64), axis=-1)
-    return exponents.isel({dim: 0}, drop=True), values, values.shape[-1] == state_size(ds)
+    return exponents.isel({dim: 0}, drop=True), values, bool(np.all(state_size(ds) == values.shape[-1]))
 
 
 def _labelled(like: xr.DataArray, values: Array, name: str, long_name: str, units: str) -> xr.DataArray:

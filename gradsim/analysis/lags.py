@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import xarray as xr
 
-from gradsim.analysis.choose import LOG10, describe, describe_size, log10_of, values_of
+from gradsim.analysis.choose import APART, LOG10, describe, describe_size, log10_of, values_of
 from gradsim.errors import InputError
 from gradsim.types import Array
 
@@ -57,23 +57,34 @@ def pairs_by_lag(array: xr.DataArray) -> xr.DataArray:
 
 
 def gain_by_lag(
-    ds: xr.Dataset, variable: str = "gain", *, quantiles: Sequence[float] = (0.1, 0.9)
+    ds: xr.Dataset,
+    variable: str = "gain",
+    *,
+    quantiles: Sequence[float] = (0.1, 0.9),
+    apart: Sequence[str] = APART,
 ) -> xr.Dataset:
     """How large the gain of P(t, k) typically is at each lag.
 
     The long lags have few sources: `count` says how many pairs stand behind each value.
 
+    Parameters
+    ----------
+    apart
+        Dims of a comparison whose members are summarised each by itself; ``apart=("cell",)`` takes all seeds
+        of a cell together.
+
     Returns
     -------
     xarray.Dataset
         `median` (lag) and `quantiles` (quantile, lag) over all sources and batch elements, as log10
-        of the gain (-inf for an exact zero), and `count` (lag), the number of pairs.
+        of the gain (-inf for an exact zero), and `count` (lag), the number of pairs; before `lag` the dims
+        that are kept apart.
     """
     if not all(0 <= q <= 1 for q in quantiles):
         raise InputError(f"quantiles should lie in 0..1 (got {list(quantiles)})")
     pairs = pairs_by_lag(log10_of(ds, variable))
-    over = [d for d in pairs.dims if d != "lag"]
-    levels = spread(pairs, over, (0.5, *quantiles))
+    over = pooled(pairs, apart)
+    levels = spread(pairs, over, (0.5, *quantiles)).transpose(..., "lag")
     what = describe_size(ds, variable)
     units = {"units": "1"}
     return xr.Dataset(
@@ -82,10 +93,18 @@ def gain_by_lag(
             .drop_vars("quantile")
             .assign_attrs(units, long_name=f"log10 of the median {what}"),
             "quantiles": levels[1:].assign_attrs(units, long_name=f"log10 of quantiles of the {what}"),
-            "count": pairs.notnull().sum(over).assign_attrs(units, long_name="number of pairs"),
+            "count": pairs.notnull()
+            .sum(over)
+            .transpose(..., "lag")
+            .assign_attrs(units, long_name="number of pairs"),
         },
         attrs={**ds.attrs, "variable": variable.removesuffix(LOG10), "variable_long_name": what},
     )
+
+
+def pooled(pairs: xr.DataArray, apart: Sequence[str]) -> list[Hashable]:
+    """The dims of pairs by lag that are taken together: sources first, and all that is not kept apart."""
+    return [d for d in pairs.dims if d not in ("lag", *apart)]
 
 
 def spread(log10: xr.DataArray, over: Sequence[object], levels: Sequence[float]) -> xr.DataArray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
+from collections.abc import Hashable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from gradsim.analysis.choose import describe_size, log10_of
-from gradsim.analysis.lags import pairs_by_lag, spread
+from gradsim.analysis.choose import APART, describe_size, each, log10_of
+from gradsim.analysis.lags import pairs_by_lag, pooled, spread
 from gradsim.errors import InputError
 from gradsim.numerics.horizon import horizon as _lag_below
 from gradsim.types import Array
@@ -56,9 +57,13 @@ def decay_rate(
     -------
     xarray.Dataset
         `rate`, `standard_error`, `low` and `high`, natural logarithm per step; `window_rate` (window,
-        batch), and `samples`, their number. Gains of zero give -inf, infinite ones inf.
+        batch), and `samples`, their number; of a comparison for each cell and seed by
+        itself. Gains of zero give -inf, infinite ones inf.
         With one sample the error is NaN.
     """
+    if members := [dim for dim in APART if dim in ds.dims]:
+        how: dict[str, Any] = {"lags": lags, "samples": samples, "confidence": confidence}
+        return each(ds, members[0], lambda one: decay_rate(one, variable, **how))
     if samples not in ("window", "batch"):
         raise InputError(f"samples should be 'window' or 'batch' (got {samples!r})")
     if not 0 < confidence < 1:
@@ -182,11 +187,19 @@ def student_t(probability: float, degrees: int) -> float:
     return float(np.sqrt(degrees) * np.tan(np.interp(2 * probability - 1, mass / mass[-1], angle)))
 
 
-def horizon(ds: xr.Dataset, threshold: float = 0.01, variable: str = "gain") -> xr.Dataset:
+def horizon(
+    ds: xr.Dataset, threshold: float = 0.01, variable: str = "gain", *, apart: Sequence[str] = APART
+) -> xr.Dataset:
     """The lag from which on the gain stays below `threshold` times that at lag 0, which is 1.
 
     Between two recorded lags its logarithm is taken for linear in the lag: of powers w^l the horizon is
     ln threshold / ln w, whatever lags are recorded.
+
+    Parameters
+    ----------
+    apart
+        Dims of a comparison whose members have a horizon each; ``apart=("cell",)`` takes all seeds of a cell
+        together.
 
     Returns
     -------
@@ -201,7 +214,7 @@ def horizon(ds: xr.Dataset, threshold: float = 0.01, variable: str = "gain") -> 
     lags = pairs["lag"].values
     if lags[0] != 0:
         raise InputError(f"{variable} has no lag 0 on record, which the threshold is relative to")
-    over = [d for d in pairs.dims if d != "lag"]
+    over = pooled(pairs, apart)
     level = math.log10(threshold)
     values = {
         "horizon": _horizon(pairs, over, level, f"the median {describe_size(ds, variable)}"),
@@ -211,7 +224,7 @@ def horizon(ds: xr.Dataset, threshold: float = 0.01, variable: str = "gain") -> 
     return xr.Dataset({**values, "longest_lag": longest}, attrs={**ds.attrs, "threshold": threshold})
 
 
-def _horizon(pairs: xr.DataArray, over: list[object], level: float, what: str) -> xr.DataArray:
+def _horizon(pairs: xr.DataArray, over: Sequence[Hashable], level: float, what: str) -> xr.DataArray:
     median = spread(pairs, over, (0.5,))[0].drop_vars("quantile").transpose("lag", ...)
     lags = pairs["lag"].values
     found = np.apply_along_axis(_lag_below, 0, median.values, lags, level)

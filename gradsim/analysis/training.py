@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from gradsim.analysis.choose import describe, log10_of
+from gradsim.analysis.choose import Found, describe, each, log10_of
 from gradsim.errors import InputError
 from gradsim.types import Array
 
@@ -22,8 +22,6 @@ _MADE_BY = {
     "validation_score": 'train on a task with a metric, with validate={"every": 100}',
     "spectral_radius": "train a cell with recurrent weights, with watch=True",
 }
-
-Found = TypeVar("Found", xr.Dataset, xr.DataArray)
 
 
 def of_training(ds: xr.Dataset, variable: str) -> xr.DataArray:
@@ -76,15 +74,7 @@ def over_probes(ds: xr.Dataset, function: Callable[[xr.Dataset], Found]) -> Foun
     function
         Of one probe, for example ``analysis.horizon`` or ``lambda p: analysis.gain(p).gain.mean("batch")``.
     """
-    probes = made_probes(ds)
-    label = ds[PROBES].attrs
-    found = [
-        function(probes.isel({PROBES: i})).assign_coords({PROBES: ((), update, label)})
-        for i, update in enumerate(probes[PROBES].values)
-    ]
-    # What is alike in all is kept once; xarray's own defaults for this are about to change.
-    how: dict[str, Any] = {"coords": "minimal", "compat": "override", "join": "exact", "data_vars": "all"}
-    return xr.concat(found, PROBES, combine_attrs="drop_conflicts", **how)
+    return each(made_probes(ds), PROBES, function)
 
 
 def smoothed(

@@ -16,6 +16,7 @@ from gradsim.errors import unknown
 COMMANDS = {
     "run": "run",
     "train": "train",
+    "compare": "compare",
     "resume": "resume",
     "plan": "plan",
     "list": "listing",
@@ -66,6 +67,7 @@ def main() -> None:
       gradsim run                       an LSTM and an Elman network on the sunspot numbers
       gradsim run --cell gru --task adding --dry-run
       gradsim train                     an LSTM that learns, and an Elman network that does not
+      gradsim compare --cell lstm,gru --match params=10000 --seeds 3
       gradsim resume runs/adding        what was interrupted
       gradsim list cells
     """

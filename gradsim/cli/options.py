@@ -29,6 +29,7 @@ _SET = click.option(
 )
 _NAMES = {
     "Cell": "The cell, with its default parameters; change them with --set.",
+    "cells": "Compare this one, with its default parameters; several by commas, or repeatable.",
     "Task": "The task, with its default parameters; for one that reads a file NAME:PATH, as csv:series.csv.",
     "Optimizer": "The optimizer, with its default parameters.",
     "Mitigation": "Apply this one, in this order, instead of those of the experiment; repeatable.",
@@ -90,8 +91,9 @@ def _numbers(cls: type) -> Iterator[Option]:
         made_of = entry.of.rpartition(":")[2]
         if made_of in _NAMES:
             flag, kind = f"--{entry.key.removesuffix('s')}", str if made_of == "Recorder" else _named
+            name = entry.name if entry.name in _NAMES else made_of
             yield click.option(
-                flag, entry.key, type=kind, multiple=entry.many, metavar="NAME", help=_NAMES[made_of]
+                flag, entry.key, type=kind, multiple=entry.many, metavar="NAME", help=_NAMES[name]
             )
         elif entry.key and not entry.of:
             yield _option(entry, _plain(entry.written), None)

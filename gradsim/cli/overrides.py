@@ -10,7 +10,11 @@ from typing import Any
 from gradsim.errors import InputError, short, shown
 from gradsim.experiment.draft import changed
 
-_LISTS = ("mitigations", "compare")
+_LISTS = ("mitigations", "cells", "compare")
+
+
+_NAMED = 4
+"""As many of the cells that are compared are in the name of the folder."""
 
 
 def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bool) -> dict[str, Any]:
@@ -21,9 +25,10 @@ def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bo
     """
     given = {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items() if v not in (None, ())}
     found = changed(tables, given)
-    if default and given.keys() & {"cell", "task"}:
-        del found["compare"]
-        found["name"] = "-".join(Path(found[k]["name"]).stem for k in ("task", "cell"))
+    if default and given.keys() & {"cell", "cells", "task"}:
+        found.pop("compare", None)
+        named = [found["task"], *([found["cell"]] if "cell" in found else found["cells"][:_NAMED])]
+        found["name"] = "-".join(Path(table["name"]).stem for table in named)
     return found
 
 

@@ -100,7 +100,7 @@ def _refuse_other_kind(tables: Mapping[str, Any], kind: Kind, source: str) -> No
 def _named(
     kind: Kind, name: str, labels: Sequence[Any], parts: Sequence[dict[str, Any]]
 ) -> Iterator[Experiment]:
-    cell = parts[0]["cell"].name
+    cell = parts[0]["cell"].name if "cell" in parts[0] else name
     yield Experiment(name, labels[0] or (cell if cell not in labels else name), kind, parts[0])
     for label, part in zip(labels[1:], parts[1:], strict=True):
         yield Experiment(f"{name}-{label}", label, kind, part)

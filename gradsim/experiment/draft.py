@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from gradsim.contracts import registry
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.plugin import described
-from gradsim.errors import GradsimError
+from gradsim.errors import GradsimError, shown
 from gradsim.experiment.keys import written
 from gradsim.loading.models import load_weights
 from gradsim.run.parameters import Parameter, arguments, listed
@@ -65,17 +65,39 @@ class Draft:
     def arguments(self, cls: type) -> dict[str, Any]:
         """The arguments that the tables have; the cell takes its input size from the task."""
         builder = registry.Builder(self.report)
-        made = arguments(cls, {k: v for k, v in self.tables.items() if k != "cell"}, builder)
+        made = arguments(cls, {k: v for k, v in self.tables.items() if k not in ("cell", "cells")}, builder)
         found = {name: _of_kind(listed(cls)[name], value) for name, value in made.items()}
         task: Any = found.get("task")
         table = self.tables.get("cell")
         if isinstance(table, Mapping):
             found |= self._cell(builder, table, task)
-            cell: Any = found["cell"]
-            if None not in (cell, task) and cell.input_size != task.input_size:
-                fix = f"should be {task.input_size}, as the task {task.name} has it; leave it out"
-                self.report("cell.input_size", f"{fix} (got {cell.input_size})")
+            self._check_fed("cell", found["cell"], task)
+        tables = self.tables.get("cells")
+        if isinstance(tables, list):
+            found["cells"] = self._cells(builder, tables, task)
         return found
+
+    def _cells(self, builder: registry.Builder, tables: list[Any], task: Any) -> dict[str, Any]:
+        """Cells that are compared, by label, which is the name where there is no other."""
+        found: dict[str, Any] = {}
+        for i, table in enumerate(tables):
+            if not isinstance(table, Mapping):
+                continue
+            key, own = f"cells.{i}", {k: v for k, v in table.items() if k != "label"}
+            label = table.get("label", table.get("name"))
+            if not isinstance(label, str):
+                self.report(f"{key}.label", f"should be a text (got {shown(label)})")
+                continue
+            if label in found:
+                self.report(key, f"two cells are called {label!r}; give them labels")
+            found[label] = builder.plugin(key, "cells", own if task is None else _fed(own, task.input_size))
+            self._check_fed(key, found[label], task)
+        return found
+
+    def _check_fed(self, key: str, cell: Any, task: Any) -> None:
+        if None not in (cell, task) and cell.input_size != task.input_size:
+            fix = f"should be {task.input_size}, as the task {task.name} has it; leave it out"
+            self.report(f"{key}.input_size", f"{fix} (got {cell.input_size})")
 
     def _cell(self, builder: registry.Builder, table: Mapping[str, Any], task: Any) -> dict[str, Any]:
         """The cell; and its parameters, where the name is that of a layout, and the path that of weights."""

@@ -1,4 +1,4 @@
-"""The kinds of experiment: a simulation, and a training."""
+"""The kinds of experiment: a simulation, a comparison, and a training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gradsim.comparison.parameters import ComparisonParameters
+from gradsim.comparison.verb import prepare_comparison
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.task import FiniteTask
@@ -131,7 +133,16 @@ TRAINING = Kind(
     "default_training.toml",
     _training,
 )
-KINDS = (SIMULATION, TRAINING)
+COMPARISON = Kind(
+    "comparison",
+    "compare",
+    ComparisonParameters,
+    prepare_comparison,
+    prepare_comparison,
+    "default_comparison.toml",
+    lambda draft, found: {},
+)
+KINDS = (SIMULATION, TRAINING, COMPARISON)
 
 
 def marks(kind: Kind) -> list[str]:

@@ -90,7 +90,7 @@ class Parameter:
     @property
     def many(self) -> bool:
         """Whether a list of tables is written."""
-        return bool(self.of) and isinstance(self.default, tuple)
+        return bool(self.of) and "Sequence[" in str(self.type)
 
     @property
     def cls(self) -> Any:
@@ -119,6 +119,12 @@ def parameter(
     return field(
         default=default, kw_only=kw_only, metadata={"doc": doc, "key": key, "written": written, "of": of}
     )
+
+
+def as_in(cls: type, name: str, **changes: Any) -> Any:
+    """An entry of another list, by name; `changes` as `parameter` takes them."""
+    entry = next(f for f in fields(cls) if f.name == name)
+    return parameter(**{"default": entry.default, **entry.metadata, **changes})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(parameter,))
