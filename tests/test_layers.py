@@ -100,6 +100,7 @@ UNTESTED_ALONE = {
         "engine.norms.plain",
     },
     "what joins the parts of a run, seen from outside in test_simulation.py": {
+        "comparison.prepared",
         "run.prepared",
         "run.run",
         "run.setup",
@@ -119,6 +120,7 @@ UNTESTED_ALONE = {
     },
     "seen in the tests of what they serve: derived parameters, and lists of the parameters of verbs": {
         "contracts.evaluated",
+        "comparison.parameters",
         "training.parameters",
     },
     "what JAX compiles, held against autograd in test_by_jax.py": {"numerics.autodiff.jax_steps"},

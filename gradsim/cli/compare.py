@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from gradsim.run.parameters import LaunchParameters
 @experiment_options(ComparisonParameters)
 @folder_options
 @launch_options(LaunchParameters)
-def command(cells: tuple[dict[str, str], ...], match: str | None, **options: Any) -> None:
+def command(cells: tuple[list[dict[str, str]], ...], match: str | None, **options: Any) -> None:
     """Compare cells: the same inputs, loss and settings for all, with several seeds.
 
     Without an experiment an LSTM, a GRU and an Elman network with equally many parameters read the yearly
@@ -50,6 +51,5 @@ def command(cells: tuple[dict[str, str], ...], match: str | None, **options: Any
         match, _, given = match.partition("=")
         if options["budget"] is not None:
             raise click.UsageError(f"--match {match}={given} is a budget already: leave --budget out")
-        options["budget"] = click.INT.convert(given, None, click.get_current_context())
-    apart = [{**table, "name": name} for table in cells for name in table["name"].split(",")]
-    perform(COMPARISON, cells=tuple(apart), match=match, **options)
+        options["budget"] = click.INT(given, None, click.get_current_context())
+    perform(COMPARISON, cells=tuple(itertools.chain(*cells)), match=match, **options)

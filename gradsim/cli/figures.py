@@ -13,9 +13,17 @@ from gradsim.errors import InputError
 if TYPE_CHECKING:
     from xarray import Dataset
 
-_OF_ONE = {"simulation": ("gain_heat_map", "adjoint"), "training": ("training_overview",)}
+_OF_ONE = {
+    "simulation": ("gain_heat_map", "adjoint"),
+    "training": ("training_overview",),
+    "comparison": ("gain_by_lag",),
+}
 _OF_PROBES = ("gain_by_lag_over_updates", "gain_heat_maps")
-_OF_ALL = {"simulation": ("gain_by_lag",), "training": ("loss_curve", "gradient_norm_curve")}
+_OF_ALL = {
+    "simulation": ("gain_by_lag",),
+    "training": ("loss_curve", "gradient_norm_curve"),
+    "comparison": (),
+}
 """Kind -> functions of `gradsim.plot`."""
 
 

@@ -29,7 +29,6 @@ _SET = click.option(
 )
 _NAMES = {
     "Cell": "The cell, with its default parameters; change them with --set.",
-    "cells": "Compare this one, with its default parameters; several by commas, or repeatable.",
     "Task": "The task, with its default parameters; for one that reads a file NAME:PATH, as csv:series.csv.",
     "Optimizer": "The optimizer, with its default parameters.",
     "Mitigation": "Apply this one, in this order, instead of those of the experiment; repeatable.",
@@ -37,11 +36,17 @@ _NAMES = {
 }
 """Plugins that a name stands for; whatever else is made of tables has no option, only --set."""
 
+_CELLS = "Compare this one, with its default parameters; several with commas between, or repeatable."
+
 
 def _named(given: str) -> dict[str, str]:
     """The table that NAME stands for, FILE.py or FILE.py:CLASS, or NAME:PATH of what reads a file."""
     name, colon, path = given.partition(":")
     return {"name": name, "path": path} if colon and not name.endswith(".py") else {"name": given}
+
+
+def _several(given: str) -> list[dict[str, str]]:
+    return [_named(one) for one in given.split(",")]
 
 
 _FOLDERS = (
@@ -90,11 +95,10 @@ def _numbers(cls: type) -> Iterator[Option]:
     for entry in listed(cls).values():
         made_of = entry.of.rpartition(":")[2]
         if made_of in _NAMES:
-            flag, kind = f"--{entry.key.removesuffix('s')}", str if made_of == "Recorder" else _named
-            name = entry.name if entry.name in _NAMES else made_of
-            yield click.option(
-                flag, entry.key, type=kind, multiple=entry.many, metavar="NAME", help=_NAMES[name]
-            )
+            flag, many = f"--{entry.key.removesuffix('s')}", entry.many
+            said = _CELLS if many and made_of == "Cell" else _NAMES[made_of]
+            kind = str if made_of == "Recorder" else _several if said is _CELLS else _named
+            yield click.option(flag, entry.key, type=kind, multiple=many, metavar="NAME", help=said)
         elif entry.key and not entry.of:
             yield _option(entry, _plain(entry.written), None)
 
@@ -121,7 +125,7 @@ def _option(entry: Parameter, kind: Any, default: Any) -> Option:
 def _plain(hint: Any) -> Any:
     """The type of one value, for click."""
     kinds = [kind for kind in (get_args(bare(hint)) or (bare(hint),)) if kind is not type(None)]
-    return str if get_origin(hint) is Literal else kinds[0]
+    return str if get_origin(kinds[0]) is Literal or get_origin(hint) is Literal else kinds[0]
 
 
 def _limits(hint: Any) -> Iterator[tuple[float, bool]]:

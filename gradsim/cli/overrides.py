@@ -20,13 +20,15 @@ _NAMED = 4
 def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bool) -> dict[str, Any]:
     """The tables with the flags that were given in place of what they had.
 
-    With another cell or task the default experiment is another one: it loses its comparison, and takes its
-    name from both.
+    With another cell or task the default experiment is another one: it loses its comparison, other cells lose
+    what they are matched in, and it takes its name from both.
     """
     given = {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items() if v not in (None, ())}
     found = changed(tables, given)
     if default and given.keys() & {"cell", "cells", "task"}:
         found.pop("compare", None)
+        if "cells" in given and "match" not in given:
+            found.pop("match", None)
         named = [found["task"], *([found["cell"]] if "cell" in found else found["cells"][:_NAMED])]
         found["name"] = "-".join(Path(table["name"]).stem for table in named)
     return found

@@ -45,12 +45,17 @@ def show_plans(runs: Sequence[Experiment], prepared: Sequence[Prepared], threads
 
     out = console()
     for run, one in zip(runs, prepared, strict=True):
-        p, cell, task = one.problem, run.arguments["cell"], run.arguments["task"]
+        p, task = one.problem, run.arguments["task"]
+        cells = run.arguments["cells"] if "cells" in run.arguments else [run.arguments["cell"].name]
         size, *costs = _COSTS[one.kind](one, threads)
-        out.print(f"{run.name}: {cell.name} on {task.name}, {p.steps} steps, batch {p.batch}, {size}")
+        out.print(f"{run.name}: {', '.join(cells)} on {task.name}, {p.steps} steps, batch {p.batch}, {size}")
         for cost in costs:
             out.print(cost)
-        out.print(_library(one.provenance))
+        if {
+            "derivatives",
+            "derivatives_because",
+        } <= one.provenance.keys():  # which cells that are compared may differ in
+            out.print(_library(one.provenance))
         out.print(f"disk {human(sum(one.sizes().values()))} before compression")
         frame = one.frame()
         out.print(_variables(one.variables(), frame.sizes, frame.dtype))
@@ -99,7 +104,19 @@ def _of_training(training: Any, threads: int | None) -> Iterator[str]:
     yield f"{', '.join(counts)}: {time}"
 
 
-_COSTS = {"simulation": _of_simulation, "training": _of_training}
+def _of_comparison(comparison: Any, threads: int | None) -> Iterator[Any]:
+    """How often it runs each cell, what each has of what is held equal, and its operations."""
+    found = comparison.frame().coordinates(["cell"])
+    columns = [name for name, (dim, *_) in found.items() if dim == "cell"]
+    yield f"{len(comparison.seeds)} seeds"
+    made = table("Cells", *columns, numbers=tuple(columns[1:]))
+    for row in zip(*(found[name][1] for name in columns), strict=True):
+        made.add_row(*(f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in row))
+    yield made
+    yield f"{count(comparison.work)} operations in all"
+
+
+_COSTS = {"comparison": _of_comparison, "simulation": _of_simulation, "training": _of_training}
 """Kind -> what is said of its size, and then of its cost."""
 
 

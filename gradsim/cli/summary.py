@@ -56,7 +56,7 @@ def _gains(ds: Dataset) -> list[str]:
     from gradsim.analysis import gain_by_lag
 
     try:
-        median = gain_by_lag(ds)["median"]
+        median = gain_by_lag(ds, apart=())["median"]
     except InputError:
         return [_MISSING] * len(LAGS)
     there = set(median["lag"].values.tolist())
@@ -78,7 +78,7 @@ def _horizon(ds: Dataset) -> str:
     from gradsim.analysis import horizon
 
     try:
-        found = horizon(ds)
+        found = horizon(ds, apart=())
     except InputError:
         return _MISSING
     steps = float(found["horizon"])
@@ -138,4 +138,20 @@ def _number(value: float) -> str:
     return f"{value:.4g}" if math.isfinite(value) else "beyond the sequence"
 
 
-_TABLES = {"simulation": _simulated, "training": _trained}
+# Comparisons.
+
+
+def _compared(data: Mapping[str, Dataset]) -> tuple[Any, str]:
+    """One row for each cell, all seeds together, with what it has of what was held equal."""
+    sizes = {"hidden_size": "units", "state_size": "state", "param_count": "parameters"}
+    numbers = (*(f"lag {lag}" for lag in LAGS), "horizon", *sizes.values())
+    made = table("Median RMS gain of ds_t/ds_k at lag t - k", "cell", *numbers, numbers=numbers)
+    for run, ds in data.items():
+        for label in ds["cell"].values:
+            one = ds.sel(cell=label)
+            name = f"{label}" if len(data) == 1 else f"{run}: {label}"
+            made.add_row(name, *_gains(one), _horizon(one), *(f"{int(one[n])}" for n in sizes))
+    return made, "horizon: from this lag on the gain is below 0.01; it is 1 at lag 0"
+
+
+_TABLES = {"simulation": _simulated, "comparison": _compared, "training": _trained}

@@ -214,7 +214,7 @@ def constructed(cls: type[T]) -> type[T]:
 # Words.
 
 
-def phrase(*, type: str, msg: str, input: Any, **_: Any) -> str:
+def _phrase(*, type: str, msg: str, input: Any, **_: Any) -> str:
     """One mistake of a validation in words."""
     return "is missing" if type == "missing" else f"{_needed(type, msg, input)} (got {shown(input)})"
 
@@ -249,12 +249,13 @@ def _phrases(error: ValidationError, given: Any) -> dict[str, str]:
         if mistake["type"] == "too_short" and len(mistake["input"]):
             continue  # pydantic does not count items that are wrong themselves
         found.setdefault(".".join(_place(mistake["loc"], given)), []).append(dict(mistake))
-    return {where: _joined(several) for where, several in found.items()}
+    return {where: phrases(several) for where, several in found.items()}
 
 
-def _joined(several: list[dict[str, Any]]) -> str:
+def phrases(several: list[dict[str, Any]]) -> str:
+    """The mistakes of one value in words; there are several where it may be of several types."""
     if len(several) == 1:
-        return phrase(**several[0])
+        return _phrase(**several[0])
     needed = dict.fromkeys(_needed(m["type"], m["msg"], m["input"]) for m in several)
     first, *others = needed
     more = "".join(f" or {what.removeprefix('should be ')}" for what in others)

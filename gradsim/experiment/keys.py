@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, 
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.registry import FAMILIES
-from gradsim.contracts.validation import phrase
+from gradsim.contracts.validation import phrases
 from gradsim.errors import unknown
 from gradsim.run.parameters import Parameter, listed
 
@@ -81,8 +81,21 @@ def mistakes_in(tables: Mapping[str, Any], run: type) -> Iterator[str]:
         file_keys(run).model_validate(dict(tables))
     except ValidationError as error:
         known = [[*map(_key, keys.model_fields)] for keys in (file_keys(run), compare_keys(run))]
+        found: dict[tuple[int | str, ...], list[dict[str, Any]]] = {}
         for mistake in error.errors():
-            key = mistake["loc"]
-            extra = mistake["type"] == "extra_forbidden"
-            what = unknown("key", key[-1], known[len(key) > 1]) if extra else phrase(**mistake)
+            found.setdefault(tuple(_place(mistake["loc"], tables)), []).append(dict(mistake))
+        for key, several in found.items():
+            extra = several[0]["type"] == "extra_forbidden"
+            what = unknown("key", key[-1], known[len(key) > 1]) if extra else phrases(several)
             yield f"{'.'.join(map(str, key))}: {what}"
+
+
+def _place(loc: tuple[int | str, ...], value: Any) -> Iterator[int | str]:
+    """Where a mistake is, without the types that were tried there."""
+    for key in loc:
+        if isinstance(value, Mapping):
+            yield key
+            value = value.get(key)
+        elif isinstance(value, list) and isinstance(key, int):
+            yield key
+            value = value[key]

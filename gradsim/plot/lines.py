@@ -39,14 +39,17 @@ def gain_by_lag(
     Parameters
     ----------
     runs
-        By label; datasets with the norm, or what `analysis.gain_by_lag` made of them.
+        By label; datasets with the norm, or what `analysis.gain_by_lag` made of them. Of a comparison a line
+        for each cell, all seeds together.
     band
         Shade the quantiles around the median.
     """
-    named = {str(runs.attrs.get("cell", "")): runs} if isinstance(runs, xr.Dataset) else dict(runs)
+    named = _by_cell(runs) if isinstance(runs, xr.Dataset) else dict(runs)
     if not named:
         raise InputError("gain_by_lag: there is no run to draw")
-    summaries = {n: ds if "median" in ds else analysis.gain_by_lag(ds, variable) for n, ds in named.items()}
+    summaries = {
+        n: ds if "median" in ds else analysis.gain_by_lag(ds, variable, apart=()) for n, ds in named.items()
+    }
     with style.axes(ax) as ax:
         for (label, summary), look in zip(summaries.items(), style.lines(), strict=False):
             around = summary["quantiles"].values if band else None
@@ -58,6 +61,12 @@ def gain_by_lag(
         if legend and any(named):
             ax.legend()
     return ax
+
+
+def _by_cell(ds: xr.Dataset) -> dict[str, xr.Dataset]:
+    if "cell" in ds.dims:
+        return {str(label): ds.sel(cell=label) for label in ds["cell"].values}
+    return {str(ds.attrs.get("cell", "")): ds}
 
 
 def _shared_label(summaries: Mapping[str, xr.Dataset]) -> str:

@@ -8,7 +8,7 @@ from experiments import tables, training
 from gradsim.cli.overrides import override
 from gradsim.errors import InputError
 from gradsim.experiment.build import ExperimentError, build, read_toml
-from gradsim.experiment.kinds import KINDS, SIMULATION, TRAINING
+from gradsim.experiment.kinds import COMPARISON, SIMULATION, TRAINING
 
 
 def test_the_default_experiment_is_an_lstm_and_an_elman_network_on_the_sunspots():
@@ -25,13 +25,22 @@ def test_the_built_in_training_is_an_lstm_and_an_elman_network_on_the_adding_pro
     assert main.prepare().setup.updates == other.prepare().setup.updates
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [SIMULATION, TRAINING], ids=lambda kind: kind.name)
 def test_the_cells_of_built_in_experiments_are_those_that_their_names_stand_for(kind):
     default = read_toml(None, kind)
     for run in build(default, kind, name="unused"):
         named = override(default, {"cell": {"name": run.label}}, default=True)
         (alone,) = build(named, kind, name="unused")
         assert alone.arguments["cell"].parameters == run.arguments["cell"].parameters
+
+
+def test_the_built_in_comparison_is_of_cells_that_know_their_inputs():
+    (comparison,) = build(read_toml(None, COMPARISON), COMPARISON, name="unused")
+    assert comparison.label == comparison.name == "sunspots-cells"
+    assert list(comparison.arguments["cells"]) == ["lstm", "gru", "elman"]
+    tables = read_toml(None, COMPARISON) | {"task": {"name": "adding"}}
+    (comparison,) = build(tables, COMPARISON, name="unused")
+    assert {cell.input_size for cell in comparison.arguments["cells"].values()} == {2}
 
 
 def test_an_experiment_of_the_other_kind_is_refused():

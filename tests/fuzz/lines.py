@@ -18,6 +18,18 @@ RIGHT = (
     ("train", *TRAINED, "--dry-run", "--json", "--live", "10", "--resume"),
     ("train", *TRAINED, "--dry-run", "--epochs", "1", "--stateful", "--no-watch"),
     ("train", "training.toml", "--dry-run", "--checkpoint-seconds", "3", "--allow-changed"),
+    (
+        "compare",
+        "--cell",
+        "elman,gru",
+        "--task",
+        "adding",
+        "--match",
+        "params=500",
+        "--seeds",
+        "2",
+        "--dry-run",
+    ),
     ("resume", "trained", "--threads", "1", "--json", "--live", "3"),
     ("list", "cells"),
     ("show", "lstm"),
@@ -77,4 +89,4 @@ def lines(draw, most=3):
                 line[i + 1 : i + 1] = draw(st.sampled_from(([option], [option, text], [f"{option}={text}"])))
             case "set":
                 line += ["--set", draw(CHANGES)]
-    return [line[0], "--dry-run", *line[1:]] if line[:1] in (["run"], ["train"]) else line
+    return [line[0], "--dry-run", *line[1:]] if line[:1] in (["run"], ["train"], ["compare"]) else line

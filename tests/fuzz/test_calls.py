@@ -98,6 +98,20 @@ VERBS = {
             "memory": 1e9,
         },
     ),
+    "compare": (
+        gradsim.compare,
+        {
+            "cells": {"elman": Elman(2, 2), "gru": GRU(2, 2)},
+            "inputs": np.ones((5, 2, 2)),
+            "seeds": [1, 2],
+            "match": "state",
+            "budget": 3,
+            "record": ["product_norm"],
+            "pairs": Pairs(max_lag=2),
+            "threads": 1,
+        },
+    ),
+    "matched": (gradsim.matched, {"cells": {"elman": Elman(2, 2)}, "params": 50}),
     "resume": (gradsim.resume, {"path": "nowhere", "threads": 1, "memory": 1e9, "allow_changed": True}),
     "open_run": (gradsim.open_run, {"path": "nowhere", "allow_incomplete": True}),
 }

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradsim import analysis, plot
+from gradsim import analysis, compare, plot, simulate
 from gradsim.errors import InputError
+from gradsim_cells import Linear
 
 
 def curve(ax, i=0):
@@ -29,6 +30,17 @@ def test_lines_of_different_quantities_share_the_label_that_is_true_of_all(run):
 def test_a_summary_draws_the_same_lines(run):
     whole, summary = plot.gain_by_lag(run), plot.gain_by_lag({"": analysis.gain_by_lag(run)})
     np.testing.assert_array_equal(curve(whole), curve(summary))
+
+
+def test_a_comparison_has_a_line_for_each_cell_over_all_seeds():
+    cells = {"a": Linear(1, 2), "b": Linear(1, 3)}
+    ds = compare(cells, inputs=np.zeros((9, 1, 1)), seeds=4, record=["product_norm"])
+    ax = plot.gain_by_lag(ds)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    for i, label in enumerate(cells):
+        one = [simulate(cells[label], np.zeros((9, 1, 1)), rng=s, record=["product_norm"]) for s in range(4)]
+        log10 = [analysis.gain(x).gain_log10.isel(batch=0) for x in one]
+        np.testing.assert_allclose(curve(ax, i)[1][8], np.median([x.sel(time=8, source=0) for x in log10]))
 
 
 def test_lines_differ_without_colour(run):
