@@ -13,8 +13,10 @@ from gradsim_cells.elman import Elman
 from gradsim_cells.exp_rnn import ExpRNN
 from gradsim_cells.fast_grnn import FastGRNN
 from gradsim_cells.fast_rnn import FastRNN
+from gradsim_cells.fast_weights import FastWeights
 from gradsim_cells.gru import GRU
 from gradsim_cells.ind_rnn import IndRNN
+from gradsim_cells.intersection_rnn import IntersectionRNN
 from gradsim_cells.irnn import IRNN
 from gradsim_cells.janet import JANET
 from gradsim_cells.jordan import Jordan
@@ -100,7 +102,9 @@ __all__ = [
     "ExpRNN",
     "FastGRNN",
     "FastRNN",
+    "FastWeights",
     "IndRNN",
+    "IntersectionRNN",
     "Jordan",
     "LSTMProjected",
     "LayerNorm",

@@ -16,6 +16,22 @@ def sigmoid(x: Any, xp: Any) -> Any:
     return 0.5 * (xp.tanh(0.5 * x) + 1.0)
 
 
+def softplus(x: Any, xp: Any) -> Any:
+    """log(1 + exp(x)), without overflow."""
+    return xp.logaddexp(x, xp.zeros_like(x))
+
+
+def before_softplus(y: Array) -> Array:
+    """What softplus makes y of."""
+    return y + np.log(-np.expm1(-y))
+
+
+def standardised(x: Any, epsilon: float, xp: Any) -> Any:
+    """(x - mean) / sqrt(var + epsilon), with mean and var along the last axis."""
+    x = x - xp.mean(x, axis=-1, keepdims=True)
+    return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + epsilon)
+
+
 def normal(rng: np.random.Generator, rows: int, columns: int, scale: float = 1.0) -> Array:
     """Independent weights N(0, scale^2 / columns)."""
     return rng.standard_normal((rows, columns)) * (scale / np.sqrt(columns))

@@ -9,6 +9,7 @@ import numpy as np
 from gradsim import Cell, Wrapper
 from gradsim.errors import unknown
 from gradsim.types import PositiveFloat
+from gradsim_cells.algebra import standardised
 from gradsim_cells.lstm import LSTM
 
 
@@ -55,7 +56,6 @@ class LayerNorm(Wrapper):
     def mix(self, own, state, inputs, new, xp):
         blocks = dict(zip(self.blocks, self.split(new), strict=True))
         for name in self._names:
-            h = blocks[name] - xp.mean(blocks[name], axis=-1, keepdims=True)
-            sigma = xp.sqrt(xp.mean(h * h, axis=-1, keepdims=True) + self.epsilon)
-            blocks[name] = own[f"g_{name}"] * (h / sigma) + own[f"b_{name}"]
+            h = standardised(blocks[name], self.epsilon, xp)
+            blocks[name] = own[f"g_{name}"] * h + own[f"b_{name}"]
         return xp.concat(tuple(blocks.values()), axis=-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Dense, Term, through
-from gradsim_cells.algebra import normal, sigmoid
+from gradsim_cells.algebra import normal, sigmoid, softplus
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,6 @@ class MinLSTM(Dense):
 
     def unit(self, sums, old, xp):
         i, f, g = sums
-        zero = xp.zeros_like(i)
         # f / (f + i) = sigmoid(log f - log i), which is no 0 / 0 where both gates are shut.
-        share = through(sigmoid(xp.logaddexp(-i, zero) - xp.logaddexp(-f, zero), xp), "share")
+        share = through(sigmoid(softplus(-i, xp) - softplus(-f, xp), xp), "share")
         return share * old[0] + (1 - share) * through(g, "candidate")

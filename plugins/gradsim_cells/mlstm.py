@@ -8,7 +8,7 @@ import numpy as np
 
 from gradsim import Weighted
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import affine, normal, sigmoid
+from gradsim_cells.algebra import affine, normal, sigmoid, softplus
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class MLSTM(Weighted):
         k = k * self.key_size**-0.5
         taken = k[..., None] * v[..., None, :]
         taken = xp.reshape(taken, (*taken.shape[:-2], self.hidden_size * self.key_size))
-        means, old = state[..., :-1], state[..., -1:] - xp.logaddexp(-f, xp.zeros_like(f))
+        means, old = state[..., :-1], state[..., -1:] - softplus(-f, xp)
         new = xp.logaddexp(old, i)
         means = xp.exp(old - new) * means + xp.exp(i - new) * xp.concat((taken, k), axis=-1)
         return xp.concat((means, new), axis=-1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradsim import Weighted
 from gradsim.types import PositiveFloat, PositiveInt
-from gradsim_cells.algebra import normal, refuse_reversed
+from gradsim_cells.algebra import affine, before_softplus, normal, refuse_reversed, softplus
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +58,13 @@ class SelectiveSSM(Weighted):
         step = np.exp(rng.uniform(np.log(self.step_min), np.log(self.step_max), n))
         return {
             **{name: normal(rng, count, self.input_size) for name, count in rows.items()},
-            "b_d": step + np.log(-np.expm1(-step)),
+            "b_d": before_softplus(step),
             "log_A": np.log(np.tile(np.arange(1.0, k + 1), n)),
             "D": np.ones(n),
         }
 
     def step(self, params, state, inputs, xp):
-        a = inputs @ params["W_d"].T + params["b_d"]
-        d = xp.logaddexp(a, xp.zeros_like(a))
+        d = softplus(affine(params, "d", inputs), xp)
         taken = (d * (inputs @ params["W"].T))[..., None] * (inputs @ params["W_B"].T)[..., None, :]
         kept = xp.exp(xp.repeat(d, self.states, axis=-1) * -xp.exp(params["log_A"]))
         return kept * state + xp.reshape(taken, state.shape)

@@ -10,7 +10,7 @@ import numpy as np
 from gradsim import Weighted, through
 from gradsim.errors import InputError
 from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, sigmoid
+from gradsim_cells.algebra import normal, sigmoid, softplus
 
 _EMPTY = -50.0
 """log n of a memory that holds nothing: n_0 is 0 to rounding beside any i of more than about e^-13."""
@@ -107,7 +107,7 @@ class SLSTM(Weighted):
         a = inputs @ params["W"].T + params["b"] + self._recurrent(params["U"], h, xp)
         i, f, z, o = (a[..., j * n : (j + 1) * n] for j in range(4))
         if self.forget == "sigmoid":
-            f = -xp.logaddexp(-f, xp.zeros_like(f))
+            f = -softplus(-f, xp)
         i, f = through(i, "input"), through(f, "forget")
         z, o = through(xp.tanh(z), "candidate"), through(sigmoid(o, xp), "output")
         size = xp.logaddexp(f + size, i)

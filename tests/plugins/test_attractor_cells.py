@@ -1,4 +1,4 @@
-"""Memories, piecewise linear maps and spikes, against their definitions and what is known of them."""
+"""Hopfield networks, piecewise linear maps and spikes, against their definitions and closed forms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from helpers import assert_gradient_of_the_loss
 
 import gradsim
 from gradsim.testing import check_cell, conformance
-from gradsim_cells import LIF, NTM, ModernHopfield, ShallowPLRNN, Stack
-from gradsim_initializers import Identity
+from gradsim_cells import LIF, ModernHopfield, ShallowPLRNN, Stack
 from gradsim_optimizers import Adam
 from gradsim_tasks import Adding
 
@@ -24,7 +23,6 @@ SMALL = (
     LIF(2, 3, reset="zero"),
     LIF(2, 3, detach_reset=False),
     LIF(2, 3, reset="zero", detach_reset=False),
-    NTM(2, 2, slots=3, width=2),
 )
 each = pytest.mark.parametrize("cell", SMALL, ids=repr)
 
@@ -191,81 +189,3 @@ def test_units_that_hear_no_spikes_forget_by_their_leak():
     found = ds.jacobian_product.sel(time=12, source=2).values[0]
     np.testing.assert_allclose(found[3:, 3:], 0.9**10 * np.eye(3), rtol=1e-12)
     assert (found[:, :3] == 0).all()
-
-
-# Neural Turing machine.
-
-
-def by_hand(params, h, memory, x, slots):
-    """One step of one sequence, slot by slot, as the paper goes through it."""
-    width = memory.shape[1]
-
-    def heads(h):
-        read, write, erase, add = np.split(params["K"] @ h + params["k"], 4)
-        strengths = np.log(1 + np.exp(params["S"] @ h + params["s"]))
-        return np.tanh(read), np.tanh(write), 1 / (1 + np.exp(-erase)), np.tanh(add), strengths
-
-    def address(key, strength, memory):
-        like = [
-            np.exp(strength * (key @ row) / np.sqrt((key @ key + 1e-6) * (row @ row + 1e-6)))
-            for row in memory
-        ]
-        return np.array(like) / sum(like)
-
-    def read(h, memory):
-        key, *_, strengths = heads(h)
-        weights = address(key, strengths[0], memory)
-        return sum((weights[i] * memory[i] for i in range(slots)), np.zeros(width))
-
-    r = read(h, memory)
-    h = np.tanh(params["W"] @ x + params["U"] @ h + params["R"] @ r + params["b"])
-    _, key, erase, add, strengths = heads(h)
-    weights, new = address(key, strengths[1], memory), memory.copy()
-    for i in range(slots):
-        new[i] = memory[i] * (1 - weights[i] * erase) + weights[i] * add
-    return h, new, read(h, new)
-
-
-def test_a_turing_machine_reads_and_writes_by_content(rng):
-    cell = NTM(2, 3, slots=4, width=5)
-    params = cell.init_params(rng) | {"b": rng.standard_normal(3)}
-    x = rng.standard_normal((6, 2))
-    ds = gradsim.simulate(cell, x[:, None], params=params, record=["state"])
-    h, memory = np.zeros(3), cell.initial_state()[3:].reshape(4, 5)
-    for t in range(6):
-        h, memory, r = by_hand(params, h, memory, x[t], 4)
-        state = np.concatenate((h, memory.ravel()))
-        np.testing.assert_allclose(ds.state[t + 1, 0], state, rtol=1e-11, atol=1e-13)
-        np.testing.assert_allclose(
-            cell.output(params, state, x[t], np), np.concatenate((h, r)), rtol=1e-11, atol=1e-13
-        )
-
-
-def test_memory_that_nothing_is_written_to_is_carried_whole():
-    """Without what is erased and added dM_t/dM_{t-1} = I, and the direct share of J is that."""
-    cell = NTM(2, 3, slots=4, width=5)
-    params = cell.init_params(np.random.default_rng(0))
-    rows = slice(10, 20)  # erase and add
-    params["K"][rows], params["k"][rows] = 0.0, 0.0
-    params["k"][10:15] = -800.0
-    state, x = cell.initial_state()[None], np.ones((1, 2))
-    j = cell.step_jacobian(params, state, x)[0, 0]
-    np.testing.assert_allclose(j[3:, 3:], np.eye(20), atol=1e-13)
-    np.testing.assert_allclose(cell.step(params, state, x, np)[0, 3:], state[0, 3:], rtol=1e-13)
-
-
-def test_a_sharp_head_reads_the_row_that_is_like_its_key():
-    cell = NTM(1, 2, slots=4, width=5)
-    params = cell.init_params(np.random.default_rng(0))
-    memory = np.random.default_rng(3).standard_normal((4, 5))
-    params["K"][:] = 0.0
-    params["k"][:5] = np.arctanh(0.9 * memory[2] / np.abs(memory[2]).max())
-    params["s"][:] = 200.0
-    seen = cell.output(params, np.concatenate((np.zeros(2), memory.ravel())), np.zeros(1), np)
-    np.testing.assert_allclose(seen[2:], memory[2], rtol=1e-8)
-
-
-def test_a_turing_machine_starts_as_it_is_told():
-    params = NTM(2, 3, recurrent_init=Identity()).init_params(np.random.default_rng(0))
-    np.testing.assert_array_equal(params["U"], np.eye(3))
-    assert NTM(2, 3).gates["K"] == ("read", "write", "erase", "add")

@@ -108,4 +108,5 @@ def test_chrono_keeps_the_state_for_as_long_as_it_says(name):
         expected = 1.0
     state = np.zeros(cell.state_size) + at
     kept = np.diagonal(dense_blocks(cell.step_jacobian(params, state, np.zeros(2))))
-    np.testing.assert_allclose(kept[cell.block(list(cell.blocks)[-1])] / expected, 1, rtol=1e-12)
+    slow = next(block for block in "clzh" if block in cell.blocks)
+    np.testing.assert_allclose(kept[cell.block(slow)] / expected, 1, rtol=1e-12)
