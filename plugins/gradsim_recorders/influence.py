@@ -20,6 +20,8 @@ from gradsim_recorders.ranged import both, sized
 _PIECE_BYTES = 8 * 2**20
 """What is made at one time of the derivatives of single steps with respect to the parameters."""
 
+_OF_SCALED = ("mantissa", "exponent")
+
 _COPIES = 4
 """Arrays like the carry that one step takes."""
 
@@ -69,17 +71,13 @@ class _Columns:
 
     def norms(self, taken, immediate, axes):
         """The norms of the parts along some axes, (time, batch, ..., param)."""
-        by_time = []
+        p, by_time = self.problem, []
+        zeros = np.zeros((p.batch, 1, 1, max(self.columns.values(), default=1)))
+        nothing = norm(Scaled(zeros, np.zeros((p.batch, 1, 1, 1), dtype=np.int32)), axes)
         for parts in self.along(taken, immediate):
-            found = {n: norm(part, axes) for n, part in parts.items()}
-            nothing = Scaled(*(np.zeros_like(x) for x in vars(next(iter(found.values()))).values()))
-            by_time.append([found.get(n, nothing) for n in self.problem.param_shapes])
-        return Scaled(
-            *(
-                np.stack([np.stack([getattr(x, of) for x in at], axis=-1) for at in by_time])
-                for of in ("mantissa", "exponent")
-            )
-        )
+            found = [norm(parts[n], axes) if n in parts else nothing for n in p.param_shapes]
+            by_time.append([np.stack([getattr(x, of) for x in found], axis=-1) for of in _OF_SCALED])
+        return Scaled(*(np.stack(arrays) for arrays in zip(*by_time, strict=True)))
 
 
 def _whole(steps):
@@ -191,7 +189,8 @@ class InfluenceNormRecorder(Recorder):
         return both("influence_norm", estimate) | {"influence_norm_error": error}
 
     def carry_bytes(self, problem):
-        return _Columns.bytes(problem, self._columns(problem))
+        tangents = (self.probes or 0) * sum(_sizes(problem).values()) * problem.dtype.itemsize
+        return tangents + _Columns.bytes(problem, self._columns(problem))
 
     def flops(self, problem):
         return _flops(problem, sum(self._columns(problem).values()))

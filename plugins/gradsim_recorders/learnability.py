@@ -10,7 +10,7 @@ import numpy as np
 
 from gradsim import Recorder
 from gradsim.contracts.recorder import Forward, Products
-from gradsim.engine.segments import jacobian_steps
+from gradsim.engine.segments import jacobian_length, jacobian_steps
 from gradsim.numerics import autodiff
 from gradsim.numerics.scaled import Scaled
 from gradsim_recorders.paths import traced_jacobian
@@ -39,7 +39,7 @@ class LearnabilityEnvelopeRecorder(_Envelope):
     of the optimizer is left out: it multiplies f, or each mu_q where units have rates of their own.
 
     From and to each block of the state, so that of an LSTM there is dh_t/dc_k, too; NaN between blocks of
-    different sizes. `learnability_envelope_diagonal` is what the paper makes do with.
+    different sizes. `learnability_envelope_diagonal` is what the paper takes in its place.
 
     Livi (2025), Learnability window in gated recurrent neural networks, arXiv 2512.05790. Known here by its
     abstract and by the code that goes with it, where this is the reference; the text was not at hand.
@@ -63,11 +63,11 @@ class LearnabilityEnvelopeRecorder(_Envelope):
 class LearnabilityEnvelopeDiagonalRecorder(_Envelope):
     """The envelope of `learnability_envelope` without ways through other units, approximated by diagonals.
 
-    D_t is the diagonal of J_t where the direct path alone is open, such as a gate 1 - z, and R_t the rest of
-    the diagonal of J_t. mu is then the product of all D from k to t, and, added up over the steps in between,
-    that product with R in the place of the D of one step. Between blocks of as many units, such as h and c of
-    an LSTM, D and R hold what leads from each unit to itself, and the products are those of small matrices.
-    A cell without paths has the whole diagonal in D.
+    D_t is the diagonal of J_t where the direct path alone is open, such as the gate that keeps h, and R_t the
+    rest of the diagonal of J_t. To first order, mu is the product of all D from k to t plus, for each step in
+    between, that product with R in place of D at this step. Of blocks with as many units, such as h and c of
+    an LSTM, D and R hold what leads from each unit to itself in any of them: small matrices, unit by unit. A
+    cell without paths has the whole diagonal in D.
 
     Parameters
     ----------
@@ -112,7 +112,9 @@ class LearnabilityEnvelopeDiagonalRecorder(_Envelope):
         sizes = list(problem.cell.blocks.values())
         entries = sum(n * sizes.count(n) for n in sizes)
         window = min(len(problem.resolved[1]), problem.lags + 1) * problem.batch * entries
-        return 8 * _COPIES * window + sum(v.bytes(problem) for v in self.variables(problem))
+        jacobians = jacobian_length(problem) * problem.batch * problem.cell.state_size * problem.block
+        made = 3 * jacobians * problem.dtype.itemsize  # direct, whole, and on the way to these
+        return made + 8 * _COPIES * window + sum(v.bytes(problem) for v in self.variables(problem))
 
 
 _COPIES = 8

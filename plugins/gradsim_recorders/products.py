@@ -173,7 +173,7 @@ class ParallelizabilityRecorder(Recorder):
 
     def carry_bytes(self, problem):
         each = problem.batch * problem.cell.state_size * problem.block * problem.dtype.itemsize
-        return 2 * problem.steps * each
+        return 3 * problem.steps * each  # as they come, as one, and what is made of them
 
     def flops(self, problem):
         return 4.0 * _DIRECTIONS * problem.steps * problem.batch * problem.cell.state_size * problem.block

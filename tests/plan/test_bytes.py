@@ -15,6 +15,7 @@ from gradsim.plan.bytes import kept
 from gradsim.run.trial import shortened
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
 from gradsim_mitigations import JacobianPenalty, Truncate
+from gradsim_recorders import InfluenceNormRecorder
 from gradsim_tasks import Adding
 
 BOTH = ["adjoint_norm", "gradient", "effective_adjoint_norm", "effective_gradient"]
@@ -36,6 +37,10 @@ MEMORY = {
     "lyapunov": (LSTM(2, 16), 300, 8, ["lyapunov"], {}),
     "loss rows": (MinGRU(2, 64), 5_000, 2, ["loss_adjoint_norm"], {"pairs": Pairs(times=(-1,))}),
     "forward": (MinGRU(2, 128), 2_000, 64, ["loss"], {}),
+    "influence": (Elman(2, 64), 100, 4, ["influence_norm"], {}),
+    "probes": (GRU(2, 128), 60, 8, [InfluenceNormRecorder(probes=64)], {}),
+    "parallelizability": (LSTM(2, 64), 200, 4, ["parallelizability"], {}),
+    "learnability": (GRU(2, 64), 300, 4, ["learnability_envelope_diagonal"], {}),
     "output": (SRU(2), 5_000, 64, ["gradient"], {}),
 }
 
