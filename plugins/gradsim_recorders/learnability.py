@@ -77,7 +77,8 @@ class LearnabilityEnvelopeDiagonalRecorder(_Envelope):
 
     Livi (2025), see `learnability_envelope`. In the code that goes with the paper the product of gates of a
     GRU is that of 1 - z plus those of r and of (1 - z) r, which lie on no diagonal and are left out here. Of
-    an LSTM it has what leads from c to h, with c_k also as it is seen through h_k.
+    an LSTM it has what leads from c to h, with c_k also as it is seen through h_k, and no slope of the last
+    output gate.
     """
 
     name = "learnability_envelope_diagonal"

@@ -203,6 +203,27 @@ def test_the_first_order_of_a_gru_is_that_of_the_paper(x):
         np.testing.assert_allclose(found, np.abs(mu).sum(axis=-1), rtol=1e-10)
 
 
+def test_the_first_order_of_an_lstm_is_that_of_the_paper_and_what_it_leaves_out(x):
+    """From c to h: e_t prod f (1 + sum over steps of what h gives back to c), e = o (1 - tanh(c)^2)."""
+    cell = LSTM(2, 3)
+    params = cell.init_params(np.random.default_rng(0))
+    record = ["learnability_envelope_diagonal", "gate", "state"]
+    ds = gradsim.simulate(cell, x, params=params, record=record)
+    i, f, g, o = (ds.gate.sel(path=path).values for path in cell.paths)
+    by_i, by_f, by_g, by_o = np.diagonal(params["U"].reshape(4, 3, 3), axis1=1, axis2=2)
+    before, after = ds.state.values[:-1, :, 3:], np.tanh(ds.state.values[1:, :, 3:])
+    back = before * f * (1 - f) * by_f + i * (1 - g**2) * by_g + g * i * (1 - i) * by_i
+    seen = o * (1 - after**2)
+    for t, k in ((1, 0), (5, 2), (11, 0)):
+        kept, last = f[k:t].prod(axis=0), t - 1
+        ways = sum((back[j] * seen[j - 1] / f[j] for j in range(k + 1, t)), np.zeros((2, 3)))
+        mu = seen[last] * kept * (1 + ways)
+        if t > k + 1:  # by the output gate of the last step, which the paper takes as given
+            mu += after[last] * o[last] * (1 - o[last]) * by_o * seen[last - 1] * kept / f[last]
+        found = ds.learnability_envelope_diagonal.sel(time=t, source=k, to_block="h", from_block="c")
+        np.testing.assert_allclose(found, np.abs(mu).sum(axis=-1), rtol=1e-10)
+
+
 def test_twin_and_float32(x):
     record = ["learnability_envelope", "effective_learnability_envelope", "learnability_envelope_diagonal"]
     wide, narrow = (
