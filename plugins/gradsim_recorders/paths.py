@@ -62,7 +62,9 @@ class PathNormRecorder(Recorder):
         taken, found = piece.trajectory, []
         for steps in jacobian_steps(taken.steps, carry):
             shares = taken[steps].call(taken.cell.path_jacobians)
-            found.append(np.stack([np.sqrt((s**2).sum((-1, -2, -3))) for s in shares.values()], axis=-1))
+            stacked = np.stack(list(shares.values()), axis=2)
+            exponent = np.zeros((*stacked.shape[:3], 1, 1, 1), dtype=np.int32)
+            found.append(norm(Scaled(stacked, exponent), (-3, -2, -1)).value)
         return {"path_norm": np.concatenate(found)}
 
 

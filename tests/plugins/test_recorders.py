@@ -123,6 +123,16 @@ def test_the_shares_of_the_paths_sum_to_the_step_jacobian(cell, dtype, x, monkey
     np.testing.assert_allclose(ds.path_norm, norm, rtol=digits, atol=digits)
 
 
+@pytest.mark.parametrize(("scale", "dtype"), [(1e-180, "float64"), (1e-30, "float32")])
+def test_path_norms_whose_squares_leave_the_range_are_right(scale, dtype, x):
+    cell = LSTM(2, 3, recurrent_scale=scale)
+    ds = gradsim.simulate(cell, x, record=["path_jacobian", "path_norm"], dtype=dtype, rng=0)
+    shares = ds.path_jacobian.astype(np.longdouble)
+    sizes = np.sqrt((shares**2).sum(shares.dims[-2:]))
+    assert ((sizes > 0) & (sizes < scale)).any()
+    np.testing.assert_allclose(ds.path_norm, sizes.astype(float), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["path_jacobian", "path_norm", "path_product_norm", "gate"])
 def test_a_cell_without_paths_has_none_to_record(name, x):
     with pytest.raises(InputError, match=f"Elman.* has no paths for the recorder {name}: tag what"):
