@@ -37,7 +37,7 @@ def long_table(classes: Mapping[str, Any]) -> tuple[Any, list[str]]:
         f"which a step gives what it gives in NumPy ({letters or 'none is installed'})"
     )
     made, notes = table(title, *columns, numbers=("params", "f64", "f32")), list[str]()
-    made.columns[1].max_width = _BLOCKS
+    made.columns[1].max_width, made.padding = _BLOCKS, (0, 1, 0, 0)  # references need the room
     with progress(lambda: len(classes), None, None) as advance:
         for name, cls in sorted(classes.items()):
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from loops import acts, cells, plain
 from gradsim import Cell, Episode, Pairs, Task
 from gradsim.contracts.task import cross_entropy, squared_error
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU, Stack
+from gradsim_initializers import Ring
 
 SEED = 20261121
 
@@ -116,7 +117,7 @@ def _simple(rng, features, n, gain):
         "gru": lambda: (GRU(features, n, True, recurrent_scale=gain), plain.gru(n, True)),
         "cho": lambda: (GRU(features, n, False, recurrent_scale=gain), plain.gru(n, False)),
         "min_gru": lambda: (MinGRU(features, n, float(rng.normal())), plain.min_gru(n)),
-        "lru": lambda: (LRU(features, n, 0.3, 0.98), plain.lru(n)),
+        "lru": lambda: (LRU(features, n, Ring(0.3, 0.98)), plain.lru(n)),
     }[kind]()
 
 
@@ -186,6 +187,14 @@ def _acts(rng, cell, smooth, extreme, far):
     return [known[name]() for name in chosen]
 
 
+def _blocks(rng, cell):
+    """The whole products, or the parts between some blocks."""
+    names = list(cell.blocks)
+    some = lambda: tuple(str(n) for n in rng.choice(names, size=rng.integers(1, len(names) + 1)))
+    sides = [side for side in ("blocks_out", "blocks_in") if rng.random() < 0.2]
+    return {side: some() for side in sides}
+
+
 def _pairs(rng, steps):
     some = lambda: tuple(int(i) for i in rng.integers(-steps - 1, steps + 1, size=rng.integers(1, 6)))
     lags = tuple(int(i) for i in rng.integers(0, steps + 1, size=rng.integers(1, 5)))
@@ -233,6 +242,7 @@ def draw(number):
     pairs = _pairs(rng, steps)
     if not extreme and rng.random() < 0.04:  # beyond one segment, as real runs cut it
         steps, pairs = 261, Pairs(lags=(0, 1, 200), sources=(0, 3, -1))
+    pairs = replace(pairs, **_blocks(np.random.default_rng([SEED, number, 1]), cell))
     size = _log_uniform(rng, 0.1, 1.5)
     nothing = steps < 41 and rng.random() < 0.05
     inputs = size * (not nothing) * rng.standard_normal((steps, batch, features))

@@ -73,13 +73,14 @@ class Raw:
         return by_state(lambda s: self.step_of(params, s), before)
 
     def _read(self):
-        """Losses (step, batch), q_t (time, batch, m), and what readout and output add to the gradient."""
+        """Losses (step, batch), q_t (time, batch, m), and what readout and output add to gradients."""
         g = self.given
         after = self.states[1:]
         seen = g.cell.seen(g.params, after, g.inputs)
         self.direct = np.zeros(self.states.shape)
-        self.read = {n: np.zeros((self.steps, *p.shape)) for n, p in {**g.params, **g.readout}.items()}
-        self.read_sizes = {n: x.copy() for n, x in self.read.items()}
+        shapes = {n: p.shape for n, p in {**g.params, **g.readout}.items()}
+        self.read_by_batch = {n: np.zeros((self.steps, self.batch, *shape)) for n, shape in shapes.items()}
+        self.read_sizes_by_batch = {n: x.copy() for n, x in self.read_by_batch.items()}
         slopes = np.zeros(seen.shape)  # of what is seen
         self.losses = np.zeros((self.steps, self.batch))
         if g.loss is None:
@@ -93,15 +94,20 @@ class Raw:
             self.losses = g.weights * value
             slopes = slope * g.weights[..., None] / self.batch
             if g.readout:
-                for found, s, x in ((self.read, slopes, seen), (self.read_sizes, abs(slopes), abs(seen))):
-                    found["readout_W"] += np.einsum("tbo,tbf->tof", s, x)
-                    found["readout_b"] += s.sum(axis=1)
+                each = self.read_by_batch, self.read_sizes_by_batch
+                for found, s, x in zip(each, (slopes, abs(slopes)), (seen, abs(seen)), strict=True):
+                    found["readout_W"] += np.einsum("tbo,tbf->tbof", s, x)
+                    found["readout_b"] += s
                 slopes = slopes @ g.readout["readout_W"]
         by_after = by_state(lambda s: g.cell.seen(g.params, s, g.inputs), after)
         self.direct[1:] = np.einsum("tbf,tbfm->tbm", slopes, by_after)
         for n, d in by_params(lambda p: g.cell.seen(p, after, g.inputs), g.params).items():
-            self.read[n] += np.einsum("tbf,tbf...->t...", slopes, d)
-            self.read_sizes[n] += np.einsum("tbf,tbf...->t...", abs(slopes), abs(d))
+            self.read_by_batch[n] += np.einsum("tbf,tbf...->tb...", slopes, d)
+            self.read_sizes_by_batch[n] += np.einsum("tbf,tbf...->tb...", abs(slopes), abs(d))
+        self.read = {n: x.sum(axis=1) for n, x in self.read_by_batch.items()}
+        self.read_sizes = {n: x.sum(axis=1) for n, x in self.read_sizes_by_batch.items()}
+        by_inputs = by_state(lambda x: g.cell.seen(g.params, after, x), g.inputs)
+        self.direct_inputs = np.einsum("tbf,tbfi->tbi", slopes, by_inputs)
 
     @property
     def loss(self):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from loops.comparing import TOLERANCE, Expected, Table, compare, deviation, held
+from loops.comparing import TOLERANCE, Table, compare, deviation
 from loops.drawing import draw
+from loops.expecting import Expected
+from loops.running import held
 
 NUMBERS = 400
 

@@ -1,0 +1,257 @@
+"""What every variable of a run should be: values, the axes of one vector or matrix, the kind of number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from loops.drawing import Configuration
+from loops.reference import WIDE, Flow, Given, Raw, contributions, log10, norm, sizes
+from loops.running import LONGEST
+
+
+@dataclass
+class Expected:
+    """`axes`: those of one vector or matrix, whose components are compared relative to the largest.
+
+    `scale`, of the shape of the values, where sums of large terms may be small: the sizes of the terms.
+    """
+
+    values: Any
+    axes: tuple[int, ...] = ()
+    kind: str = "plain"
+    scale: Any = None
+
+
+def sized(name, values, scale=None):
+    logs = Expected(log10(values), kind="log10", scale=None if scale is None else log10(scale))
+    return {name: Expected(values, scale=scale), f"{name}_log10": logs}
+
+
+def expected(config: Configuration, start: Given) -> dict[str, Expected]:
+    """By name, for all variables of any recorder."""
+    raw = Raw(start)
+    found = {
+        "state": Expected(raw.states, (2,)),
+        "loss": Expected(raw.losses, (0, 1)),
+        "largest_state": Expected(abs(raw.states).max(axis=(0, 2))),
+        **_by_sequence(raw),
+        "leading_lyapunov": Expected(_leading_exponent(raw), kind="exponents"),
+    }
+    influence = _influence(raw)
+    found |= sized("influence_norm", influence, influence.max(axis=(1, 2), keepdims=True))
+    if raw.steps <= LONGEST:
+        found |= sized("parallelizability", _parallelizability(raw))
+    one, other = Flow(raw, False), Flow(raw, True)
+    adjoints, _ = one.go()
+    value, slopes, by_state = _penalty(config, raw, adjoints)
+    changed, factors = other.go(by_state)
+    found |= _forward(config, one) | _back(config, raw, adjoints, {}, effective=False)
+    twins = _forward(config, other) | _back(config, raw, changed, slopes, effective=True)
+    twins["adjoint_factor"] = Expected(factors)
+    found |= {f"effective_{n}": e for n, e in twins.items()}
+    largest = [abs(x).max(axis=2, keepdims=True) for x in (adjoints, changed)]
+    found["loops_gap"] = Expected(changed - adjoints, scale=sum(largest) + 0 * adjoints)
+    found["attrs loss"] = Expected(raw.loss, scale=abs(raw.losses).sum() / raw.batch)
+    found["attrs penalty"] = Expected(value)
+    return found
+
+
+def _penalty(config, raw, adjoints):
+    """Value, derivatives by parameter, and by state or None, of all penalties together."""
+    value, slopes, by_state = 0.0, {}, None
+    for act in config.acts:
+        if act.penalty:
+            more, by_params, by_own_state = act.penalty(raw, adjoints)
+            value += more
+            slopes = {n: slopes.get(n, 0) + by_params.get(n, 0) for n in {**slopes, **by_params}}
+            if by_own_state is not None:
+                by_state = by_own_state if by_state is None else by_state + by_own_state
+    return value, slopes, by_state
+
+
+def _back(config, raw, adjoints, slopes, effective):
+    """What is made of adjoints: contributions and the gradient, as the mitigations of an effective run do."""
+    acts, fixed = (config.acts, config.plain.fixed) if effective else ((), ())
+    found = {"adjoint": Expected(adjoints, (2,)), **sized("adjoint_norm", norm(adjoints, -1))}
+    by_inputs, terms = (
+        np.einsum("tbm,tbmi->tbi", *pair)
+        for pair in ((adjoints[1:], raw.by_inputs), (abs(adjoints[1:]), abs(raw.by_inputs)))
+    )
+    found["input_gradient"] = Expected(by_inputs, scale=terms)
+    found["input_adjoint"] = Expected(by_inputs + raw.direct_inputs, scale=terms + abs(raw.direct_inputs))
+    parts = contributions(adjoints, raw.immediate, raw.read)
+    terms = contributions(abs(adjoints), sizes(raw.immediate), raw.read_sizes)
+    kept = {n: p for n, p in parts.items() if n not in fixed}
+    for act in acts:
+        if act.contributions:
+            before, kept = kept, act.contributions(kept)
+            for n, part in kept.items():  # the terms are scaled as their sum is
+                axes = tuple(range(1, part.ndim))
+                sums = [norm(x, axes).reshape(-1, *(1,) * len(axes)) for x in (part, before[n])]
+                terms[n] = terms[n] * np.divide(*sums, out=np.ones_like(sums[0]), where=sums[1] > 0)
+    parts = {n: kept.get(n, 0 * p) for n, p in parts.items()}
+    gradient = {n: p.sum(axis=0) + slopes.get(n, 0) for n, p in kept.items()}
+    totals = {n: t.sum(axis=0) + abs(slopes.get(n, 0)) for n, t in terms.items()}
+    before = _size(gradient)
+    for act in acts:
+        if act.gradient:
+            gradient = act.gradient(gradient)
+    acted = any(act.gradient for act in acts) and before > 0
+    factor = _size(gradient) / before if acted else 1.0
+    gradient = {n: gradient.get(n, 0 * p[0]) for n, p in parts.items()}
+    if effective:
+        found["gradient_factor"] = Expected(factor)
+    axes = {n: tuple(range(1, p.ndim)) for n, p in parts.items()}
+    for n, part in parts.items():
+        largest = terms[n].max(axis=axes[n], keepdims=True)
+        found[f"contribution_{n}"] = Expected(part, scale=largest + 0 * part)
+        found[f"gradient_{n}"] = Expected(gradient[n], scale=factor * totals[n].max() + 0 * gradient[n])
+    by_step = [np.stack([norm(x[n], axes[n]) for n in parts], axis=-1) for x in (parts, terms)]
+    found |= sized("contribution_norm", *by_step)
+    by_param = [np.stack([norm(x[n], tuple(range(x[n].ndim))) for n in parts]) for x in (gradient, totals)]
+    found["gradient_norm"] = Expected(by_param[0], scale=factor * by_param[1])
+    so_far = [sum(p.reshape(len(p), -1).sum(axis=1) for p in x.values()) for x in (parts, terms)]
+    so_far = [np.cumsum(x[::-1])[::-1] for x in so_far]
+    found["loops_sum"] = Expected(so_far[0], scale=so_far[1])
+    return found
+
+
+def _size(gradient):
+    return np.sqrt(sum((g * g).sum() for g in gradient.values()))
+
+
+def _forward(config, flow):
+    """What is made of step Jacobians."""
+    raw, g = flow.raw, config.plain.groups
+    index, shape = laid_out(config)
+    cell, pairs = config.cell, config.pairs
+    products = flow.products(list(index.values()))
+    m, batch = config.plain.size, raw.batch
+    matrices = np.full((*shape, batch, m, m), np.nan, dtype=WIDE)
+    rows = np.full((*shape, batch, m), np.nan, dtype=WIDE)
+    for at, (t, k) in index.items():
+        matrices[at] = products[t, k]
+        rows[at] = np.einsum("bi,bij->bj", raw.direct[t].astype(WIDE), products[t, k])
+    whole, largest = norm(matrices, (-1, -2)), abs(matrices).max(axis=(-1, -2), keepdims=True)
+    block_norms = [
+        [norm(matrices[..., cell.block(a), cell.block(b)], (-1, -2)) for b in chosen(cell, pairs.blocks_in)]
+        for a in chosen(cell, pairs.blocks_out)
+    ]
+    block_norms = np.moveaxis(np.array(block_norms), (0, 1), (-2, -1))
+    out, into = (_inside(cell, names) for names in (pairs.blocks_out, pairs.blocks_in))
+    kept = np.stack(  # groups of k x k, or of chosen rows and columns
+        [matrices[..., j::g, j::g][..., out[j::g], :][..., into[j::g]] for j in range(g)], axis=-3
+    )
+    steps = np.stack([flow.shown[..., j::g, j::g] for j in range(g)], axis=-3)
+    values = _singular_values(kept)
+    matrix = (-3, -2, -1) if g > 1 else (-2, -1)
+    scale = largest[..., None] + 0 * kept if g > 1 else largest + 0 * kept[..., 0, :, :]
+    found = {
+        "step_jacobian": Expected(steps if g > 1 else steps[..., 0, :, :], matrix),
+        "jacobian_product": Expected(kept if g > 1 else kept[..., 0, :, :], scale=scale),
+        "lyapunov": Expected(flow.exponents, kind="exponents"),
+    }
+    found |= sized("product_norm", norm(kept, (-1, -2, -3)), whole)
+    found |= sized("block_norm", block_norms, whole[..., None, None] + 0 * block_norms)
+    found |= sized("product_spectral_norm", values.max(axis=(-1, -2)), whole)
+    found["product_spectrum"] = Expected(values, kind="spectrum")
+    found["product_spectrum_log10"] = Expected(values, kind="log10 spectrum")
+    return found | sized("loss_adjoint_norm", norm(rows, -1))
+
+
+def chosen(cell, names):
+    """The blocks of which products are recorded."""
+    return [n for n in cell.blocks if names is None or n in names]
+
+
+def _inside(cell, names):
+    """Whether each component of the state is in them."""
+    found = np.zeros(cell.state_size, dtype=bool)
+    for name in chosen(cell, names):
+        found[cell.block(name)] = True
+    return found
+
+
+def _singular_values(blocks):
+    """Of blocks (..., k, k) beyond the range of float64, each over its own power of two."""
+    top = abs(blocks).max(axis=(-1, -2), keepdims=True)
+    power = np.where(top > 0, np.frexp(np.where(top > 0, top, 1))[1], 0)
+    power = np.where(np.isnan(top), 0, power)
+    known = ~np.isnan(blocks).any(axis=(-1, -2))
+    values = np.full((*blocks.shape[:-2], min(blocks.shape[-2:])), np.nan, dtype=WIDE)
+    scaled = np.ldexp(blocks, -power)[known].astype(float)
+    values[known] = np.ldexp(np.linalg.svd(scaled, compute_uv=False).astype(WIDE), power[known][..., 0])
+    return values
+
+
+def _influence(raw):
+    """(time, batch, param) norms of ds_t/dparams."""
+    influence = {n: np.zeros(x[0].shape, dtype=WIDE) for n, x in raw.immediate.items()}
+    found = [np.zeros((len(influence), raw.batch))]
+    for t in range(raw.steps):
+        for n, immediate in raw.immediate.items():
+            influence[n] = np.einsum("bij,bj...->bi...", raw.jacobians[t], influence[n]) + immediate[t]
+        found.append([norm(x, tuple(range(1, x.ndim))) for x in influence.values()])
+    values = np.moveaxis(np.array(found), 1, 2)
+    none = np.zeros((*values.shape[:2], len(raw.given.readout)))
+    return np.concatenate([values, none], axis=-1)
+
+
+def _parallelizability(raw):
+    """(batch,): 1 over the largest singular value of the matrix of all P(t, k), 1 <= k <= t."""
+    m, wide = raw.given.cell.size, raw.jacobians.astype(WIDE)
+    blocks = np.zeros((raw.batch, raw.steps, m, raw.steps, m), dtype=WIDE)
+    for k in range(raw.steps):
+        product = np.broadcast_to(np.eye(m, dtype=WIDE), (raw.batch, m, m))
+        for t in range(k, raw.steps):
+            product = wide[t] @ product if t > k else product
+            blocks[:, t, :, k] = product
+    matrix = blocks.reshape(raw.batch, raw.steps * m, -1)
+    top = abs(matrix).max(axis=(1, 2), keepdims=True)
+    scaled = (matrix / top).astype(float)
+    return 1 / (top[:, 0, 0] * np.sqrt([np.linalg.eigvalsh(x.T @ x)[-1] for x in scaled]))
+
+
+def _by_sequence(raw):
+    """(batch, param) norms of what each batch element adds to the raw gradient, beside those of its terms."""
+    adjoints, _ = Flow(raw, False).go()
+    found = []
+    for x, immediate, read in (
+        (adjoints[1:], raw.immediate, raw.read_by_batch),
+        (abs(adjoints[1:]), sizes(raw.immediate), raw.read_sizes_by_batch),
+    ):
+        parts = {n: p.astype(WIDE).sum(axis=0) for n, p in read.items()}
+        for n, slope in immediate.items():
+            parts[n] = parts[n] + np.einsum("tbm,tbm...->b...", x, slope)
+        found.append(np.stack([norm(p, tuple(range(1, p.ndim))) for p in parts.values()], axis=-1))
+    return sized("gradient_norm_by_sequence", *found)
+
+
+def _leading_exponent(raw):
+    """(batch, 1): how the direction in which the recorder starts grows, in the group where it does most."""
+    g, m = raw.given.cell.groups, raw.given.cell.size
+    start = np.random.default_rng(0).standard_normal((g, m // g))
+    start /= norm(start, -1)[:, None]
+    vectors = np.zeros((raw.batch, g, m), dtype=WIDE)
+    for j in range(g):
+        vectors[:, j, j::g] = start[j]
+    for jacobian in raw.jacobians.astype(WIDE):
+        vectors = np.einsum("bij,bgj->bgi", jacobian, vectors)
+    with np.errstate(divide="ignore"):
+        return np.log(norm(vectors, -1)).max(axis=1, keepdims=True) / raw.steps
+
+
+def laid_out(config):
+    """{place: (t, k)} of all recorded products, and the shape of their two dims."""
+    last, p = config.steps, config.pairs
+    chosen = lambda which: sorted({i % (last + 1) for i in which})
+    sources = range(last + 1) if p.sources is None else chosen(p.sources)
+    if p.lags is not None or p.max_lag is not None:
+        lags = sorted(set(p.lags)) if p.lags is not None else range(min(p.max_lag, last) + 1)
+        places = {(i, j): (k + lag, k) for i, k in enumerate(sources) for j, lag in enumerate(lags)}
+        return {at: (t, k) for at, (t, k) in places.items() if t <= last}, (len(sources), len(lags))
+    times = range(last + 1) if p.times is None else chosen(p.times)
+    places = {(i, j): (t, k) for i, t in enumerate(times) for j, k in enumerate(sources)}
+    return {at: (t, k) for at, (t, k) in places.items() if t >= k}, (len(times), len(sources))
