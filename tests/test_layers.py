@@ -124,6 +124,9 @@ UNTESTED_ALONE = {
         "training.parameters",
     },
     "what JAX compiles, held against autograd in test_by_jax.py": {"numerics.autodiff.jax_steps"},
+    "what PyTorch derives, held against it and the shipped cells in test_torch_cell.py": {
+        "numerics.autodiff.by_torch"
+    },
     "names only": {"numerics.autodiff", "plot"},
 }
 """Modules of more than 40 lines without a file of tests of their own, by the reason."""

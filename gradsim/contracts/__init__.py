@@ -28,6 +28,7 @@ from gradsim.contracts.task import (
     cross_entropy,
     squared_error,
 )
+from gradsim.contracts.torch_cell import TorchCell
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.contracts.weighted import Weighted
 from gradsim.contracts.wrapper import Wrapper
@@ -54,6 +55,7 @@ __all__ = [
     "Schedule",
     "Task",
     "Term",
+    "TorchCell",
     "Trajectory",
     "Variable",
     "Weighted",

@@ -36,6 +36,11 @@ def mend(cell: Cell, method: str) -> str:
     if method == "unroll" and where in ("unit", "slopes"):
         # What they are compared with is of the same making, unless the class has a derivative beside it.
         where = next((m for m in ("state_vjp", "params_vjp") if cell.written(m) == m), where)
+    if where == "module":
+        return (
+            "let the gradient through all of the module, which may detach, compute under no_grad, or have a "
+            "backward of its own; if that is on purpose, say exact=False"
+        )
     if where == "unit":
         return f"mend {name}.unit, which should make the same of a unit however many others there are"
     instead = "go step by step" if where in ("unroll", "kernel") else "get the free derivative"

@@ -174,7 +174,7 @@ def _derivative(cell: Cell, method: str, library: str) -> str:
     if not cell.exact:
         return "surrogate"
     if cell.analytic(method):
-        return "autograd" if cell.written(method) == "unit" else "analytic"
+        return {"unit": "autograd", "module": "torch"}.get(cell.written(method), "analytic")
     return library
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradsim.contracts import registry
 from gradsim.contracts.plugin import Plugin
+from gradsim.contracts.torch_cell import TorchModule
 from gradsim.testing.kit import Bench, Checks, label, names, same
 
 CHECKS = Checks()
@@ -20,7 +21,8 @@ CHECKS = Checks()
 def name_and_repr(bench: Bench) -> None:
     """The name is lower case and nobody else's; the repr rebuilds the plugin."""
     _named(bench)
-    _rebuilt(bench)
+    if not _holds_object(bench):
+        _rebuilt(bench)
 
 
 @CHECKS()
@@ -54,7 +56,13 @@ def constructs_with_defaults(bench: Bench) -> None:
 
 def _may_default(bench: Bench) -> bool:
     """Something around another plugin cannot: that comes from a mitigation; nor what reads a file by path."""
-    return not bench.plugin.inside and not isinstance(_fields(bench.plugin).get("path"), str)
+    reads = isinstance(_fields(bench.plugin).get("path"), str)
+    return not (bench.plugin.inside or reads or _holds_object(bench))
+
+
+def _holds_object(bench: Bench) -> bool:
+    """Whether it is made of an object, which cannot be written down."""
+    return isinstance(bench.plugin, TorchModule)
 
 
 def _fields(plugin: Plugin) -> dict[str, Any]:

@@ -63,6 +63,37 @@ def test_a_training_of_a_cell_in_a_file_is_resumed(gradsim_cli):
     assert "is complete" in result.output
 
 
+TORCH = """
+from dataclasses import dataclass
+from torch import nn
+from gradsim import TorchCell
+
+@dataclass(frozen=True, eq=False)
+class Mine(TorchCell):
+    name = "mine"
+    input_size: int = 2
+    hidden_size: int = 8
+
+    @property
+    def blocks(self):
+        return {"h": self.hidden_size}
+
+    def module(self):
+        return nn.GRUCell(self.input_size, self.hidden_size)
+"""
+
+
+def test_a_module_of_pytorch_in_a_file_is_checked_trained_and_resumed(gradsim_cli):
+    Path("torch_cell.py").write_text(TORCH)
+    result = gradsim_cli("check", "torch_cell.py")
+    assert result.exit_code == 0, result.output
+    given = ("--cell", "torch_cell.py", "--set", "cell.hidden_size=4", "--set", "task.length=20")
+    result = gradsim_cli("train", *given, "--set", "updates=3")
+    assert result.exit_code == 0, result.output
+    result = gradsim_cli("resume", "runs/adding-torch_cell")
+    assert "is complete" in result.output
+
+
 def test_weights_from_elsewhere_run_by_flag_and_file(gradsim_cli, module):
     result = gradsim_cli("run", "--cell", "torch:model.pt", "--set", "record=['state']", *SHORT)
     assert result.exit_code == 0, result.output

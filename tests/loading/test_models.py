@@ -97,7 +97,8 @@ def test_tensors_and_arrays_may_be_mixed():
             InputError,
             "_l0_reverse .* two directions",
         ),
-        (lambda: torch.nn.Linear(2, 3), UnknownNameError, "unknown weight of torch 'weight_hh'"),
+        (lambda: torch.nn.Linear(2, 3), InputError, r"Linear is none; of a step of your own, module\(x, h\)"),
+        (lambda: {"weight": torch.ones(2, 3)}, UnknownNameError, "unknown weight of torch 'weight_hh'"),
         (
             lambda: "rnn.pt",
             InputError,

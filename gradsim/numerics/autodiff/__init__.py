@@ -26,6 +26,7 @@ from gradsim.numerics.autodiff.providers import (
     deriving,
     jax_refused,
     load_jax,
+    load_torch,
     provider,
     step_jacobian,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "jacobian_vjp",
     "jax_refused",
     "load_jax",
+    "load_torch",
     "named_vjp",
     "opened",
     "params_jvp",

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from importlib import metadata
 from typing import Any, Protocol, cast
 
+from gradsim.errors import InputError
 from gradsim.numerics.autodiff import by_autograd
 from gradsim.types import Array, Params, StepData
 
@@ -186,3 +187,19 @@ def _too_old(version: str | None, where: str = "") -> str | None:
 def load_jax() -> Any:
     """The module that derives with JAX, which it imports."""
     return importlib.import_module("gradsim.numerics.autodiff.by_jax")
+
+
+# PyTorch, which is optional too: it derives steps that are its own.
+
+
+def load_torch() -> Any:
+    """The module that derives with PyTorch, which it imports.
+
+    Raises
+    ------
+    InputError
+        PyTorch is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("PyTorch is not installed; pip install 'gradsim[torch]'")
+    return importlib.import_module("gradsim.numerics.autodiff.by_torch")
