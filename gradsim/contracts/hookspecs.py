@@ -173,7 +173,9 @@ def gradsim_gradient(
 
 
 @hookspec(firstresult=True)
-def gradsim_update(params: Params, before: Params, gradient: Params, draws: Draws, moment: Moment) -> Params:
+def gradsim_update(
+    cell: Cell, params: Params, before: Params, gradient: Params, draws: Draws, moment: Moment
+) -> Params:
     """Once an update of a training, after the optimizer's step: the parameters, readout included.
 
     `before` are those before the step, `gradient` what the optimizer was given. Here, as in every hook of a

@@ -35,12 +35,19 @@ class Mitigation(Plugin, ABC):
         """The products P(t, k) that `requires` is measured on; all of them unless narrowed."""
         return Pairs()
 
+    def refuse(self) -> None:
+        """Raise an `InputError` where there is nothing for it to act on, before anything is drawn or runs.
+
+        It may name the `cell` that is going to run, the `shapes` of all parameters, the readout's included,
+        by name, and the `task` (None without one).
+        """
+
     def draw(self, rng: np.random.Generator) -> dict[str, Array]:
         """Draw, before the unroll, what is random; the hooks find it as ``draws[self]``.
 
         It may name more arguments, and is given those: `steps`, `batch`, `inputs` (steps, batch, input),
-        `shapes` (of all parameters, by name) and the `moment`. What varies by step has leading axes
-        (steps, batch), so that any pass can be replayed. Floats are given to the hooks in the dtype of
+        the `cell`, `shapes` (of all parameters, by name) and the `moment`. What varies by step has leading
+        axes (steps, batch), so that any pass can be replayed. Floats are given to the hooks in the dtype of
         the run. In a pass that validates it is asked only for a mitigation that hooks `gradsim_step_data`,
         and then one that is random has to name the `moment`; see `Cell.draw`.
         """

@@ -11,7 +11,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Draws
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import drawn, refuse_other_draws
+from gradsim.contracts.plugin import call_with, calling, drawn, refuse_other_draws
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import PluginError
@@ -83,10 +83,13 @@ class Model:
         for i, mitigation in enumerate(self.hooks.mitigations):
             if moment.validating and not hasattr(mitigation, "gradsim_step_data"):
                 continue  # nothing else of it is asked
-            rng = seeds.generator("mitigation", i)
-            found = drawn(mitigation.draw, rng, inputs, moment, shapes=shapes)
+            if _is_first(moment):
+                with calling(mitigation, "refuse", shapes):
+                    call_with(mitigation.refuse, cell=self.cell, shapes=shapes, task=self.task)
+            rng, offered = seeds.generator("mitigation", i), {"cell": self.cell, "shapes": shapes}
+            found = drawn(mitigation.draw, rng, inputs, moment, **offered)
             if found and _is_first(moment):
-                refuse_other_draws(mitigation.draw, inputs[:, :FEW], moment, shapes=shapes)
+                refuse_other_draws(mitigation.draw, inputs[:, :FEW], moment, **offered)
             draws[mitigation] = all_locked(as_dtype(found, self.dtype))
         data: StepData = {}
         if self.cell.step_data:

@@ -75,7 +75,8 @@ def shortened(simulation: Simulation, steps: int, batch: int) -> Simulation:
     whole, episode = plan.problem, setup.episode
     problem = replace(whole, steps=steps, batch=batch, pairs=_fitting(whole.pairs, whole.steps, steps))
     inputs, rng = cut(setup.inputs), np.random.default_rng(0)
-    draws = {m: drawn(m.draw, rng, inputs, setup.moment, shapes=whole.param_shapes) for m in setup.draws}
+    offered = {"cell": whole.cell, "shapes": whole.param_shapes}
+    draws = {m: drawn(m.draw, rng, inputs, setup.moment, **offered) for m in setup.draws}
     short = replace(
         setup,
         inputs=inputs,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.dense import Dense, Term
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
 from gradsim.contracts.problem import Problem
@@ -149,28 +150,21 @@ def witness(stream: type, effective: bool = False, both: bool = False) -> Witnes
 
 
 @dataclass(frozen=True, eq=False)
-class Plain(Cell):
+class Plain(Dense):
     """h_t = tanh(U h_{t-1} + W x_t + b): what mitigations are tried on."""
 
     name = "plain"
+    sums = 2
+    paths = ("recurrent",)
+    """What comes through U, which is all."""
 
     input_size: PositiveInt = 2
     hidden_size: PositiveInt = 4
 
     @property
-    def blocks(self) -> Mapping[str, int]:
-        """One block, h."""
-        return {"h": self.hidden_size}
-
-    @property
-    def recurrent_weights(self) -> tuple[str, ...]:
-        """U."""
-        return ("U",)
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """What comes through U, which is all."""
-        return ("recurrent",)
+    def terms(self) -> tuple[Term, ...]:
+        """W x + b, and beside it U h."""
+        return Term("W", "x"), Term("b", "1"), Term("U", "h", column=self.hidden_size)
 
     def init_params(self, rng: np.random.Generator) -> Params:
         """Gain 1."""
@@ -181,9 +175,9 @@ class Plain(Cell):
             "b": np.zeros(n),
         }
 
-    def step(self, params: Params, state: Any, inputs: Any, xp: Any) -> Any:
-        """One step."""
-        return xp.tanh(through(state @ params["U"].T, "recurrent") + inputs @ params["W"].T + params["b"])
+    def unit(self, sums: tuple[Any, ...], old: tuple[Any, ...], xp: Any) -> Any:
+        """The new h."""
+        return xp.tanh(through(sums[1], "recurrent") + sums[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -169,6 +169,7 @@ class Training:
         )
         changed = setup.hooks(
             "gradsim_update",
+            cell=setup.cell,
             params=given,
             before=before,
             gradient=gradient,

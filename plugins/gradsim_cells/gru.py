@@ -104,6 +104,10 @@ class GRU(Dense):
     # Without reset_after the candidate sees a product of a gate and the state: units see each other between
     # two activations, and a step goes on its own.
 
+    @property
+    def of_units(self):
+        return self.reset_after
+
     def step(self, params, state, inputs, xp):
         if self.reset_after:
             return super().step(params, state, inputs, xp)

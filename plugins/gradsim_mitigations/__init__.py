@@ -1,19 +1,31 @@
 """The mitigations that ship with gradsim: one file, one idea and its reference."""
 
 from gradsim import hookimpl
+from gradsim_mitigations.activity import Activity
 from gradsim_mitigations.clip_adjoint import ClipAdjoint
 from gradsim_mitigations.clip_norm import ClipNorm
 from gradsim_mitigations.clip_value import ClipValue
 from gradsim_mitigations.e_prop import EProp
+from gradsim_mitigations.flossing import Flossing
 from gradsim_mitigations.gate import Gate
+from gradsim_mitigations.gradient_centralisation import GradientCentralisation
+from gradsim_mitigations.gradient_noise import GradientNoise
 from gradsim_mitigations.immediate import Immediate
 from gradsim_mitigations.jacobian_penalty import JacobianPenalty
+from gradsim_mitigations.jacobian_regulariser import JacobianRegulariser
 from gradsim_mitigations.leak import Leak
+from gradsim_mitigations.norm_stabiliser import NormStabiliser
 from gradsim_mitigations.orthogonal_init import OrthogonalInit
+from gradsim_mitigations.orthogonal_weights import OrthogonalWeights
 from gradsim_mitigations.rflo import RFLO
 from gradsim_mitigations.rtrl import RTRL
 from gradsim_mitigations.snap import SnAp
+from gradsim_mitigations.soft_cap import SoftCap
+from gradsim_mitigations.soft_orthogonality import SoftOrthogonality
 from gradsim_mitigations.sparse_rtrl import SparseRTRL
+from gradsim_mitigations.spectral_norm import SpectralNorm
+from gradsim_mitigations.spectral_projection import SpectralProjection
+from gradsim_mitigations.stiefel import Stiefel
 from gradsim_mitigations.truncate import Truncate
 from gradsim_mitigations.truncate_forward import TruncateForward
 from gradsim_mitigations.weight_decay import WeightDecay
@@ -21,17 +33,29 @@ from gradsim_mitigations.weight_decay import WeightDecay
 __all__ = [
     "RFLO",
     "RTRL",
+    "Activity",
     "ClipAdjoint",
     "ClipNorm",
     "ClipValue",
     "EProp",
+    "Flossing",
     "Gate",
+    "GradientCentralisation",
+    "GradientNoise",
     "Immediate",
     "JacobianPenalty",
+    "JacobianRegulariser",
     "Leak",
+    "NormStabiliser",
     "OrthogonalInit",
+    "OrthogonalWeights",
     "SnAp",
+    "SoftCap",
+    "SoftOrthogonality",
     "SparseRTRL",
+    "SpectralNorm",
+    "SpectralProjection",
+    "Stiefel",
     "Truncate",
     "TruncateForward",
     "WeightDecay",
@@ -51,6 +75,18 @@ def gradsim_register_mitigations():
         ClipValue,
         WeightDecay,
         JacobianPenalty,
+        Activity,
+        Flossing,
+        GradientCentralisation,
+        GradientNoise,
+        JacobianRegulariser,
+        NormStabiliser,
+        OrthogonalWeights,
+        SoftOrthogonality,
+        SpectralNorm,
+        SpectralProjection,
+        Stiefel,
+        SoftCap,
         RTRL,
         SnAp,
         SparseRTRL,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Mitigation, Penalty, hookimpl
-from gradsim.errors import unknown
 from gradsim.types import NonNegativeFloat
+from gradsim_mitigations.acting import refuse_unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,8 @@ class WeightDecay(Mitigation):
     `names` says which parameters; by default all with two or more axes, the readout's included, which
     leaves biases alone. The derivative of |w| at 0 is taken as 0.
 
-    Krogh & Hertz (1991), A simple weight decay can improve generalization (l2).
+    Krogh & Hertz (1991), A simple weight decay can improve generalization (l2); Tibshirani (1996), Regression
+    shrinkage and selection via the lasso (l1).
     """
 
     name = "weight_decay"
@@ -27,18 +28,15 @@ class WeightDecay(Mitigation):
     l1: NonNegativeFloat = 0.0
     names: tuple[str, ...] | None = None
 
+    def refuse(self, shapes):
+        refuse_unknown(self, self.names, shapes)
+
     @hookimpl(wrapper=True)
     def gradsim_penalty(self, params):
         penalty = yield
-        weights = {n: params[n] for n in self._chosen(params)}
+        weights = {
+            n: w for n, w in params.items() if (w.ndim >= 2 if self.names is None else n in self.names)
+        }
         value = sum(0.5 * self.l2 * np.sum(w * w) + self.l1 * np.sum(np.abs(w)) for w in weights.values())
         gradient = {n: self.l2 * w + self.l1 * np.sign(w) for n, w in weights.items()}
         return penalty + Penalty(float(value), gradient)
-
-    def _chosen(self, params):
-        if self.names is None:
-            return [n for n, p in params.items() if p.ndim >= 2]
-        for name in self.names:
-            if name not in params:
-                raise unknown("parameter in weight_decay", name, params)
-        return self.names

@@ -197,7 +197,7 @@ def test_what_it_draws_and_remembers_is_among_the_names_that_are_offered():
 
     mitigation = broken("gradsim_update", recalls)
     moment = Moment(2, 9, "learn", memories={mitigation: {"mean": np.ones(1)}})
-    given = {"params": {}, "before": {}, "gradient": {}, "draws": {}, "moment": moment}
+    given = {"cell": Elman(2, 4), "params": {}, "before": {}, "gradient": {}, "draws": {}, "moment": moment}
     with refused(PluginError, "KeyError: unknown name 'men'; did you mean 'mean'?"):
         RunHooks([mitigation])("gradsim_update", **given)
 

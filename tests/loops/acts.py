@@ -19,7 +19,9 @@ from gradsim_mitigations import (
     ClipNorm,
     ClipValue,
     Gate,
+    GradientCentralisation,
     JacobianPenalty,
+    JacobianRegulariser,
     Leak,
     OrthogonalInit,
     Truncate,
@@ -181,9 +183,15 @@ def auto_clip(percentile):
     return Act(probes.AutoClip(percentile), gradient=lambda gradient: gradient)
 
 
-def gradient_noise():
-    """None outside a training."""
-    return Act(probes.GradientNoise(), gradient=lambda gradient: gradient)
+def gradient_centralisation():
+    def change(gradient):
+        centred = {}
+        for name, g in gradient.items():
+            several = g.ndim > 1 and g.shape[1] > 1
+            centred[name] = np.array([row - sum(row) / len(row) for row in g]) if several else g
+        return centred
+
+    return Act(GradientCentralisation(), gradient=change)
 
 
 def weight_decay(l2, l1):
@@ -213,7 +221,7 @@ def jacobian_penalty(weight, form):
     return Act(JacobianPenalty(weight, form), penalty=add, exact=False)
 
 
-def norm_stabiliser(beta):
+def steady_norm(beta):
     def add(raw, adjoints):
         size = np.sqrt((raw.states**2).sum(-1) + 1e-12)
         change, scale = size[1:] - size[:-1], beta / (raw.batch * raw.steps)
@@ -222,12 +230,13 @@ def norm_stabiliser(beta):
         slope[:-1] -= 2 * scale * change
         return scale * (change**2).sum(), {}, (slope / size)[..., None] * raw.states
 
-    return Act(probes.NormStabiliser(beta), penalty=add)
+    return Act(probes.SteadyNorm(beta), penalty=add)
 
 
 def jacobian_regulariser(weight):
     def add(raw, adjoints):
-        params, before, scale = raw.given.params, raw.states[:-1], weight / 2 / raw.batch
+        params, before = raw.given.params, raw.states[:-1]
+        scale = weight / 2 / (raw.batch * raw.steps)
 
         def squares(params, before):
             return scale * (raw.jacobians_at(params, before) ** 2).sum((-1, -2))
@@ -243,7 +252,7 @@ def jacobian_regulariser(weight):
         value = squares(params, before).sum()
         return value, _by_params(lambda p: squares(p, before).sum(), params), by_state
 
-    return Act(probes.JacobianRegulariser(weight), penalty=add, exact=False)
+    return Act(JacobianRegulariser(weight), penalty=add, exact=False)
 
 
 def _by_params(function, params) -> dict[str, Any]:

@@ -162,9 +162,9 @@ def _acts(rng, cell, smooth, extreme, far):
         "clip_norm": lambda: acts.clip_norm(limit()),
         "clip_value": lambda: acts.clip_value(limit()),
         "auto_clip": lambda: acts.auto_clip(rng.uniform(5, 50)),
-        "gradient_noise": acts.gradient_noise,
+        "gradient_centralisation": acts.gradient_centralisation,
         "weight_decay": lambda: acts.weight_decay(limit(), limit()),
-        "norm_stabiliser": lambda: acts.norm_stabiliser(limit()),
+        "steady_norm": lambda: acts.steady_norm(limit()),
     }
     if smooth:  # what the plain loops take differences of
         form = str(rng.choice(["ratio", "squared_ratio"]))

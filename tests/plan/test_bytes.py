@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
-from probes.mitigations import JacobianRegulariser
+from probes.mitigations import SmallJacobians
 from sru import SRU
 
 import gradsim
@@ -33,7 +33,7 @@ MEMORY = {
     "kept": (LSTM(2, 64), 5_000, 4, ["gradient", "adjoint_norm"], {}),
     "contributions": (GRU(2, 64), 2_000, 2, ["contribution_norm"], {}),
     "penalty": (GRU(2, 16), 1_000, 4, BOTH, {"mitigations": [JacobianPenalty()]}),
-    "penalty on Jacobians": (LSTM(2, 24), 200, 4, BOTH, {"mitigations": [JacobianRegulariser()]}),
+    "penalty on Jacobians": (LSTM(2, 24), 200, 4, BOTH, {"mitigations": [SmallJacobians()]}),
     "lyapunov": (LSTM(2, 16), 300, 8, ["lyapunov"], {}),
     "loss rows": (MinGRU(2, 64), 5_000, 2, ["loss_adjoint_norm"], {"pairs": Pairs(times=(-1,))}),
     "forward": (MinGRU(2, 128), 2_000, 64, ["loss"], {}),
@@ -79,7 +79,7 @@ NONE = {"states": 0, "losses by state": 0, "adjoints": 0, "step Jacobians": 0, "
         (["gradient"], [JacobianPenalty()], {}),
         (
             ["effective_gradient"],
-            [JacobianRegulariser()],
+            [SmallJacobians()],
             {"states": 21 * STEP, "step Jacobians": 20 * STATE * STEP},
         ),
         (["product_norm"], [], {"step Jacobians": 20 * STATE * STEP}),

@@ -29,57 +29,6 @@ class AutoClip(Mitigation):
 
 
 @dataclass(frozen=True, eq=False)
-class SpectralProjection(Mitigation):
-    """After each update cut the singular values of a weight to at most `limit`."""
-
-    name = "spectral_projection"
-
-    weight: str = "U"
-    limit: float = 1.0
-
-    @hookimpl(wrapper=True)
-    def gradsim_update(self):
-        params = yield
-        u, s, v = np.linalg.svd(params[self.weight], full_matrices=False)
-        return params | {self.weight: (u * np.minimum(s, self.limit)) @ v}
-
-
-@dataclass(frozen=True, eq=False)
-class StiefelStep(Mitigation):
-    """Take the step along the Stiefel manifold, by a Cayley transform (Wisdom et al. 2016, eq. 9)."""
-
-    name = "stiefel_step"
-
-    rate: float = 0.1
-
-    @hookimpl(wrapper=True)
-    def gradsim_update(self, before, gradient):
-        params = yield
-        w, g = before["U"], gradient["U"]
-        a, unit = self.rate / 2 * (g @ w.T - w @ g.T), np.eye(len(w), dtype=w.dtype)
-        return params | {"U": np.linalg.solve(unit + a, (unit - a) @ w)}
-
-
-@dataclass(frozen=True, eq=False)
-class GradientNoise(Mitigation):
-    """Add noise of variance eta / (1 + u)^gamma to the gradient of update u (Neelakantan et al. 2015)."""
-
-    name = "gradient_noise"
-
-    eta: float = 0.3
-    gamma: float = 0.55
-
-    def draw(self, rng, shapes, moment):
-        size = np.sqrt(self.eta / (1 + moment.update) ** self.gamma) if moment.learning else 0.0
-        return {n: size * rng.standard_normal(shape) for n, shape in shapes.items()}
-
-    @hookimpl(wrapper=True)
-    def gradsim_gradient(self, draws):
-        gradient = yield
-        return {n: g + draws[self][n] for n, g in gradient.items()}
-
-
-@dataclass(frozen=True, eq=False)
 class AnnealedTruncation(Mitigation):
     """Each loss reaches back `first` steps at the first update, and linearly more up to `last`."""
 
@@ -147,10 +96,10 @@ class UnitGain(Mitigation):
 
 
 @dataclass(frozen=True, eq=False)
-class NormStabiliser(Mitigation):
-    """Add beta / T sum (||h_t|| - ||h_{t-1}||)^2 to the loss (Krueger & Memisevic 2016, eq. 2)."""
+class SteadyNorm(Mitigation):
+    """Add beta / T sum (||s_t|| - ||s_{t-1}||)^2 to the loss, as a function of the states."""
 
-    name = "norm_stabiliser"
+    name = "steady_norm"
 
     beta: float = 1.0
 
@@ -159,18 +108,18 @@ class NormStabiliser(Mitigation):
         penalty = yield
         batch, steps = trajectory.inputs.shape[1], len(trajectory.steps)
 
-        def stabiliser(params, states, xp):
+        def steady(params, states, xp):
             size = xp.sqrt(xp.sum(states * states, axis=-1) + 1e-12)
             return self.beta / (batch * steps) * xp.sum((size[1:] - size[:-1]) ** 2)
 
-        return penalty + Penalty.of(stabiliser, trajectory.params, trajectory.states)
+        return penalty + Penalty.of(steady, trajectory.params, trajectory.states)
 
 
 @dataclass(frozen=True, eq=False)
-class JacobianRegulariser(Mitigation):
-    """Add (weight / 2) sum ||J_t||_F^2, averaged over the batch (Hoffman, Roberts & Yaida 2019, eq. 5)."""
+class SmallJacobians(Mitigation):
+    """Add (weight / 2) sum ||J_t||_F^2, averaged over the batch, to the loss, as a function of Jacobians."""
 
-    name = "jacobian_regulariser"
+    name = "small_jacobians"
 
     weight: float = 1.0
 

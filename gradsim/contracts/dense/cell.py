@@ -143,6 +143,11 @@ class Dense(Weighted):
         """What `unit` asks for, or a step in place of the one that follows from it."""
         return keywords(self.unit if type(self).step is Dense.step else self.step)
 
+    @property
+    def of_units(self) -> bool:
+        """Whether its step is that of `unit`, and not one in place of it."""
+        return type(self).step is Dense.step
+
     def written(self, method: str) -> str:
         """All that follows from the unit is written there, or in the slopes, the bends or the kernel."""
         if getattr(type(self), method) is not getattr(Dense, method):

@@ -50,8 +50,8 @@ class MitigationBench(Bench):
     def __init__(self, mitigation: Mitigation, cell: Cell | None = None, task: Task | None = None) -> None:
         super().__init__(mitigation)
         self.mitigation, self.task = mitigation, task
-        size = {} if task is None else {"input_size": task.input_size}
-        self.cell = Plain(**size) if cell is None else cell
+        plain = Plain() if task is None else Plain(task.input_size)
+        self.cell = plain if cell is None else cell
 
     @functools.cached_property
     def hooks(self) -> set[str]:
@@ -173,7 +173,8 @@ class MitigationBench(Bench):
         trajectory = self._trajectory
         shapes = {n: x.shape for n, x in trajectory.params.items()}
         shapes |= {"readout_W": (2, trajectory.cell.state_size), "readout_b": (2,)}
-        return drawn(self.mitigation.draw, self.rng("draws"), trajectory.inputs, moment, shapes=shapes)
+        offered = {"cell": trajectory.cell, "shapes": shapes}
+        return drawn(self.mitigation.draw, self.rng("draws"), trajectory.inputs, moment, **offered)
 
     def call(self, hook: str, arguments: Mapping[str, Any]) -> Any:
         """What the core gives, as the mitigation changes it."""

@@ -160,8 +160,9 @@ def baseline_is_stated(bench: TaskBench) -> None:
 def runs(bench: TaskBench) -> None:
     """A small network runs on it, and its losses and adjoints are finite."""
     seen = [witness(LossTerms), witness(Adjoints)]
-    size = {} if bench.task.readout else {"hidden_size": bench.output_size}
-    cell = Plain(input_size=bench.task.input_size, **size)
+    cell = Plain(bench.task.input_size)
+    if not bench.task.readout:
+        cell = Plain(bench.task.input_size, bench.output_size)
     prepare(cell, task=bench.task, batch=bench.batch, record=seen).run(threads=1, progress=False)
     terms, adjoints = (w.kept[0] for w in seen)
     bench.expect(np.isfinite(terms.values).all(), "a run on it has losses that are not finite")

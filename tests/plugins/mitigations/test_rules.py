@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 from helpers import refused
-from probes.mitigations import NormStabiliser
 
 import gradsim
 from gradsim.contracts import registry
@@ -24,6 +23,7 @@ from gradsim_mitigations import (
     EProp,
     Immediate,
     JacobianPenalty,
+    NormStabiliser,
     SnAp,
     SparseRTRL,
     Truncate,
