@@ -75,7 +75,7 @@ def outcome(ctx: click.Context) -> Iterator[None]:
 
 def _again(arguments: list[str]) -> str:
     """The same command; a run has left a folder by now, which only --force replaces."""
-    force = ["--force"] if arguments[:1] == ["run"] and "--force" not in arguments else []
+    force = ["--force"] if arguments[:1] in (["run"], ["compare"]) and "--force" not in arguments else []
     return shlex.join(["gradsim", *arguments, *force])
 
 

@@ -51,10 +51,7 @@ def show_plans(runs: Sequence[Experiment], prepared: Sequence[Prepared], threads
         out.print(f"{run.name}: {', '.join(cells)} on {task.name}, {p.steps} steps, batch {p.batch}, {size}")
         for cost in costs:
             out.print(cost)
-        if {
-            "derivatives",
-            "derivatives_because",
-        } <= one.provenance.keys():  # which cells that are compared may differ in
+        if one.kind != "comparison":  # which has a table of them
             out.print(_library(one.provenance))
         out.print(f"disk {human(sum(one.sizes().values()))} before compression")
         frame = one.frame()

@@ -108,9 +108,10 @@ class Comparison(Prepared):
     def _coordinates(self, dims: Iterable[str]) -> Coordinates:
         values = {"cell": np.array(list(self.cells)), "seed": np.array(self.seeds)}
         along = {dim: (dim, values[dim], {"long_name": DIMS[dim]}) for dim in DIMS}
-        told = {name: ("cell", x, {"long_name": what}) for name, (x, what) in self._protocol().items()}
+        told = {name: ("cell", x, {"long_name": what}) for name, (x, what) in self._protocol.items()}
         return {**along, **told, **self.alike.coordinates(set(dims) - DIMS.keys())}
 
+    @cached_property
     def _protocol(self) -> dict[str, tuple[Any, str]]:
         """What a cell has, and what was held equal: the values by cell, and what they are."""
         cells = self.cells.values()
@@ -130,10 +131,7 @@ class Comparison(Prepared):
             found |= {
                 "match": ([self.match for _ in cells], "what was held equal"),
                 "budget": ([self.budget for _ in cells], "the most that a cell may have of it"),
-                "budget_deviation": (
-                    [n / self.budget - 1 for n in counts],
-                    "by how much it has less, relative",
-                ),
+                "budget_deviation": ([n / self.budget - 1 for n in counts], "how far off, of the budget"),
             }
         return {name: (np.array(values), what) for name, (values, what) in found.items()}
 

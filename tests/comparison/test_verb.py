@@ -131,6 +131,27 @@ def test_the_gain_is_relative_to_each_cell_and_its_blocks(inputs):
                 np.testing.assert_allclose(found.gain_log10.sel(seed=3), analysis.gain(one).gain_log10)
 
 
+@pytest.mark.parametrize("pairs", [gradsim.Pairs(max_lag=8), gradsim.Pairs(times=(12,))])
+def test_an_analysis_of_all_is_that_of_each(inputs, pairs):
+    ds = compare(CELLS, inputs=inputs, seeds=2, record=["product_norm"], pairs=pairs)
+    member = {"cell": "small", "seed": 1}
+    for find in (analysis.gain_by_lag, analysis.horizon, analysis.decay_rate, analysis.gain):
+        found, one = find(ds), find(ds.sel(member))
+        assert list(found.cell.values) == list(CELLS)
+        for name, values in one.data_vars.items():
+            np.testing.assert_array_equal(found.sel(member)[name].transpose(*values.dims), values)
+
+
+def test_seeds_are_taken_together_where_that_is_asked_for(inputs):
+    ds = compare(CELLS, inputs=inputs, seeds=3, record=["product_norm"])
+    log10 = analysis.gain(ds).gain_log10.sel(cell="gru", time=12, source=2)
+    together = analysis.gain_by_lag(ds.sel(source=[2]), apart=("cell",))
+    assert together["median"].dims == ("cell", "lag")
+    assert float(together["median"].sel(cell="gru", lag=10)) == pytest.approx(float(log10.median()))
+    assert int(together["count"].sel(cell="gru", lag=10)) == 6
+    assert analysis.horizon(ds, apart=("cell",)).horizon.dims == ("cell",)
+
+
 @pytest.mark.parametrize(
     ("record", "cells", "message"),
     [
