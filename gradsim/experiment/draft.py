@@ -101,7 +101,7 @@ class Draft:
 
     def _cell(self, builder: registry.Builder, table: Mapping[str, Any], task: Any) -> dict[str, Any]:
         """The cell; and its parameters, where the name is that of a layout, and the path that of weights."""
-        if "path" not in table or table.get("name") not in registry.catalogue().plugins["layouts"]:
+        if "path" not in table or not _is_layout(table.get("name")):
             fitting = table if task is None else _fed(table, task.input_size)
             return {"cell": builder.plugin("cell", "cells", fitting)}
         prefix, path = table.get("prefix", ""), table["path"]
@@ -109,9 +109,15 @@ class Draft:
         layout = builder.plugin("cell", "layouts", rest)
         if layout is not None:
             try:
-                return load_weights(path, layout, prefix=prefix)._asdict()
+                model = load_weights(path, layout, prefix=prefix)
             except GradsimError as error:
                 self.report("cell.path", error)
+                return {"cell": None}
+            size = model.cell.input_size
+            if task is None or size == task.input_size:
+                return model._asdict()
+            there = f"the task {task.name} has {task.input_size}"
+            self.report("cell.path", f"the model takes inputs of size {size}, and {there}; take another task")
         return {"cell": None}
 
     def report(self, key: str, what: object) -> None:
@@ -127,6 +133,18 @@ class Draft:
         if parameter and isinstance(own, Mapping) and "name" not in own:
             return parameter.split(".")[0] in own
         return part in self.own
+
+
+def _is_layout(name: Any) -> bool:
+    """Whether this is the name of a layout, or of a file that has one."""
+    if not isinstance(name, str):
+        return False
+    if ".py" not in name:
+        return name in registry.catalogue().plugins["layouts"]
+    try:
+        return bool(registry.find("layouts", name))
+    except GradsimError:  # which is told of the cell that is not found there either
+        return False
 
 
 def _fed(table: Any, size: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,6 +111,32 @@ def test_weights_from_elsewhere_run_by_flag_and_file(gradsim_cli, module):
         assert [said(found)[key] for key in ("cell", "given")] == [told["cell"], told["given"]]
 
 
+LAYOUT = """
+from dataclasses import dataclass
+from gradsim import Layout, Model
+from gradsim_cells import Elman
+
+@dataclass(frozen=True, eq=False)
+class Mine(Layout):
+    name = "mine"
+
+    def model(self, arrays):
+        a, r = arrays["a"], arrays["r"]
+        return Model(Elman(a.shape[1], len(r)), {"W": a, "U": r, "b": 0 * r[0]})
+"""
+
+
+def test_a_layout_in_a_file_reads_weights(gradsim_cli):
+    Path("file_layout.py").write_text(LAYOUT)
+    np.savez("model.npz", a=np.ones((3, 1)), r=np.eye(3))
+    Path("e.toml").write_text(
+        TOML.replace('"torch", path = "model.pt"', '"file_layout.py", path = "model.npz"')
+    )
+    result = gradsim_cli("run", "e.toml")
+    assert result.exit_code == 0, result.output
+    assert gradsim.open_run("runs/e").sizes["component"] == 3
+
+
 def said(ds):
     return json.loads(ds.attrs["provenance"])
 
@@ -124,7 +151,10 @@ def said(ds):
         ),
         (("--cell", "torch:model.pt", "--set", "cell.nonlinearity=x"), "cell.nonlinearity: should be 'tanh'"),
         (("--cell", "keras_gru:model.pt"), "cell.path: unknown weight of keras_gru 'recurrent_kernel'"),
-        (("--cell", "torch:model.pt", "--task", "copy_memory"), "should be"),
+        (
+            ("--cell", "torch:model.pt", "--task", "copy_memory"),
+            "cell.path: the model takes inputs of size 1, and the task copy_memory has 10; take another task",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told_by_its_key(gradsim_cli, module, arguments, message):
