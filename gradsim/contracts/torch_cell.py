@@ -52,7 +52,7 @@ class TorchCell(Cell):
 
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return self.module()
+            return self.module().cpu()
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -81,7 +81,7 @@ class TorchCell(Cell):
                 raise InputError(
                     f"{self!r}: the parameter {name} is of {p.dtype}; it should hold real numbers"
                 )
-        return {n: named[there].detach().cpu().double().numpy().copy() for n, there in self._names.items()}
+        return {n: named[there].detach().double().numpy().copy() for n, there in self._names.items()}
 
     @cached_property
     def fixed(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class TorchCell(Cell):
         """Parameters, such as those of `trained_params`, for ``module.load_state_dict``."""
         import torch
 
-        here = {id(p): n.replace(".", "_") for n, p in self._own.named_parameters()}
+        here = {id(p): _legal(n) for n, p in self._own.named_parameters()}
         found = {}
         for name, x in self._own.state_dict(keep_vars=True).items():
             if id(x) not in here:

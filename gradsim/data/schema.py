@@ -19,6 +19,7 @@ from gradsim.contracts.plugin import Plugin, described
 from gradsim.contracts.problem import Problem, axis_dim
 from gradsim.contracts.recorder import Variable
 from gradsim.contracts.task import Task
+from gradsim.contracts.torch_cell import TorchCell
 from gradsim.engine.derivatives import METHODS
 from gradsim.machine import accelerator
 from gradsim.types import Array
@@ -156,7 +157,7 @@ def provenance(
         "drawn": list(drawn),
         "given": dict(given),
         "plugins": plugin_distributions([given_cell, *hooks.mitigations, *([task] if task else [])]),
-        "versions": versions(),
+        "versions": versions() | ({"torch": _version("torch")} if _goes_by_torch(given_cell) else {}),
     }
 
 
@@ -203,6 +204,10 @@ def versions() -> dict[str, str]:
         **{p: _version(p) for p in packages},
         "numba": _version("numba") if accelerator.enabled() else "not used",
     }
+
+
+def _goes_by_torch(plugin: Plugin) -> bool:
+    return isinstance(plugin, TorchCell) or any(map(_goes_by_torch, plugin.inside))
 
 
 # Reading the metadata of a distribution takes as long as a small run.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import json
 import pickle
 import subprocess
 import sys
 import weakref
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -204,6 +206,10 @@ def test_what_it_learns_goes_back_into_the_module(tmp_path):
     given["optimizer"] = Adam(learning_rate=0.01)
     ds = gradsim.train(cell, **given, updates=6, store=tmp_path / "a")
     learned = gradsim.trained_params(ds)
+    assert json.loads(ds.attrs["provenance"])["versions"]["torch"] == version("torch")
+    again, _ = from_torch(module, input_size=2, blocks=ONE)  # as in another process
+    resumed = gradsim.train(again, **given, updates=6, store=tmp_path / "a", resume=True)
+    np.testing.assert_array_equal(resumed.trained_weight_hh, ds.trained_weight_hh)
     module.load_state_dict(cell.state_dict(learned))
     for name, p in module.named_parameters():
         np.testing.assert_allclose(p.detach(), learned[name], rtol=1e-6)
