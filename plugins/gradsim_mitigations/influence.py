@@ -5,8 +5,8 @@ at M_0 = 0 and grows by M_t = J_t M_{t-1} + I_t, with the step Jacobian J_t and 
 that of s_t at a fixed s_{t-1}. The gradient is the sum over t of q_t M_t, with q_t = dL_t/ds_t.
 
 Most of I_t is zero, as a row of weights feeds one unit. `Forward` keeps what else there is of M, in
-dense parts: those parameters that act on the same components. It finds them on the run itself, where an
-entry is left out if it is zero at each step and in each batch element.
+dense parts: those parameters that act on the same components. What acts on what it finds on the run itself:
+an entry is left out only if it is zero at each step and in each batch element.
 
 Parameters that are made of others (`Derived`) are evaluated before and the gradient is pulled back after, so
 that a rule sees the weights that the step sees.
@@ -16,16 +16,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
+from gradsim import Cell
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.numerics.blocks import dense_blocks
+from gradsim.types import Array, Params, StepData
 
-_NUMBERS = 2**20
+_NUMBERS = 2**18
 """Numbers of one kind that are made at a time."""
+
+_FEW = 16
+"""Positions that tell which parameters act on which components."""
 
 
 def plain(trajectory):
@@ -121,7 +126,8 @@ class Forward:
             for i, t in enumerate(some.steps):
                 q = direct[t]
                 for j, p in enumerate(self._parts):
-                    influence[j] = carry[j][i] @ influence[j] + given[j][i]
+                    influence[j] = carry[j][i] @ influence[j]
+                    influence[j] += given[j][i]
                     if q.any():
                         gradient[p.columns] += (q[:, p.rows][:, :, None] @ influence[j]).sum(axis=0)[:, 0]
         return self._back(by_name(gradient, taken.params))
@@ -150,22 +156,71 @@ class _Part:
 
 
 def _acting(trajectory):
-    """Which parameters act on which components at once, (m, P): somewhere on the trajectory I is not zero."""
-    cell, size = trajectory.cell, trajectory.cell.state_size
-    known, found = np.random.default_rng(0), 0
-    for some in pieces(trajectory, trajectory.inputs.shape[1] * size * size):
-        steps, batch = some.inputs.shape[:2]
+    """Which parameters act on which components at once, (m, P): where I is ever other than zero.
 
-        def flat(x, lead=(size, steps * batch)):
-            return np.broadcast_to(x.reshape(lead[1], *x.shape[2:]), (*lead, *x.shape[2:]))
+    A few positions tell, with their own inputs and with others, as long as that explains what all components
+    together make at all positions; if not, all positions tell.
+    """
+    rng, every = np.random.default_rng(0), _Positions.of(trajectory)
+    few = every[rng.integers(len(every.state), size=_FEW)]
+    moved = replace(few, inputs=few.inputs + rng.standard_normal(few.inputs.shape).astype(few.inputs.dtype))
+    acting = few.acting(rng) | moved.acting(rng)
+    by_position, by_component = (rng.uniform(1, 2, n).astype(few.state.dtype) for n in every.state.shape)
+    rest = every.pulled(np.multiply.outer(by_position, by_component))
+    allowed, colours = 1e3 * np.finfo(rest.dtype).eps * np.abs(rest).max(), _colours(acting)
+    for colour in range(colours.max() + 1):
+        own = colours == colour
+        together = every.pulled(np.multiply.outer(by_position, own))
+        rest -= (by_component * own) @ np.where(acting, together, 0)
+    return acting if (np.abs(rest) <= allowed).all() else every.acting(rng)
 
-        # With a weight for each position no two add up to nothing.
-        weight = known.uniform(1, 2, (steps * batch, 1)).astype(some.states.dtype)
-        rows = np.eye(size, dtype=weight.dtype)[:, None] * weight
-        data = {n: flat(x) for n, x in some.step_data.items()}
-        slopes = cell.params_vjp(some.params, flat(some.before), flat(some.inputs), rows, **data)
-        found = found | (in_a_row({n: slopes[n] for n in some.params}, 1) != 0)
-    return found
+
+@dataclass(frozen=True)
+class _Positions:
+    """Where a cell takes steps: states, inputs and step data, each (positions, ...)."""
+
+    cell: Cell
+    params: Params
+    state: Array
+    inputs: Array
+    data: StepData
+
+    @classmethod
+    def of(cls, trajectory):
+        """All of a trajectory, time and batch as one axis."""
+
+        def flat(x):
+            return x.reshape(-1, *x.shape[2:])
+
+        data = {n: flat(x) for n, x in trajectory.step_data.items()}
+        return cls(trajectory.cell, trajectory.params, flat(trajectory.before), flat(trajectory.inputs), data)
+
+    def __getitem__(self, chosen):
+        data = {n: x[chosen] for n, x in self.data.items()}
+        return replace(self, state=self.state[chosen], inputs=self.inputs[chosen], data=data)
+
+    def pulled(self, rows):
+        """Cotangents (..., positions, m) pulled back to the parameters, (..., P), summed over positions."""
+        lead = rows.shape[:-2]
+
+        def alike(x):
+            return np.broadcast_to(x, (*lead, *x.shape))
+
+        data = {n: alike(x) for n, x in self.data.items()}
+        rows = rows.astype(self.state.dtype)
+        found = self.cell.params_vjp(self.params, alike(self.state), alike(self.inputs), rows, **data)
+        return in_a_row({n: found[n] for n in self.params}, len(lead))
+
+    def acting(self, rng):
+        """Where I is not zero at each of them, (m, P)."""
+        count, m = self.state.shape
+        length, found = max(1, _NUMBERS // m**2), False
+        for start in range(0, count, length):
+            some = self[start : start + length]
+            # With a weight for each position no two add up to nothing.
+            weight = rng.uniform(1, 2, (len(some.state), 1)).astype(some.state.dtype)
+            found = found | (some.pulled(np.eye(m, dtype=weight.dtype)[:, None] * weight) != 0)
+        return found
 
 
 def _reached(acting, trajectory, blocks, depth):
@@ -176,10 +231,10 @@ def _reached(acting, trajectory, blocks, depth):
     if depth == 1:
         return acting
     leads = 0
-    for some in pieces(trajectory, trajectory.states[0].size * size):
+    for some in pieces(trajectory, trajectory.states[0].size * size // groups):
         leads = leads | (blocks(some) != 0).any(axis=(0, 1))
     leads = dense_blocks(leads).astype(np.float32)
-    sets, which = np.unique(acting, axis=1, return_inverse=True)
+    sets, which = _sets(acting)
     grown = sets
     for _ in range(size if depth is None else depth - 1):
         sets, grown = grown, grown | (leads @ grown > 0)
@@ -188,10 +243,17 @@ def _reached(acting, trajectory, blocks, depth):
     return grown[:, which]
 
 
+def _sets(acting):
+    """The columns that there are, each once, (m, sets); and which of them each column is, (P,)."""
+    bits = np.ascontiguousarray(np.packbits(acting, axis=0).T)
+    _, first, which = np.unique(bits.view(f"V{bits.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+    return acting[:, first], which
+
+
 def _parts(acting):
     """Parameters that act on as many components, as many on the same ones."""
     found = defaultdict(list)
-    sets, which = np.unique(acting, axis=1, return_inverse=True)
+    sets, which = _sets(acting)
     for i, on in enumerate(sets.T):
         rows, columns = np.flatnonzero(on), np.flatnonzero(which == i)
         if len(rows):
@@ -201,7 +263,7 @@ def _parts(acting):
 
 def _colours(acting):
     """A colour for each component, (m,), such that no parameter acts on two of one colour."""
-    sets = np.unique(acting, axis=1).astype(np.float32)
+    sets = _sets(acting)[0].astype(np.float32)
     clash, colours = sets @ sets.T > 0, np.full(len(sets), -1)
     for i, others in enumerate(clash):
         taken = set(colours[others])
