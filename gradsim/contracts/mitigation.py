@@ -11,7 +11,7 @@ import numpy as np
 
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.plugin import Plugin
-from gradsim.contracts.problem import Pairs
+from gradsim.contracts.problem import Pairs, Problem
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.numerics import autodiff
 from gradsim.types import Array, Params, StepData
@@ -52,6 +52,10 @@ class Mitigation(Plugin, ABC):
         and then one that is random has to name the `moment`; see `Cell.draw`.
         """
         return {}
+
+    def carry_bytes(self, problem: Problem) -> float:
+        """The bytes of what its hooks carry through a run and make on the way, for the plan."""
+        return 0.0
 
 
 Draws = Mapping[Mitigation, StepData]

@@ -7,6 +7,8 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import math
+import numbers
 import os
 import reprlib
 import traceback
@@ -316,3 +318,18 @@ def _digest(array: Array) -> str:
     else:
         found.update(np.asarray(array, order="C").reshape(-1).view(np.uint8).data)
     return found.hexdigest()[:16]
+
+
+def number_of(plugin: Plugin, method: str, problem: Any) -> float:
+    """What a plugin says of a problem: a number, 0 or more.
+
+    Raises
+    ------
+    PluginError
+        It says something else.
+    """
+    with calling(plugin, method):
+        found = getattr(plugin, method)(problem)
+    if not (isinstance(found, numbers.Real) and 0 <= float(found) < math.inf):
+        raise PluginError(f"{plugin!r}: {method}() should be a number, 0 or more, not {shown(found)}")
+    return float(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradsim.contracts.jacobians import Jacobians
-from gradsim.contracts.plugin import Plugin, calling
+from gradsim.contracts.plugin import Plugin, calling, number_of
 from gradsim.contracts.problem import OF_TRAINING, Problem
 from gradsim.contracts.trajectory import Trajectory, step_rows, time_rows
 from gradsim.errors import PluginError, shown, unknown
@@ -319,7 +318,7 @@ class Recorder(Plugin, ABC):
         PluginError
             It says something else.
         """
-        return self._number("flops", problem)
+        return number_of(self, "flops", problem)
 
     def carried(self, problem: Problem) -> int:
         """The bytes that it says its carry takes.
@@ -329,14 +328,7 @@ class Recorder(Plugin, ABC):
         PluginError
             It says something else.
         """
-        return math.ceil(self._number("carry_bytes", problem))
-
-    def _number(self, method: str, problem: Problem) -> float:
-        with calling(self, method):
-            found = getattr(self, method)(problem)
-        if not (isinstance(found, numbers.Real) and 0 <= float(found) < math.inf):
-            raise PluginError(f"{self!r}: {method}() should be a number, 0 or more, not {shown(found)}")
-        return float(found)
+        return math.ceil(number_of(self, "carry_bytes", problem))
 
     def _checked_variables(self, problem: Problem) -> tuple[Variable, ...]:
         stream: Any = type(self).stream

@@ -9,6 +9,7 @@ import functools
 import math
 import os
 
+from gradsim.contracts.plugin import number_of
 from gradsim.contracts.recorder import Contributions, Exponents, LossRows, ProductNorms, Products
 from gradsim.engine import layout
 from gradsim.engine.lyapunov import WINDOW
@@ -62,7 +63,10 @@ def kept(needs: Needs) -> dict[str, int]:
         "step Jacobians": needs.kept_jacobians * jacobian_bytes(needs, room=0),
         "open chunks": open_bytes(needs),
     }
-    carries = {f"what {r.full_name} carries": size for r in needs.recorders if (size := r.carried(p))}
+    carried = {r.full_name: r.carried(p) for r in needs.recorders}
+    if needs.measures:
+        carried |= {m.name: math.ceil(number_of(m, "carry_bytes", p)) for m in needs.hooks.mitigations}
+    carries = {f"what {name} carries": size for name, size in carried.items() if size}
     return found | carries | (sizes if needs.in_memory else {})
 
 

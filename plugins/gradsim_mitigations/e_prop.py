@@ -7,7 +7,7 @@ from typing import Literal
 
 from gradsim import Mitigation, hookimpl
 from gradsim_mitigations.feedback import draw_feedback, fed_back
-from gradsim_mitigations.influence import Forward, own_unit
+from gradsim_mitigations.influence import Forward, influence_bytes, own_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,9 @@ class EProp(Mitigation):
 
     def draw(self, rng, shapes):
         return draw_feedback(self, rng, shapes) if self.feedback == "random" else {}
+
+    def carry_bytes(self, problem):
+        return influence_bytes(problem, min(len(problem.cell.blocks), problem.block))
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, errors, params, draws, moment):

@@ -14,6 +14,7 @@ that a rule sees the weights that the step sees.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ import numpy as np
 
 from gradsim import Cell
 from gradsim.contracts.trajectory import Trajectory
+from gradsim.engine.loss import READOUT
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import Array, Params, StepData
 
@@ -86,6 +88,12 @@ def through(blocks, columns):
     batch, g, k, _ = blocks.shape
     grouped = columns.reshape(batch, k, g, -1).swapaxes(1, 2)  # group j holds the components j, j + g, ...
     return (blocks @ grouped).swapaxes(1, 2).reshape(columns.shape)
+
+
+def influence_bytes(problem, rows):
+    """What `Forward` takes if a parameter acts on so many components: M, what it becomes, what is added."""
+    size = sum(math.prod(shape) for n, shape in problem.param_shapes.items() if n not in READOUT)
+    return 5 * rows * problem.batch * size * problem.dtype.itemsize + 4 * 8 * _NUMBERS
 
 
 class Forward:

@@ -10,7 +10,7 @@ from annotated_types import Interval
 
 from gradsim import Mitigation, hookimpl
 from gradsim_mitigations.feedback import draw_feedback, fed_back
-from gradsim_mitigations.influence import Forward, own_unit
+from gradsim_mitigations.influence import Forward, influence_bytes, own_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,9 @@ class RFLO(Mitigation):
 
     def draw(self, rng, shapes):
         return draw_feedback(self, rng, shapes) if self.feedback == "random" else {}
+
+    def carry_bytes(self, problem):
+        return influence_bytes(problem, min(len(problem.cell.blocks), problem.block))
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, errors, params, draws, moment):

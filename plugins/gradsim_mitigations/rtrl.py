@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.influence import Forward
+from gradsim_mitigations.influence import Forward, influence_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,9 @@ class RTRL(Mitigation):
     """
 
     name = "rtrl"
+
+    def carry_bytes(self, problem):
+        return influence_bytes(problem, problem.block)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):

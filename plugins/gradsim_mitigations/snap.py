@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gradsim import Mitigation, hookimpl
 from gradsim.types import PositiveInt
-from gradsim_mitigations.influence import Forward
+from gradsim_mitigations.influence import Forward, influence_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,10 @@ class SnAp(Mitigation):
     name = "snap"
 
     n: PositiveInt = 1
+
+    def carry_bytes(self, problem):
+        own = min(len(problem.cell.blocks), problem.block)
+        return influence_bytes(problem, own if self.n == 1 else problem.block)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):

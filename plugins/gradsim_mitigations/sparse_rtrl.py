@@ -8,7 +8,7 @@ import numpy as np
 
 from gradsim import Mitigation, hookimpl
 from gradsim.types import PositiveInt
-from gradsim_mitigations.influence import Forward, step_jacobian
+from gradsim_mitigations.influence import Forward, influence_bytes, step_jacobian
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,9 @@ class SparseRTRL(Mitigation):
 
     def draw(self, rng):
         return {"seed": np.array(rng.integers(2**63))}  # of K, whose size is not known here
+
+    def carry_bytes(self, problem):
+        return influence_bytes(problem, problem.block)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, draws, moment):

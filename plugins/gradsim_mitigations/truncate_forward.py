@@ -9,7 +9,7 @@ import numpy as np
 from gradsim import Mitigation, hookimpl
 from gradsim.errors import InputError
 from gradsim.types import PositiveInt
-from gradsim_mitigations.influence import Forward
+from gradsim_mitigations.influence import Forward, influence_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,9 @@ class TruncateForward(Mitigation):
                 f"TruncateForward: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, "
                 f"k2={self.k2})"
             )
+
+    def carry_bytes(self, problem):
+        return influence_bytes(problem, problem.block)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):

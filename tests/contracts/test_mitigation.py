@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from helpers import broken, refused, returning
 
 import gradsim
 from gradsim import Mitigation, Pairs, Penalty, hookimpl
 from gradsim.contracts.trajectory import step_rows
+from gradsim.errors import PluginError
 from gradsim_cells import Elman, MinGRU
 
 
@@ -131,3 +133,17 @@ def test_what_is_recorded_does_not_change_what_is_required(cell, required, rng):
         found.append({n: v.values.tobytes() for n, v in ds.items() if n.startswith("effective_gradient")})
     assert len(found[0]) == len(cell.init_params(rng))
     assert all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize("said", [-1.0, np.nan, None])
+def test_what_it_carries_is_a_number_of_bytes(said, rng):
+    carrying = broken(
+        "gradsim_gradient", returning(lambda gradient: gradient), carry_bytes=lambda self, problem: said
+    )
+    with refused(PluginError, f"Broken(): carry_bytes() should be a number, 0 or more, not {said}"):
+        gradsim.simulate(
+            Elman(2, 4),
+            rng.standard_normal((9, 1, 2)),
+            mitigations=[carrying],
+            record=["effective_gradient"],
+        )

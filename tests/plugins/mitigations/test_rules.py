@@ -13,10 +13,10 @@ from gradsim.contracts import registry
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.trajectory import one_by_one
-from gradsim.errors import InputError
+from gradsim.errors import BudgetError, InputError
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.testing import conformance
-from gradsim_cells import GRU, LRU, LSTM, Elman, IndRNN, LeakyRNN, MinGRU, Stack
+from gradsim_cells import GRU, LRU, LSTM, ClockworkRNN, Elman, IndRNN, LeakyRNN, MinGRU, Stack
 from gradsim_mitigations import (
     RFLO,
     RTRL,
@@ -146,6 +146,24 @@ def test_steps_in_many_pieces_are_those_in_one(monkeypatch):
     whole = both(LSTM(3, 4), RTRL())[1]
     monkeypatch.setattr("gradsim_mitigations.influence._NUMBERS", 5000)
     close(both(LSTM(3, 4), RTRL())[1], whole, tolerance=1e-14)
+
+
+def test_what_a_few_positions_do_not_show_is_found_at_all(monkeypatch):
+    """Units that are changed at one step of all."""
+    monkeypatch.setattr("gradsim_mitigations.influence._FEW", 1)
+    cell = ClockworkRNN(3, 4, periods=(1, 9))
+    exact, found = both(cell, RTRL())
+    close(found, exact)
+
+
+def test_what_a_rule_carries_is_told_before_the_run():
+    cell = Elman(3, 100)
+    run = {"task": FlipFlop(length=9), "batch": 50, "record": ["effective_gradient"]}
+    with refused(BudgetError, "what rtrl carries alone takes 2.", "leave out what carries so much"):
+        gradsim.simulate(cell, mitigations=[RTRL()], memory=2**28, **run)
+    gradsim.simulate(cell, mitigations=[SnAp()], memory=2**28, **run)
+    only_raw = gradsim.prepare(cell, mitigations=[RTRL()], **{**run, "record": ["gradient"]})
+    assert "what rtrl carries" not in only_raw.plan.memory()
 
 
 @pytest.mark.parametrize(("g", "k"), [(1, 6), (6, 1), (3, 2)])
