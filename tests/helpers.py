@@ -47,6 +47,25 @@ class Stripped(Cell):
         return self.cell.step(params, state, inputs, xp)
 
 
+@dataclass(frozen=True, eq=False)
+class Henon(Cell):
+    """x' = 1 - 1.4 x^2 + y, y' = 0.3 x, as a cell with nothing but its step."""
+
+    name = "henon"
+    input_size: int = 1
+
+    @property
+    def blocks(self):
+        return {"x": 1, "y": 1}
+
+    def init_params(self, rng):
+        return {"a": np.array(1.4), "b": np.array(0.3)}
+
+    def step(self, params, state, inputs, xp):
+        x, y = self.split(state)
+        return xp.concat((1 - params["a"] * x * x + y, params["b"] * x), axis=-1)
+
+
 @contextmanager
 def refused(error, *parts):
     """Within it this error is raised, and its message holds these parts."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers import Henon
 from threadpoolctl import threadpool_limits
 
 import gradsim
@@ -136,25 +137,6 @@ def test_scaled_rotation(rng):
     params = {"U": 0.8 * q, "W": np.zeros((7, 1))}
     ds = gradsim.simulate(Linear(1, 7), np.zeros((50, 1, 1)), params=params, record=["lyapunov"])
     np.testing.assert_allclose(ds.lyapunov, np.log(0.8), rtol=1e-12)
-
-
-@dataclass(frozen=True, eq=False)
-class Henon(Cell):
-    """x' = 1 - 1.4 x^2 + y, y' = 0.3 x, as a cell with nothing but its step."""
-
-    name = "henon"
-    input_size: int = 1
-
-    @property
-    def blocks(self):
-        return {"x": 1, "y": 1}
-
-    def init_params(self, rng):
-        return {"a": np.array(1.4), "b": np.array(0.3)}
-
-    def step(self, params, state, inputs, xp):
-        x, y = self.split(state)
-        return xp.concat((1 - params["a"] * x * x + y, params["b"] * x), axis=-1)
 
 
 def test_henon_map():

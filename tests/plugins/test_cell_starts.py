@@ -11,7 +11,7 @@ from gradsim import Initializer, Weighted
 from gradsim.errors import InputError
 from gradsim.numerics.blocks import dense_blocks
 from gradsim_cells import gradsim_register_cells
-from gradsim_initializers import Chrono
+from gradsim_initializers import Chrono, Orthogonal
 
 CELLS = {cls.name: cls for cls in gradsim_register_cells() if issubclass(cls, Weighted)}
 
@@ -89,6 +89,15 @@ def test_an_option_starts_what_it_is_for(name, option):
     for param, other in usual.items():
         started = 0.5 * other if option == "recurrent_scale" else 7.0
         np.testing.assert_array_equal(found[param], started if param in told else other, err_msg=param)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_each_part_of_a_recurrent_weight_is_drawn_by_itself(name):
+    if (USUAL | OTHERS.get(name, {}))["recurrent_init"]:
+        params = drawn(name, recurrent_init=Orthogonal())
+        for param in CELLS[name](2, 4).recurrent_weights:
+            for u in params[param].reshape(-1, 4, 4):
+                np.testing.assert_allclose(u @ u.T, np.eye(4), atol=1e-14)
 
 
 @pytest.mark.parametrize("name", [name for name, cls in CELLS.items() if cls.keeps or cls.admits])

@@ -10,12 +10,9 @@ from gradsim.errors import InputError
 from gradsim.testing import conformance
 from gradsim_cells import (
     GRU,
-    MLSTM,
     QRNN,
     S4D,
-    SLSTM,
     SRU,
-    DeltaNet,
     Elman,
     IndRNN,
     LrcSSM,
@@ -26,8 +23,7 @@ from gradsim_cells import (
     SelectiveSSM,
     UnICORNN,
 )
-from gradsim_initializers import Chrono, Identity, Orthogonal, Ring, Zeros
-from gradsim_tasks import Parity
+from gradsim_initializers import Chrono, Orthogonal, Ring, Zeros
 
 test_kit = conformance(
     IndRNN(2, 3, activation="tanh"),
@@ -45,11 +41,6 @@ test_kit = conformance(
     UnICORNN(2, 3, time_step=0.5, alpha=0.3),
     S4D(2, 3, states=2, recurrent_init=Ring()),
     SelectiveSSM(2, 3, states=2),
-    SLSTM(2, 4, heads=2),
-    SLSTM(2, 3, forget="exp"),
-    MLSTM(2, 3, key_size=2),
-    DeltaNet(2, 3, key_size=2),
-    DeltaNet(2, 2, key_size=3, negative_eigenvalues=True),
 )
 
 
@@ -186,54 +177,6 @@ def selective_ssm(cell, p, xs):
         yield s @ c + p["D"] * u
 
 
-def slstm(cell, p, xs, stabilised=False):
-    n, heads = cell.hidden_size, cell.heads
-    h, c, count, m = np.zeros((4, n))
-    u = np.zeros((4 * n, n))
-    for row, weights in enumerate(p["U"]):
-        u[row, row % heads :: heads] = weights
-    for t, x in enumerate(xs):
-        i, f, z, o = np.split(p["W"] @ x + u @ h + p["b"], 4)
-        log_f = np.log(sigmoid(f)) if cell.forget == "sigmoid" else f
-        last, m = m, (np.maximum(log_f + m, i) if t else i) if stabilised else m
-        i, f = np.exp(i - m), np.exp(log_f + last - m)
-        c, count = f * c + i * np.tanh(z), f * count + i
-        h = sigmoid(o) * c / count
-        yield h
-
-
-def slstm_stabilised(cell, p, xs):
-    return slstm(cell, p, xs, stabilised=True)
-
-
-def mlstm(cell, p, xs):
-    """All at once, as attention with weights from the gates."""
-    q, k, v, i, f, o = (xs @ p[f"W_{name}"].T + p[f"b_{name}"] for name in "qkvifo")
-    for t in range(len(xs)):
-        gates = [np.exp(i[s, 0]) * np.prod(sigmoid(f[s + 1 : t + 1, 0])) for s in range(t + 1)]
-        weights = gates * (k[: t + 1] @ q[t]) / np.sqrt(cell.key_size)
-        yield sigmoid(o[t]) * (weights @ v[: t + 1]) / max(abs(weights.sum()), 1)
-
-
-def mlstm_stabilised(cell, p, xs):
-    memory, n, m = np.zeros((cell.hidden_size, cell.key_size)), np.zeros(cell.key_size), 0.0
-    for x in xs:
-        q, k, v, i, f, o = (p[f"W_{name}"] @ x + p[f"b_{name}"] for name in "qkvifo")
-        last, m = m, max(np.log(sigmoid(f[0])) + m, i[0])
-        i, f, k = np.exp(i[0] - m), sigmoid(f[0]) * np.exp(last - m), k / np.sqrt(cell.key_size)
-        memory, n = f * memory + i * np.outer(v, k), f * n + i * k
-        yield sigmoid(o) * (memory @ q) / max(abs(n @ q), np.exp(-m))
-
-
-def delta_net(cell, p, xs):
-    memory = np.zeros((cell.hidden_size, cell.key_size))
-    for x in xs:
-        q, k, v, beta = (p[f"W_{name}"] @ x + p[f"b_{name}"] for name in ("q", "k", "v", "beta"))
-        k, beta = k / np.linalg.norm(k), sigmoid(beta) * (1 + cell.negative_eigenvalues)
-        memory = memory @ (np.eye(len(k)) - beta * np.outer(k, k)) + beta * np.outer(v, k)
-        yield memory @ q
-
-
 BY_HAND = [
     (ind_rnn, IndRNN(2, 3)),
     (ind_rnn, IndRNN(2, 3, activation="tanh")),
@@ -246,11 +189,6 @@ BY_HAND = [
     (unicornn, UnICORNN(2, 3, time_step=0.7, alpha=0.8)),
     (s4d, S4D(2, 3, states=2)),
     (selective_ssm, SelectiveSSM(2, 3, states=2)),
-    *((f, SLSTM(2, 4, heads=k)) for f in (slstm, slstm_stabilised) for k in (1, 2)),
-    *((f, SLSTM(2, 3, forget="exp")) for f in (slstm, slstm_stabilised)),
-    (mlstm, MLSTM(2, 3, key_size=2)),
-    (mlstm_stabilised, MLSTM(2, 3, key_size=2)),
-    *((delta_net, DeltaNet(2, 3, key_size=2, negative_eigenvalues=n)) for n in (False, True)),
 ]
 
 
@@ -346,8 +284,6 @@ def test_a_range_the_wrong_way_round_is_refused():
     for cell in (S4D, SelectiveSSM):
         with pytest.raises(InputError, match=r"step_min <= step_max is needed \(got 0.2 and 0.1\)"):
             cell(1, 2, step_min=0.2, step_max=0.1)
-    with pytest.raises(InputError, match="heads=3 should divide hidden_size=4"):
-        SLSTM(1, 4, heads=3)
     with pytest.raises(InputError, match=r"should give eigenvalues with 0 < \|lambda\| < 1"):
         S4D(1, 2, recurrent_init=Orthogonal()).init_params(np.random.default_rng(0))
 
@@ -377,134 +313,6 @@ def test_products_of_state_spaces_are_exponentials(rng):
     d = softplus(xs @ params["W_d"].T + params["b_d"]).sum(axis=0)
     expected = np.exp(np.repeat(d, 2) * -np.exp(params["log_A"]))
     np.testing.assert_allclose(product(cell, params, xs)[:, 0, 0], expected, rtol=1e-11)
-
-
-def test_the_heads_of_an_slstm_are_one_head_with_a_block_weight(rng):
-    params, xs = drawn(SLSTM(2, 6, heads=3), rng)
-    whole = np.zeros((24, 6))
-    for row, weights in enumerate(params["U"]):
-        whole[row, row % 3 :: 3] = weights
-    found = seen(SLSTM(2, 6), params | {"U": whole}, xs)
-    np.testing.assert_allclose(seen(SLSTM(2, 6, heads=3), params, xs), found, rtol=1e-13)
-    blocks = SLSTM(2, 6, heads=3, recurrent_init=Identity(), recurrent_scale=2.0).init_params(rng)["U"]
-    np.testing.assert_array_equal(blocks, 2 * np.tile(np.repeat(np.eye(2), 3, axis=0), (4, 1)))
-
-
-def test_an_slstm_that_forgets_nothing_takes_the_mean(rng):
-    """f = i = 1: r is the mean of all z, whatever the number of steps."""
-    cell = SLSTM(1, 1, forget="exp", forget_bias=0.0)
-    params = {"W": np.array([[0.0], [0], [1], [0]]), "U": np.zeros((4, 1)), "b": np.array([0, 0, 0, 50.0])}
-    xs = rng.standard_normal((30, 1))
-    means = np.tanh(xs).cumsum(axis=0) / np.arange(1, 31)[:, None]
-    np.testing.assert_allclose(seen(cell, params, xs), means, rtol=1e-12)
-
-
-def test_gates_of_an_slstm_may_be_far_out_of_range():
-    cell = SLSTM(1, 1)
-    for size in (-800.0, 800.0):
-        params = {"W": size * np.array([[1.0], [1], [0], [0]]), "U": np.zeros((4, 1)), "b": np.ones(4)}
-        found = seen(cell, params, np.array([[1.0], [-1], [1]]))
-        assert np.isfinite(found).all()
-
-
-def test_an_mlstm_goes_on_by_one_number_beside_a_column(rng):
-    """N = exp(l) is f N + i, and f N_{t-1} / N_t is left of each mean."""
-    cell = MLSTM(2, 3, key_size=2)
-    params, xs = drawn(cell, rng)
-    state, x = rng.standard_normal(9), xs[0]
-    i, f, k, v = (params[f"W_{n}"] @ x + params[f"b_{n}"] for n in "ifkv")
-    size = sigmoid(f) * np.exp(state[8])
-    share = np.exp(i) / (size + np.exp(i))
-    expected = (1 - share) * np.eye(9)
-    written = np.concatenate((np.outer(k, v).ravel(), k)) / np.sqrt(2)
-    expected[:8, 8] = -share * (1 - share) * (written - state[:8])
-    np.testing.assert_allclose(cell.step_jacobian(params, state, x)[0], expected, rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.parametrize("shift", [-200.0, -1.0, 30.0, 200.0])
-def test_what_an_mlstm_reads_does_not_depend_on_its_stabiliser(shift, rng):
-    cell = MLSTM(2, 3, key_size=2)
-    params, xs = drawn(cell, rng)
-    start = rng.standard_normal(9)
-    other = np.append(start[:8] * np.exp(-shift), start[8] + shift)
-    np.testing.assert_allclose(seen(cell, params, xs, other), seen(cell, params, xs, start), rtol=1e-9)
-
-
-def test_input_gates_of_an_mlstm_may_be_far_out_of_range_of_float32(rng):
-    """A gate of e^500 leaves v times the sign of k . q, as whatever was there before is nothing beside."""
-    cell = MLSTM(1, 2, key_size=2)
-    params = {n: np.asarray(p, dtype="float32") for n, p in drawn(cell, rng)[0].items()}
-    params |= {"W_i": np.array([[500.0]], dtype="float32"), "b_i": np.zeros(1, dtype="float32")}
-    q, k, v, o = (params[f"W_{n}"][:, 0] + params[f"b_{n}"] for n in "qkvo")
-    state = cell.initial_state().astype("float32")
-    xs = np.array([[-1.0], [0.3], [1.0]], dtype="float32")
-    with np.errstate(over="raise", invalid="raise"):
-        found = seen(cell, params, xs)[-1]
-        assert np.isfinite(cell.step_jacobian(params, state, xs[0])).all()
-    np.testing.assert_allclose(found, sigmoid(o) * v * np.sign(k @ q), rtol=1e-5)
-
-
-@pytest.mark.parametrize("negative", [False, True])
-def test_each_row_of_a_deltanet_goes_on_by_a_reflection_or_less(negative, rng):
-    cell = DeltaNet(2, 3, key_size=4, negative_eigenvalues=negative)
-    params, xs = drawn(cell, rng)
-    found = cell.step_jacobian(params, rng.standard_normal((7, 12)), xs)
-    k = xs @ params["W_k"].T + params["b_k"]
-    k /= np.linalg.norm(k, axis=1, keepdims=True)
-    beta = sigmoid(xs @ params["W_beta"].T + params["b_beta"])[:, :1] * (2 if negative else 1)
-    expected = np.eye(4) - beta[..., None] * k[:, :, None] * k[:, None, :]
-    np.testing.assert_allclose(found, np.broadcast_to(expected[:, None], found.shape), rtol=1e-12, atol=1e-14)
-    values = np.linalg.eigvalsh(found)
-    np.testing.assert_allclose(values[..., 1:], np.ones((7, 3, 3)), rtol=1e-12)
-    np.testing.assert_allclose(values[..., 0], np.broadcast_to(1 - beta, (7, 3)), rtol=1e-11, atol=1e-13)
-
-
-def test_a_deltanet_recalls_what_was_written_last(rng):
-    """beta = 1: M k = v, whatever M was."""
-    cell = DeltaNet(2, 3, key_size=4)
-    params, xs = drawn(cell, rng)
-    params |= {"W_beta": np.zeros((1, 2)), "b_beta": np.array([80.0])}
-    params |= {name.replace("k", "q"): params[name] for name in ("W_k", "b_k")}
-    k = np.linalg.norm(xs @ params["W_k"].T + params["b_k"], axis=1, keepdims=True)
-    found = seen(cell, params, xs) / k
-    np.testing.assert_allclose(found, xs @ params["W_v"].T + params["b_v"], rtol=1e-12)
-
-
-PARITY = {
-    "W_q": 0.0,
-    "b_q": 1.0,
-    "W_k": 0.0,
-    "b_k": 1.0,
-    "W_v": 0.0,
-    "b_v": 0.5,
-    "W_beta": 80.0,
-    "b_beta": 0.0,
-}
-"""beta is 2 at an input of 1, and 0 at one of -1: M goes from 1/2 - d to 1/2 + d, and stays."""
-
-
-def test_a_deltanet_with_negative_eigenvalues_tells_parity_exactly():
-    cell = DeltaNet(1, 1, key_size=1, negative_eigenvalues=True)
-    params = {n: np.full(p.shape, PARITY[n]) for n, p in cell.init_params(np.random.default_rng(0)).items()}
-    episode = Parity(length=1000, asked="always").sample(np.random.default_rng(1), 4)
-    for b in range(4):
-        np.testing.assert_array_equal(seen(cell, params, episode.inputs[:, b])[:, 0], episode.targets[:, b])
-
-
-def test_without_negative_eigenvalues_no_deltanet_tells_parity(rng):
-    """Of ones alone, y_t = (1 - (1 - beta)^t) v (k . q): what never turns round passes a threshold once."""
-    times = np.arange(1, 13)[:, None]
-    for negative in (False, True) * 20:
-        cell = DeltaNet(1, 3, key_size=2, negative_eigenvalues=negative)
-        params, _ = drawn(cell, rng)
-        q, k, v, beta = (params[f"W_{n}"][:, 0] + params[f"b_{n}"] for n in ("q", "k", "v", "beta"))
-        beta = sigmoid(beta) * (1 + negative)
-        expected = (1 - (1 - beta) ** times) * v * (k @ q / np.linalg.norm(k))
-        found = seen(cell, params, np.ones((12, 1)))
-        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
-        if not negative:
-            read = found @ rng.standard_normal(3)
-            assert (np.diff(read) * np.sign(read[0]) >= -1e-12).all()
 
 
 def test_selective_time_steps_may_be_long():

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
+from helpers import Henon
 
 import gradsim
-from gradsim import Cell, analysis
+from gradsim import analysis
 from gradsim.contracts import registry
 from gradsim.errors import InputError
 from gradsim_cells import LEM, LSTM, LeakyRNN, Linear, MinGRU, RateNetwork, Residual, Stack, Zoneout
 from gradsim_recorders import LeadingLyapunovRecorder, LyapunovRecorder
-
-
-@dataclass(frozen=True, eq=False)
-class Henon(Cell):
-    """x' = 1 - 1.4 x^2 + y, y' = 0.3 x."""
-
-    name = "henon"
-    input_size: int = 1
-
-    @property
-    def blocks(self):
-        return {"x": 1, "y": 1}
-
-    def init_params(self, rng):
-        return {"a": np.array(1.4)}
-
-    def step(self, params, state, inputs, xp):
-        x, y = self.split(state)
-        return xp.concat((1 - params["a"] * x * x + y, 0.3 * x), axis=-1)
 
 
 def test_the_attractor_of_henon(rng):

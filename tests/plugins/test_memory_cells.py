@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-
-import jax
 import numpy as np
 import pytest
 from helpers import assert_gradient_of_the_loss
 
 import gradsim
 from gradsim.testing import conformance
-from gradsim_cells import NTM, UGRNN, DeltaNet, Elman, FastWeights, IntersectionRNN
+from gradsim_cells import NTM, Elman, FastWeights
 from gradsim_optimizers import Adam
 from gradsim_tasks import Adding
 
@@ -20,25 +17,10 @@ SMALL = (
     NTM(2, 2, slots=3, width=2, addressing="content"),
     FastWeights(2, 3),
     FastWeights(2, 3, normalised=False, activation="tanh", inner_steps=2),
-    DeltaNet(2, 3, key_size=2, gated=True, negative_eigenvalues=True),
-    IntersectionRNN(2, 3),
 )
 each = pytest.mark.parametrize("cell", SMALL, ids=repr)
 
 test_small_ones = conformance(*SMALL)
-
-
-@each
-@pytest.mark.parametrize("library", ["array_api_strict", "jax.numpy", "array_api_compat.torch"])
-def test_a_step_takes_the_arrays_of_other_libraries(cell, library, rng):
-    xp = importlib.import_module(library)
-    params = cell.init_params(rng)
-    state, inputs = rng.standard_normal((2, 4, cell.state_size)), rng.standard_normal((2, 4, 2))
-    with jax.enable_x64(True):
-        given = {n: xp.asarray(p) for n, p in params.items()}, xp.asarray(state), xp.asarray(inputs)
-        found, seen = np.asarray(cell.step(*given, xp)), np.asarray(cell.output(*given, xp))
-    np.testing.assert_allclose(found, cell.step(params, state, inputs, np), rtol=1e-13, atol=1e-14)
-    np.testing.assert_allclose(seen, cell.output(params, state, inputs, np), rtol=1e-13, atol=1e-14)
 
 
 @each
@@ -210,57 +192,3 @@ def test_without_a_rate_they_are_an_elman_network_beside_a_memory_that_decays(rn
     state = np.concatenate((rng.standard_normal(3), np.zeros(9)))
     j = cell.step_jacobian(params, state[None], xs[:1])[0, 0]
     np.testing.assert_allclose(j[3:, 3:], 0.8 * np.eye(9), atol=1e-14)
-
-
-# Gated DeltaNet.
-
-
-@pytest.mark.parametrize("negative", [False, True])
-def test_a_gated_deltanet_forgets_before_it_writes(negative, rng):
-    cell = DeltaNet(2, 3, key_size=2, gated=True, negative_eigenvalues=negative)
-    params, xs = drawn(cell, rng)
-    memory, (states, read) = np.zeros((3, 2)), seen(cell, params, xs)
-    for t, x in enumerate(xs):
-        q, k, v, beta, a = (params[f"W_{n}"] @ x + params[f"b_{n}"] for n in ("q", "k", "v", "beta", "alpha"))
-        k, beta = k / np.linalg.norm(k), sigma(beta) * (1 + negative)
-        alpha = (1 + np.exp(a)) ** -np.exp(params["log_A"])
-        before = memory
-        memory = alpha * memory @ (np.eye(2) - beta * np.outer(k, k)) + beta * np.outer(v, k)
-        np.testing.assert_allclose(states[t], memory.T.ravel(), rtol=1e-11, atol=1e-13)
-        np.testing.assert_allclose(read[t], memory @ q, rtol=1e-11, atol=1e-13)
-        j = cell.step_jacobian(params, before.T.ravel(), x)
-        expected = alpha * (np.eye(2) - beta * np.outer(k, k))
-        np.testing.assert_allclose(j, np.broadcast_to(expected, (3, 2, 2)), rtol=1e-11, atol=1e-13)
-
-
-def test_a_gated_deltanet_that_forgets_nothing_is_a_deltanet(rng):
-    params, xs = drawn(DeltaNet(2, 3, gated=True), rng)
-    params |= {"W_alpha": np.zeros((1, 2)), "b_alpha": np.array([-800.0])}
-    found = seen(DeltaNet(2, 3, gated=True), params, xs)[1]
-    np.testing.assert_array_equal(found, seen(DeltaNet(2, 3), params, xs)[1])
-
-
-# Intersection network.
-
-
-def test_an_intersection_network_is_a_ugrnn_with_a_gate_to_the_layer_above(rng):
-    cell = IntersectionRNN(2, 3)
-    params, xs = drawn(cell, rng)
-    states, read = seen(cell, params, xs)
-    along = {n: params[n][:6] for n in "WUb"}
-    np.testing.assert_allclose(states[:, :3], seen(UGRNN(2, 3), along, xs)[0], rtol=1e-13)
-    h = np.zeros(3)
-    for t, x in enumerate(xs):
-        for i in range(3):
-            d, y = (params["W"][row] @ x + params["U"][row] @ h + params["b"][row] for row in (6 + i, 9 + i))
-            expected = sigma(d) * (params["W"][12 + i] @ x) + (1 - sigma(d)) * max(y, 0)
-            assert read[t, i] == pytest.approx(expected, rel=1e-12)
-        h = states[t, :3]
-
-
-def test_an_open_gate_along_depth_hands_the_input_on(rng):
-    cell = IntersectionRNN(3, 3)
-    params, xs = drawn(cell, rng)
-    params["W"][6:9], params["U"][6:9], params["b"][6:9] = 0.0, 0.0, 800.0
-    params["W"][12:] = np.eye(3)
-    np.testing.assert_array_equal(seen(cell, params, xs)[1], xs)
