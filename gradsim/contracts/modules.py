@@ -70,7 +70,8 @@ def _refuse_namesakes(target: str, path: Path) -> None:
     """Raise where a file would be given the module beside another file for the one beside it."""
     for name, beside in imports_beside(path).items():
         other = getattr(sys.modules.get(name), "__file__", None) or str(beside)
-        if other != str(beside) and not _folders.isdisjoint(map(str, Path(other).parents)):
+        places = map(str, Path(other).parents[:2])  # of a module, and of a package
+        if other != str(beside) and not _folders.isdisjoint(places):
             raise PluginError(f"{target} imports {beside}, but {name} is {other} already; rename one of them")
 
 
