@@ -151,12 +151,14 @@ class Trajectory:
         Of combinations of its components, if given as `rows` (r, m): (steps, batch, r, *param).
         """
         steps, batch, m = self.before.shape
-        if rows is None and self.cell.free and autodiff.provider() is autodiff.AUTOGRAD:
+        traced = self.cell.free and autodiff.provider() is autodiff.AUTOGRAD
+        count = sum(p.size for p in self.params.values())
+        if traced and (rows is None or count < len(rows) * steps * batch):
             # A column of all positions then takes no longer than a row of one.
             units = {n: np.eye(p.size, dtype=p.dtype).reshape(-1, *p.shape) for n, p in self.params.items()}
-            columns = self.params_jvp(units)
-            shapes = {n: (steps, batch, m, *p.shape) for n, p in self.params.items()}
-            return {n: np.moveaxis(c, 0, -1).reshape(shapes[n]) for n, c in columns.items()}
+            found = {n: np.moveaxis(c, 0, -1) for n, c in self.params_jvp(units).items()}
+            found = found if rows is None else {n: rows @ c for n, c in found.items()}
+            return {n: c.reshape(*c.shape[:-1], *self.params[n].shape) for n, c in found.items()}
         rows = np.eye(m, dtype=self.states.dtype) if rows is None else rows
         unit = np.broadcast_to(rows[:, None, None, None], (len(rows), steps, batch, 1, m))
 

@@ -14,7 +14,7 @@ class RTRL(Mitigation):
 
     M_t = J_t M_{t-1} + I_t from M_0 = 0, and dL/dparams = sum over t of q_t M_t. M_t (m, P): ds_t/dparams of
     all P parameters; J_t (m, m): the step Jacobian; I_t (m, P): ds_t/dparams at a fixed s_{t-1}; q_t (m):
-    dL_t/ds_t. In place of the backward pass: the same numbers to rounding.
+    dL_t/ds_t, penalties on states included. In place of the backward pass: the same numbers to rounding.
 
     Kept of M is what is not zero all along the run. Dense cells take m P numbers and m^2 P operations a step
     and batch element, which is n^3 and n^4 for n units; diagonal ones k P and k^2 P, with k x k blocks in J;

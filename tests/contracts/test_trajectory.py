@@ -68,6 +68,21 @@ def test_adjoints_are_carried_by_step_jacobians(cell, rng):
         np.testing.assert_allclose(found, pulled.contributions()[name], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", [*CELLS, *map(Stripped, CELLS)], ids=repr)
+def test_rows_are_combined_before_they_are_derived_by_the_parameters(cell, dtype, rng):
+    """However few the positions are: by rows, or by columns of a cell with nothing but a step."""
+    tolerance = {"rtol": 1e-10, "atol": 1e-13} if dtype == "float64" else {"rtol": 1e-4, "atol": 1e-5}
+    rows = rng.standard_normal((2, cell.state_size)).astype(dtype)
+    for steps in (1, 40):
+        whole = taken(cell, rng, steps=steps, dtype=dtype)
+        found, every = whole.params_jacobian(rows), whole.params_jacobian()
+        for name, value in every.items():
+            expected = np.einsum("rm,tbm...->tbr...", rows, value)
+            assert found[name].dtype == expected.dtype == np.dtype(dtype)
+            np.testing.assert_allclose(found[name], expected, **tolerance, err_msg=name)
+
+
 @each_cell
 def test_derivatives_with_respect_to_the_inputs(cell, rng):
     whole, h = taken(cell, rng), 1e-6

@@ -21,9 +21,12 @@ from gradsim_mitigations import (
     RFLO,
     RTRL,
     EProp,
+    Gate,
     Immediate,
     JacobianPenalty,
+    Leak,
     NormStabiliser,
+    OrthogonalInit,
     SnAp,
     SparseRTRL,
     Truncate,
@@ -133,6 +136,12 @@ def test_rtrl_in_float32_is_backpropagation_as_far_as_that_reaches():
 def test_penalties_go_the_way_of_the_rule(penalty):
     theirs, ours = both(Elman(3, 4), penalty)[1], both(Elman(3, 4), RTRL(), penalty)[1]
     close(ours, theirs)
+
+
+@pytest.mark.parametrize("made", [[Gate()], [Leak(0.3), OrthogonalInit()]], ids=lambda m: m[0].name)
+def test_cells_that_mitigations_make_are_no_exception(made):
+    exact, found = both(GRU(3, 4), *made, RTRL())
+    close(found, exact)
 
 
 def test_without_a_task_the_loss_is_the_last_output():
