@@ -73,7 +73,9 @@ def write(data: Data, stem: Path) -> Path:
 
 def _rounded(ds: xr.Dataset) -> xr.Dataset:
     """Steps of 2**-10 where there are many values: half the size, and no eye can tell."""
-    return ds.map(
+    # zarr has no specification yet of texts of a fixed length, which NumPy makes.
+    texts = {n: c.astype(object) for n, c in ds.coords.items() if c.dtype.kind == "U"}
+    return ds.assign_coords(texts).map(
         lambda v: (np.round(v * 1024) / 1024 if v.size > 10_000 else v).astype("float32"), keep_attrs=True
     )
 
