@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import array_api_compat.torch
-import jax
 import numpy as np
 import pytest
 from helpers import refused
@@ -32,7 +30,6 @@ from gradsim_cells import (
     RateNetwork,
 )
 from gradsim_cells.exp_rnn import rotation
-from gradsim_initializers import Chrono, Identity, Zeros
 from gradsim_optimizers import Adam
 from gradsim_tasks import Sunspots
 
@@ -231,22 +228,6 @@ def test_a_run_is_that_of_the_paper(cell, paper, rng):
     first = rng.standard_normal(cell.state_size)
     states = run(cell, params, x, first, ["state"]).state[1:]
     np.testing.assert_allclose(states, list(paper(cell, params, first, x)), rtol=1e-11, atol=1e-12)
-
-
-@each
-@pytest.mark.parametrize("xp", [jax.numpy, array_api_compat.torch], ids=lambda xp: xp.__name__)
-def test_steps_and_weights_take_the_arrays_of_other_libraries(cell, xp, rng):
-    params = moved(cell, rng)
-    state, x = rng.standard_normal((2, 3, cell.state_size)), rng.standard_normal((2, 3, cell.input_size))
-    data = {n: np.broadcast_to(np.arange(1, 3)[:, None], (2, 3)).copy() for n in cell.step_data}
-    with jax.enable_x64(True):
-        there = {n: xp.asarray(p) for n, p in params.items()}
-        found = cell.step(
-            there, xp.asarray(state), xp.asarray(x), xp, **{n: xp.asarray(d) for n, d in data.items()}
-        )
-    np.testing.assert_allclose(
-        np.asarray(found), cell.step(params, state, x, np, **data), rtol=1e-12, atol=1e-12
-    )
 
 
 @pytest.mark.parametrize("cell", [c for c in CELLS if c.name in BY_JAX], ids=repr)
@@ -454,47 +435,6 @@ def test_the_largest_lyapunov_exponent_of_a_random_network_is_that_of_mean_field
         adjoint, growth = adjoint / size, growth + math.log(size) / 1000
     assert np.square(states[200:]).mean() == pytest.approx(2.121474, rel=0.05)
     assert growth == pytest.approx(0.154724, abs=0.006)
-
-
-# Starts.
-
-
-@pytest.mark.parametrize(
-    ("cell", "name", "expected"),
-    [
-        (LeakyRNN(1, 3, recurrent_init=Identity()), "U", np.eye(3)),
-        (EchoState(1, 3, recurrent_init=Identity()), "U", np.eye(3)),
-        (RateNetwork(1, 3, recurrent_init=Identity()), "U", 1.5 * np.eye(3)),
-        (Jordan(1, 3, 2, recurrent_init=Identity()), "U", np.eye(3, 2)),
-        (SCRN(1, 3, recurrent_init=Identity()), "U", np.eye(3)),
-        (NARX(1, 3, (1, 4), recurrent_init=Identity()), "U", np.tile(np.eye(3), (2, 1))),
-        (ClockworkRNN(1, 4, recurrent_init=Identity(), recurrent_scale=2.0), "U", 2 * np.eye(4)),
-        (LipschitzRNN(1, 3, recurrent_init=Identity()), "M_U", np.eye(3)),
-        (ExpRNN(1, 3, recurrent_init=Identity()), "A", np.eye(3)),
-    ],
-    ids=repr,
-)
-def test_the_recurrent_weight_starts_as_told(cell, name, expected, rng):
-    np.testing.assert_allclose(cell.init_params(rng)[name], expected, rtol=1e-15)
-
-
-@pytest.mark.parametrize(
-    "made", [FastRNN, FastGRNN, ClockworkRNN, AntisymmetricRNN, LipschitzRNN, ExpRNN], ids=lambda c: c.name
-)
-def test_weights_from_the_inputs_and_biases_start_as_told(made, rng):
-    params = made(2, 4, input_init=Identity(), bias_init=Zeros()).init_params(rng)
-    np.testing.assert_array_equal(params["W"].reshape(-1, 4, 2)[0], np.eye(4, 2))
-    assert not params["b"].any()
-    assert {n: p.shape for n, p in params.items()} == {
-        n: p.shape for n, p in made(2, 4).init_params(rng).items()
-    }
-
-
-def test_the_gate_of_a_fast_network_keeps_as_long_as_told(rng):
-    b = FastGRNN(1, 50, bias_init=Chrono(longest=20)).init_params(rng)["b"]
-    assert (b[:50] >= 0).all()
-    assert b[:50].max() > np.log(10)
-    assert (b[50:] == 0).all()
 
 
 def test_what_is_no_clockwork_or_has_no_delay_is_refused():
