@@ -144,6 +144,7 @@ def gradsim_rule(
 
 @hookspec(firstresult=True)
 def gradsim_penalty(
+    cell: Cell,
     trajectory: Trajectory,
     params: Params,
     episode: Episode | None,

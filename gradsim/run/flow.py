@@ -188,6 +188,7 @@ class Mitigated(Flow):
             return
         penalty: Penalty = self._hook(
             "gradsim_penalty",
+            cell=self.setup.cell,
             trajectory=self.whole,
             params=dict(self.setup.all_params),
             episode=self.setup.episode,

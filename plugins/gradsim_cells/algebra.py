@@ -32,6 +32,11 @@ def standardised(x: Any, epsilon: float, xp: Any) -> Any:
     return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + epsilon)
 
 
+def capped(x: Any, cap: float | None, xp: Any) -> Any:
+    """Cap tanh(x / cap), or x where there is no cap."""
+    return x if cap is None else cap * xp.tanh(x / cap)
+
+
 def normal(rng: np.random.Generator, rows: int, columns: int, scale: float = 1.0) -> Array:
     """Independent weights N(0, scale^2 / columns)."""
     return rng.standard_normal((rows, columns)) * (scale / np.sqrt(columns))

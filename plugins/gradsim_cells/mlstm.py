@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gradsim import Weighted
-from gradsim.types import PositiveInt
-from gradsim_cells.algebra import affine, normal, sigmoid, softplus
+from gradsim.types import PositiveFloat, PositiveInt
+from gradsim_cells.algebra import affine, capped, normal, sigmoid, softplus
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,8 @@ class MLSTM(Weighted):
     """C_t = f C_{t-1} + i v k^T and n_t = f n_{t-1} + i k, read as o * C_t q / max(|n_t . q|, 1).
 
     q = W_q x_t + b_q, k = (W_k x_t + b_k) / sqrt(key_size) and v = W_v x_t + b_v; i = exp(a_i), and f and o
-    are sigmoid(.), of w x_t + b, where i and f are one number each.
+    are sigmoid(.), of w x_t + b, where i and f are one number each; with a `soft_cap` those of
+    cap tanh(. / cap).
 
     State: blocks R = C / N (hidden_size * key_size: entry (row, column) lies at column * hidden_size + row),
     r = n / N (key_size) and l = log N (1), of all that was taken in, N_t = f N_{t-1} + i:
@@ -43,6 +44,7 @@ class MLSTM(Weighted):
 
     key_size: PositiveInt = 4
     forget_bias: float = 1.0
+    soft_cap: PositiveFloat | None = field(default=None, kw_only=True)
 
     @property
     def blocks(self):
@@ -67,6 +69,7 @@ class MLSTM(Weighted):
 
     def step(self, params, state, inputs, xp):
         k, v, i, f = (affine(params, name, inputs) for name in "kvif")
+        i, f = capped(i, self.soft_cap, xp), capped(f, self.soft_cap, xp)
         k = k * self.key_size**-0.5
         taken = k[..., None] * v[..., None, :]
         taken = xp.reshape(taken, (*taken.shape[:-2], self.hidden_size * self.key_size))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from gradsim import Weighted, through
 from gradsim.errors import InputError
-from gradsim.types import PositiveInt
-from gradsim_cells.algebra import normal, sigmoid, softplus
+from gradsim.types import PositiveFloat, PositiveInt
+from gradsim_cells.algebra import capped, normal, sigmoid, softplus
 
 _EMPTY = -50.0
 """log n of a memory that holds nothing: n_0 is 0 to rounding beside any i of more than about e^-13."""
@@ -21,7 +21,8 @@ class SLSTM(Weighted):
     """h_t = o * c_t / n_t, with c_t = f * c_{t-1} + i * z and n_t = f * n_{t-1} + i.
 
     i = exp(a_i), f = sigmoid(a_f) or exp(a_f) as `forget` says, z = tanh(a_z), o = sigmoid(a_o), of
-    a = W x_t + U h_{t-1} + b. The state is h, r = c / n and l = log n, each hidden_size = n:
+    a = W x_t + U h_{t-1} + b; with a `soft_cap` the first two are those of cap tanh(a / cap). The state is
+    h, r = c / n and l = log n, each hidden_size = n:
 
         l_t = log(f exp(l_{t-1}) + i),  r_t = r_{t-1} + exp(a_i - l_t) (z - r_{t-1}),  h_t = o * r_t
 
@@ -45,6 +46,7 @@ class SLSTM(Weighted):
     heads: PositiveInt = 1
     forget: Literal["sigmoid", "exp"] = "sigmoid"
     forget_bias: float = 1.0
+    soft_cap: PositiveFloat | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
@@ -106,6 +108,7 @@ class SLSTM(Weighted):
         h, r, size = self.split(state)
         a = inputs @ params["W"].T + params["b"] + self._recurrent(params["U"], h, xp)
         i, f, z, o = (a[..., j * n : (j + 1) * n] for j in range(4))
+        i, f = capped(i, self.soft_cap, xp), capped(f, self.soft_cap, xp)
         if self.forget == "sigmoid":
             f = -softplus(-f, xp)
         i, f = through(i, "input"), through(f, "forget")

@@ -78,5 +78,7 @@ class OnBlocks(Mitigation):
 
     def units(self, cell):
         """Where the blocks lie in the state vector."""
-        names = cell.output_blocks if self.blocks is None else self.blocks
+        names = cell.output_blocks if self.blocks is None else dict.fromkeys(self.blocks)
+        if not names:
+            raise InputError(f"{self.name}: blocks are empty; name some, or leave them out")
         return np.concatenate([np.arange(cell.state_size)[cell.block(name)] for name in names])

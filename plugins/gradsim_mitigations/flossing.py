@@ -9,6 +9,7 @@ import numpy as np
 from gradsim import Mitigation, Penalty, hookimpl
 from gradsim.contracts.trajectory import step_rows
 from gradsim.errors import InputError
+from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from gradsim_mitigations.parts import parts
 
@@ -53,38 +54,42 @@ class Flossing(Mitigation):
         return {"start": np.linalg.qr(drawn)[0]}
 
     @hookimpl(wrapper=True)
-    def gradsim_penalty(self, trajectory, draws):
+    def gradsim_penalty(self, trajectory, jacobians, draws):
         penalty = yield
-        start = draws[self]["start"]
-        k, copies = start.shape[-1], trajectory.cell.state_size
-        bases = np.empty((len(trajectory.steps) + 1, *start.shape), dtype=start.dtype)
-        uppers = np.empty((len(trajectory.steps), len(start), k, k), dtype=start.dtype)
-        living, bases[0] = np.ones((len(start), k), dtype=bool), start
-        for part in parts(trajectory, copies):
-            for t, jacobian in zip(part.steps, part.jacobian(), strict=True):
-                turned = jacobian @ bases[t - 1]
-                bases[t], uppers[t - 1] = np.linalg.qr(turned)
-                floor = len(turned[0]) * np.finfo(turned.dtype).eps * np.linalg.norm(turned, axis=-2)
-                living &= np.abs(_diagonal(uppers[t - 1])) > floor
-        living = np.logical_and.accumulate(living, axis=-1)
-        sizes = np.where(living, np.abs(_diagonal(uppers)), 1)
-        _diagonal(uppers)[:, ~living] = 1  # nothing comes back to these
-        counted = np.log(sizes[self.transient :])
+        blocks, start = jacobians.blocks, draws[self]["start"]
+        bases, uppers, living = _decompositions(blocks, start)
+        counted = np.log(np.abs(_diagonal(uppers[self.transient :])))
         away = np.where(living, counted.mean(axis=0) - self.target, 0)
         scale = self.weight / away.size
-        slope = 2 * scale / len(counted) * away
+        by_log = 2 * scale / len(counted) * away
         gradient, states = {}, np.zeros_like(trajectory.states)
-        back = np.zeros_like(start)  # the cotangent of Q_t
-        for part in reversed(list(parts(trajectory, copies))):
-            by_turned = np.empty((len(part.steps), *start.shape), dtype=start.dtype)
-            for t, jacobian in zip(reversed(part.steps), part.jacobian()[::-1], strict=True):
-                by_log = slope if t > self.transient else np.zeros_like(slope)
-                by_turned[t - part.first] = _back(bases[t], uppers[t - 1], back, by_log)
-                back = jacobian.swapaxes(-1, -2) @ by_turned[t - part.first]
-            left, right = (np.moveaxis(x, -1, 0) for x in (by_turned, bases[step_rows(part.steps)]))
-            more, states[step_rows(part.steps)] = part.call(part.cell.bilinear_vjp, left, right)
+        by_basis = np.zeros_like(start)
+        for part in reversed(list(parts(trajectory, start.shape[-1]))):
+            rows = step_rows(part.steps)
+            by_turned = np.empty_like(bases[rows])
+            for t in reversed(range(rows.start, rows.stop)):
+                here = by_log if t >= self.transient else np.zeros_like(by_log)
+                by_turned[t - rows.start] = _back(bases[t + 1], uppers[t], by_basis, here)
+                by_basis = dense_blocks(blocks[t]).swapaxes(-1, -2) @ by_turned[t - rows.start]
+            left, right = (np.moveaxis(x, -1, 0) for x in (by_turned, bases[rows]))
+            more, states[rows] = part.call(part.cell.bilinear_vjp, left, right)
             gradient = {n: g + gradient.get(n, 0) for n, g in more.items()}
         return penalty + Penalty(float(scale * np.sum(away**2)), gradient, states)
+
+
+def _decompositions(blocks, start):
+    """Q at all times, R of all steps, and which directions (batch, k) live; R of the others is 1 inside."""
+    bases = np.empty((len(blocks) + 1, *start.shape), dtype=start.dtype)
+    uppers = np.empty((len(blocks), len(start), *2 * start.shape[-1:]), dtype=start.dtype)
+    bases[0], living = start, True
+    for t, jacobian in enumerate(blocks):
+        turned = dense_blocks(jacobian) @ bases[t]
+        bases[t + 1], uppers[t] = np.linalg.qr(turned)
+        unknown = turned.shape[-2] * np.finfo(turned.dtype).eps * np.linalg.norm(turned, axis=-2)
+        living &= np.abs(_diagonal(uppers[t])) > unknown
+    living = np.logical_and.accumulate(living, axis=-1)
+    _diagonal(uppers)[:, ~living] = 1  # nothing comes back to these, but it has to be solved for
+    return bases, uppers, living
 
 
 def _back(q, r, by_q, by_log):

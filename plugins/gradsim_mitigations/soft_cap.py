@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from gradsim import Dense, Mitigation, hookimpl
 from gradsim.errors import InputError, unknown
 from gradsim.types import PositiveFloat
+from gradsim_cells.algebra import capped
 
 
 def soft_capped(cell, cap, numbers):
@@ -19,8 +20,8 @@ def soft_capped(cell, cap, numbers):
         step_data = cell.step_data
 
         def unit(self, sums, old, xp, **data):
-            capped = (cap * xp.tanh(a / cap) if i in numbers else a for i, a in enumerate(sums))
-            return super().unit(tuple(capped), old, xp, **data)
+            sums = (capped(a, cap, xp) if i in numbers else a for i, a in enumerate(sums))
+            return super().unit(tuple(sums), old, xp, **data)
 
     SoftCapped.__qualname__ = f"SoftCapped{type(cell).__qualname__}"
     return SoftCapped(**{f.name: getattr(cell, f.name) for f in fields(cell) if f.init})
@@ -30,12 +31,12 @@ def soft_capped(cell, cap, numbers):
 class SoftCap(Mitigation):
     """Let the units of a dense cell see cap tanh(a / cap) in place of each sum a = W x + U h + b.
 
-    It is nearly a where |a| is small, and lies between -cap and cap, so that exponentials of sums stay finite
-    and gates never shut for good; its slope 1 - tanh(a / cap)^2 multiplies that of the unit. `gates` says
-    whose sums; by default all.
+    It is nearly a where |a| is small, and between -cap and cap, so that exponentials of sums stay finite and
+    gates never shut for good; its slope 1 - tanh(a / cap)^2 multiplies that of the unit. `gates` says whose
+    sums; by default all.
 
     Beck et al. (2025), xLSTM 7B: a recurrent LLM for fast and efficient inference, with cap = 15 for the sums
-    of the input and forget gates.
+    of the input and forget gates; the cells of the extended LSTM here have an option for it, which is set.
     """
 
     name = "soft_cap"
@@ -46,6 +47,8 @@ class SoftCap(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_cell(self):
         cell = yield
+        if self.gates is None and any(f.name == "soft_cap" for f in fields(cell)):
+            return replace(cell, soft_cap=self.cap)
         if not (isinstance(cell, Dense) and cell.of_units):
             raise InputError(
                 f"soft_cap: {cell!r} has no units whose sums it could cap; put it in front of what changes "

@@ -27,9 +27,9 @@ class SoftOrthogonality(OnWeights):
     weight: NonNegativeFloat = 1e-2
 
     @hookimpl(wrapper=True)
-    def gradsim_penalty(self, params, trajectory):
+    def gradsim_penalty(self, cell, params):
         penalty = yield
-        for name in self.acts_on(trajectory.cell):
+        for name in self.acts_on(cell):
             w = squares(params[name])
             away = w.swapaxes(-1, -2) @ w - np.eye(w.shape[-1], dtype=w.dtype)
             gradient = {name: (4 * w @ away).reshape(params[name].shape)}

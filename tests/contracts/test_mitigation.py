@@ -12,8 +12,11 @@ from helpers import broken, refused, returning
 import gradsim
 from gradsim import Mitigation, Pairs, Penalty, hookimpl
 from gradsim.contracts.trajectory import step_rows
-from gradsim.errors import PluginError
+from gradsim.errors import InputError, PluginError
 from gradsim_cells import Elman, MinGRU
+from gradsim_mitigations import Leak
+from gradsim_optimizers import SGD
+from gradsim_tasks import Adding
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,3 +150,51 @@ def test_what_it_carries_is_a_number_of_bytes(said, rng):
             mitigations=[carrying],
             record=["effective_gradient"],
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Asks(Mitigation):
+    """Notes what it is told, and refuses a cell of few units."""
+
+    name = "asks"
+    told: list = field(default_factory=list)
+
+    def refuse(self, cell, shapes, task):
+        self.told.append(("refuse", cell.name, shapes.get("readout_W"), task))
+        if cell.state_size < 3:
+            raise InputError(f"asks: {cell.name} is too small")
+
+    def draw(self, rng, cell):
+        self.told.append(("draw", cell.name))
+        return {}
+
+    @hookimpl(wrapper=True)
+    def gradsim_penalty(self, cell):
+        penalty = yield
+        self.told.append(("penalty", cell.name))
+        return penalty
+
+    @hookimpl(wrapper=True)
+    def gradsim_update(self, cell):
+        params = yield
+        self.told.append(("update", cell.name))
+        return params
+
+
+def test_it_may_refuse_a_cell_before_anything_runs():
+    task, mitigation = Adding(length=20), Asks()
+    with pytest.raises(InputError, match="asks: elman is too small"):
+        gradsim.prepare(Elman(2, 2), task=task, mitigations=[mitigation])
+    assert mitigation.told == [("refuse", "elman", (1, 2), task)]
+    with pytest.raises(InputError, match="asks: leaky is too small"):
+        gradsim.simulate(Elman(2, 2), np.zeros((3, 1, 2)), mitigations=[Leak(), Asks()])
+
+
+def test_it_is_told_the_cell_that_runs_and_refuses_it_once():
+    task, mitigation = Adding(length=20), Asks()
+    gradsim.train(Elman(2, 3), task, optimizer=SGD(0.1), updates=3, batch=2, mitigations=[Leak(), mitigation])
+    assert mitigation.told[0] == ("refuse", "leaky", (1, 3), task)
+    said = [what for what, *_ in mitigation.told]
+    assert said.count("refuse") == 1
+    assert said.count("update") == said.count("penalty") == 3
+    assert {name for _, name, *_ in mitigation.told} == {"leaky"}

@@ -14,7 +14,15 @@ from gradsim import Pairs
 from gradsim.plan.bytes import kept
 from gradsim.run.trial import shortened
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
-from gradsim_mitigations import RTRL, JacobianPenalty, SnAp, Truncate
+from gradsim_mitigations import (
+    RTRL,
+    Flossing,
+    JacobianPenalty,
+    JacobianRegulariser,
+    NormStabiliser,
+    SnAp,
+    Truncate,
+)
 from gradsim_recorders import InfluenceNormRecorder
 from gradsim_tasks import Adding
 
@@ -36,6 +44,9 @@ MEMORY = {
     "penalty on Jacobians": (LSTM(2, 24), 200, 4, BOTH, {"mitigations": [SmallJacobians()]}),
     "rule": (Elman(2, 48), 100, 8, BOTH[-1:], {"mitigations": [RTRL()]}),
     "rule within units": (LSTM(2, 48), 100, 8, BOTH[-1:], {"mitigations": [SnAp()]}),
+    "norms": (LSTM(2, 24), 1_000, 4, BOTH, {"mitigations": [NormStabiliser()]}),
+    "regularised": (LSTM(2, 24), 400, 4, BOTH, {"mitigations": [JacobianRegulariser()]}),
+    "flossed": (LSTM(2, 24), 400, 4, BOTH, {"mitigations": [Flossing()]}),
     "lyapunov": (LSTM(2, 16), 300, 8, ["lyapunov"], {}),
     "loss rows": (MinGRU(2, 64), 5_000, 2, ["loss_adjoint_norm"], {"pairs": Pairs(times=(-1,))}),
     "forward": (MinGRU(2, 128), 2_000, 64, ["loss"], {}),

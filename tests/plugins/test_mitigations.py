@@ -129,7 +129,7 @@ def omega(cell, params, ds, x, adjoint, mitigation):
     trajectory = Trajectory(cell, params, ds.state.values, x, {})
     jacobians = Jacobians(trajectory.steps, trajectory.call(cell.step_jacobian))
     given = {"trajectory": trajectory, "params": params, "adjoint": adjoint, "jacobians": jacobians}
-    nothing = {"episode": None, "measured": {}, "draws": {}, "moment": Moment()}
+    nothing = {"cell": cell, "episode": None, "measured": {}, "draws": {}, "moment": Moment()}
     return RunHooks([mitigation])("gradsim_penalty", **given, **nothing)
 
 

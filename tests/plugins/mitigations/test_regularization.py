@@ -12,9 +12,10 @@ import gradsim
 from gradsim import Mitigation, hookimpl, train
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import InputError, UnknownNameError
 from gradsim.testing import conformance
-from gradsim_cells import GRU, LRU, LSTM, EchoState, Elman, Linear, MinGRU
+from gradsim_cells import GRU, LRU, LSTM, MLSTM, SLSTM, EchoState, Elman, Linear, MinGRU
 from gradsim_mitigations import (
     Activity,
     Flossing,
@@ -100,6 +101,27 @@ def test_penalties_have_the_gradient_of_their_value(mitigation, cell, rng):
     slope = (8 * (value(h) - value(-h)) - (value(2 * h) - value(-2 * h))) / (12 * h)
     found = sum(np.sum(gradient[n] * way[n]) for n in params)
     assert found == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["ratio", "squared_ratio"])
+@pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.name)
+def test_omega_has_its_immediate_gradient(cell, form, rng):
+    """Along a random direction, at fixed states and adjoints."""
+    params, _ = started(cell)
+    states, adjoint = rng.standard_normal((2, 7, 3, cell.state_size))
+    inputs, way = rng.standard_normal((6, 3, 2)), {n: rng.standard_normal(p.shape) for n, p in params.items()}
+
+    def omega(h):
+        moved = {n: p + h * way[n] for n, p in params.items()}
+        given = {"trajectory": Trajectory(cell, moved, states, inputs, {}), "adjoint": adjoint, "cell": cell}
+        others = {"params": moved, "episode": None, "jacobians": None, "measured": {}, "draws": {}}
+        hooks = RunHooks([JacobianPenalty(0.7, form)])
+        return hooks("gradsim_penalty", **given, **others, moment=Moment())
+
+    h, penalty = 1e-4, omega(0)
+    value = {k: omega(k * h).value for k in (-2, -1, 1, 2)}
+    slope = (8 * (value[1] - value[-1]) - (value[2] - value[-2])) / (12 * h)
+    assert sum(np.sum(penalty.gradient[n] * way[n]) for n in params) == pytest.approx(slope, rel=1e-6)
 
 
 def test_flossing_of_a_rotation(rng):
@@ -473,6 +495,29 @@ def test_soft_caps_know_the_sums_of_gates():
         np.testing.assert_allclose(far[name], plain[name], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("cell", [SLSTM(2, 3), MLSTM(2, 3, key_size=2)], ids=lambda c: c.name)
+def test_the_extended_lstms_are_capped_at_their_gates(cell):
+    """Of sums of 30 and more no gate sees more than the cap: steps are those with weights of nothing."""
+    rng = np.random.default_rng(0)
+    x, params = rng.standard_normal((4, 2, 2)), cell.init_params(rng)
+    for name in params:
+        if name in ("U", "W", "W_i", "W_f"):
+            params[name] = 0 * params[name]
+    sums = {"b": np.repeat([30.0, -40.0, 0.5, 0.0], 3)} if "b" in params else {"b_i": [30.0], "b_f": [-40.0]}
+    at = {"b": np.repeat([2.0, -2.0, 0.5, 0.0], 3)} if "b" in params else {"b_i": [2.0], "b_f": [-2.0]}
+    far = gradsim.simulate(
+        cell,
+        x,
+        params=params | {n: np.array(b) for n, b in sums.items()},
+        mitigations=[SoftCap(2.0)],
+        record=["state"],
+    )
+    free = gradsim.simulate(
+        cell, x, params=params | {n: np.array(b) for n, b in at.items()}, record=["state"]
+    )
+    np.testing.assert_allclose(far.state, free.state, rtol=1e-11, atol=1e-12)
+
+
 # Trainings.
 
 ALL = [
@@ -546,6 +591,8 @@ def test_blocks_gates_and_exponents_that_are_not_there_are_refused():
     for made in (NormStabiliser, Activity):
         with refused(UnknownNameError, "unknown block of lstm 'C'; did you mean 'c'?"):
             prepared(LSTM(2, 3), made(blocks=("C",)))
+        with refused(InputError, f"{made.name}: blocks are empty; name some, or leave them out"):
+            prepared(LSTM(2, 3), made(blocks=()))
     with refused(UnknownNameError, "unknown gate of lstm 'forgot'; did you mean 'forget'?"):
         prepared(LSTM(2, 3), SoftCap(gates=("forgot",)))
     for cell in (LRU(2, 3), GRU(2, 3, reset_after=False)):
