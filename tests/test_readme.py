@@ -17,12 +17,12 @@ PAGE = (ROOT / "benchmarks" / "README.md").read_text()
 
 def test_python_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     namespace = {"__name__": "__main__"}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
     assert namespace["ds"].sizes["time"] == 21
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert len(capsys.readouterr().out.splitlines()) == 7
     assert namespace["trained"].train_loss[-20:].mean() < namespace["trained"].train_loss[:20].mean()
 
 
