@@ -9,7 +9,6 @@ import numpy as np
 from gradsim import Mitigation, Penalty, hookimpl
 from gradsim.contracts.trajectory import step_rows
 from gradsim.errors import InputError
-from gradsim.numerics.blocks import dense_blocks
 from gradsim.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from gradsim_mitigations.parts import parts
 
@@ -53,40 +52,48 @@ class Flossing(Mitigation):
         drawn = rng.standard_normal((batch, cell.state_size, self.exponents or cell.state_size))
         return {"start": np.linalg.qr(drawn)[0]}
 
+    def carry_bytes(self, problem):
+        m = problem.cell.state_size
+        k = self.exponents or m
+        return problem.steps * problem.batch * k * (m + k) * problem.dtype.itemsize
+
     @hookimpl(wrapper=True)
-    def gradsim_penalty(self, trajectory, jacobians, draws):
+    def gradsim_penalty(self, trajectory, draws):
         penalty = yield
-        blocks, start = jacobians.blocks, draws[self]["start"]
-        bases, uppers, living = _decompositions(blocks, start)
+        start, m = draws[self]["start"], trajectory.cell.state_size
+        bases, uppers, living = _decompositions(trajectory, start)
         counted = np.log(np.abs(_diagonal(uppers[self.transient :])))
         away = np.where(living, counted.mean(axis=0) - self.target, 0)
         scale = self.weight / away.size
         by_log = 2 * scale / len(counted) * away
         gradient, states = {}, np.zeros_like(trajectory.states)
         by_basis = np.zeros_like(start)
-        for part in reversed(list(parts(trajectory, start.shape[-1]))):
-            rows = step_rows(part.steps)
+        for part in reversed(list(parts(trajectory, m))):
+            rows, jacobian = step_rows(part.steps), part.jacobian()
             by_turned = np.empty_like(bases[rows])
-            for t in reversed(range(rows.start, rows.stop)):
+            for i in reversed(range(len(jacobian))):
+                t = rows.start + i
                 here = by_log if t >= self.transient else np.zeros_like(by_log)
-                by_turned[t - rows.start] = _back(bases[t + 1], uppers[t], by_basis, here)
-                by_basis = dense_blocks(blocks[t]).swapaxes(-1, -2) @ by_turned[t - rows.start]
+                by_turned[i] = _back(bases[t + 1], uppers[t], by_basis, here)
+                by_basis = jacobian[i].swapaxes(-1, -2) @ by_turned[i]
             left, right = (np.moveaxis(x, -1, 0) for x in (by_turned, bases[rows]))
             more, states[rows] = part.call(part.cell.bilinear_vjp, left, right)
             gradient = {n: g + gradient.get(n, 0) for n, g in more.items()}
         return penalty + Penalty(float(scale * np.sum(away**2)), gradient, states)
 
 
-def _decompositions(blocks, start):
-    """Q at all times, R of all steps, and which directions (batch, k) live; R of the others is 1 inside."""
-    bases = np.empty((len(blocks) + 1, *start.shape), dtype=start.dtype)
-    uppers = np.empty((len(blocks), len(start), *2 * start.shape[-1:]), dtype=start.dtype)
+def _decompositions(trajectory, start):
+    """Q at all times, R of all steps, and which directions (batch, k) live; R[i, i] of the others is 1."""
+    steps, (batch, m, k) = len(trajectory.steps), start.shape
+    bases = np.empty((steps + 1, batch, m, k), dtype=start.dtype)
+    uppers = np.empty((steps, batch, k, k), dtype=start.dtype)
     bases[0], living = start, True
-    for t, jacobian in enumerate(blocks):
-        turned = dense_blocks(jacobian) @ bases[t]
-        bases[t + 1], uppers[t] = np.linalg.qr(turned)
-        unknown = turned.shape[-2] * np.finfo(turned.dtype).eps * np.linalg.norm(turned, axis=-2)
-        living &= np.abs(_diagonal(uppers[t])) > unknown
+    for part in parts(trajectory, m):
+        for t, jacobian in zip(part.steps, part.jacobian(), strict=True):
+            turned = jacobian @ bases[t - 1]
+            bases[t], uppers[t - 1] = np.linalg.qr(turned)
+            unknown = m * np.finfo(turned.dtype).eps * np.linalg.norm(turned, axis=-2)
+            living &= np.abs(_diagonal(uppers[t - 1])) > unknown
     living = np.logical_and.accumulate(living, axis=-1)
     _diagonal(uppers)[:, ~living] = 1  # nothing comes back to these, but it has to be solved for
     return bases, uppers, living

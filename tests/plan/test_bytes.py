@@ -47,6 +47,7 @@ MEMORY = {
     "norms": (LSTM(2, 24), 1_000, 4, BOTH, {"mitigations": [NormStabiliser()]}),
     "regularised": (LSTM(2, 24), 400, 4, BOTH, {"mitigations": [JacobianRegulariser()]}),
     "flossed": (LSTM(2, 24), 400, 4, BOTH, {"mitigations": [Flossing()]}),
+    "a few flossed": (LSTM(2, 24), 400, 4, BOTH, {"mitigations": [Flossing(exponents=3)]}),
     "lyapunov": (LSTM(2, 16), 300, 8, ["lyapunov"], {}),
     "loss rows": (MinGRU(2, 64), 5_000, 2, ["loss_adjoint_norm"], {"pairs": Pairs(times=(-1,))}),
     "forward": (MinGRU(2, 128), 2_000, 64, ["loss"], {}),

@@ -24,8 +24,8 @@ _ARRAYS = 4
 class SecondDerivative:
     """How a sum over step Jacobians changes with parameters and old states, added up piece by piece.
 
-    With D the slopes of the new blocks by sums and old blocks, such a sum changes by `weights` with D, and at
-    fixed D it changes with the weights of the state in them.
+    It changes with the slopes of the units, by as much as it weighs each of them, and these change with sums
+    and old blocks; at fixed slopes it changes with the weights that the state is multiplied with.
     """
 
     def __init__(self, cell: Dense, params: Params, state: Array, inputs: Array, data: StepData) -> None:
