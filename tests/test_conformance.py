@@ -53,3 +53,23 @@ test_other_optimizers = conformance(
 )
 test_other_schedules = conformance(Warmup(length=3, after=Cosine(final=0.1)))
 test_mitigations_of_an_lstm = conformance(*shipped("mitigations"), cell=LSTM(input_size=2, hidden_size=3))
+
+
+def test_all_that_can_be_idle_say_how():
+    """All but rules, changed cells and first weights, which have no strength that could be zero."""
+    assert {m.name for m in shipped("mitigations") if m.idle is None} == {
+        "e_prop",
+        "gate",
+        "gradient_centralisation",
+        "immediate",
+        "orthogonal_init",
+        "orthogonal_weights",
+        "rflo",
+        "rtrl",
+        "snap",
+        "soft_cap",
+        "sparse_rtrl",
+        "spectral_norm",
+        "stiefel",
+        "truncate_forward",
+    }

@@ -219,7 +219,12 @@ def _refuse_unmeasurable(mitigation: Mitigation) -> None:
 
 
 def _hooks_of(mitigation: Mitigation) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The hooks that a mitigation implements, each of them marked, known and a wrapper."""
+    """The hooks of the phases in which a mitigation acts, each of them marked, known and a wrapper."""
+    acts = None if mitigation.phases is None else {f"gradsim_{phase}" for phase in mitigation.phases}
+    for name in (acts or set()) - {*dir(type(mitigation))}:
+        raise PluginError(
+            f"{mitigation!r}: phases names {name.removeprefix('gradsim_')!r}, and it has no {name}"
+        )
     for name in dir(type(mitigation)):
         options = getattr(getattr(type(mitigation), name), "gradsim_impl", None)
         if options is None and not name.startswith("gradsim_"):
@@ -245,7 +250,8 @@ def _hooks_of(mitigation: Mitigation) -> Iterator[tuple[str, Callable[..., Any]]
                     f"{mitigation!r}: {name} asks for `measured`, and nothing is; name recorders "
                     "in `requires`"
                 )
-        yield name, implementation
+        if acts is None or name in acts:
+            yield name, implementation
 
 
 def _meant(names: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,9 +26,18 @@ class Mitigation(Plugin, ABC):
 
     ``requires`` names recorders whose raw results its hooks read in ``measured[self]``; they are measured
     for it on its own `required_pairs`, whatever the user records.
+
+    ``idle`` holds parameters with which it changes nothing, to the last bit, such as ``{"weight": 0.0}``;
+    None if there are none. The conformance kit tries them.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
+    idle: ClassVar[Mapping[str, Any] | None] = None
+
+    @property
+    def phases(self) -> Collection[str] | None:
+        """The phases in which it acts, where its parameters choose among those that it has hooks for."""
+        return None
 
     @property
     def required_pairs(self) -> Pairs:

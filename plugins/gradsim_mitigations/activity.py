@@ -24,6 +24,7 @@ class Activity(OnBlocks):
     """
 
     name = "activity"
+    idle = {"weight": 0.0, "temporal_weight": 0.0}
 
     weight: NonNegativeFloat = 1.0
     temporal_weight: NonNegativeFloat = 0.0

@@ -22,6 +22,7 @@ class ClipAdjoint(Mitigation):
     """
 
     name = "clip_adjoint"
+    idle = {"max_norm": 1e30}
 
     max_norm: PositiveFloat = 1.0
 

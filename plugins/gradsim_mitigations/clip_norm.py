@@ -20,6 +20,7 @@ class ClipNorm(Mitigation):
     """
 
     name = "clip_norm"
+    idle = {"max_norm": 1e30}
 
     max_norm: PositiveFloat = 1.0
 

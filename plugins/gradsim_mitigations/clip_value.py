@@ -18,6 +18,7 @@ class ClipValue(Mitigation):
     """
 
     name = "clip_value"
+    idle = {"limit": 1e30}
 
     limit: PositiveFloat = 1.0
 

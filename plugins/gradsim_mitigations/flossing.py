@@ -32,6 +32,7 @@ class Flossing(Mitigation):
     """
 
     name = "flossing"
+    idle = {"weight": 0.0}
 
     weight: NonNegativeFloat = 1.0
     exponents: PositiveInt | None = None

@@ -21,6 +21,7 @@ class GradientNoise(Mitigation):
     """
 
     name = "gradient_noise"
+    idle = {"eta": 0.0}
 
     eta: NonNegativeFloat = 0.01
     gamma: NonNegativeFloat = 0.55

@@ -32,6 +32,7 @@ class JacobianPenalty(Mitigation):
     """
 
     name = "jacobian_penalty"
+    idle = {"weight": 0.0}
 
     weight: NonNegativeFloat = 1.0
     form: Literal["ratio", "squared_ratio"] = "ratio"

@@ -26,6 +26,7 @@ class JacobianRegulariser(Mitigation):
     """
 
     name = "jacobian_regulariser"
+    idle = {"weight": 0.0}
 
     weight: NonNegativeFloat = 0.01
     projections: NonNegativeInt = 0

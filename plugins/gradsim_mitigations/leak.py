@@ -55,6 +55,7 @@ class Leak(Mitigation):
     """
 
     name = "leak"
+    idle = {"rate": 1.0}
 
     rate: Rate = 0.1
 

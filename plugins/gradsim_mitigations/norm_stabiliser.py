@@ -23,6 +23,7 @@ class NormStabiliser(OnBlocks):
     """
 
     name = "norm_stabiliser"
+    idle = {"weight": 0.0}
 
     weight: NonNegativeFloat = 1.0
 

@@ -23,6 +23,7 @@ class SoftOrthogonality(OnWeights):
     """
 
     name = "soft_orthogonality"
+    idle = {"weight": 0.0}
 
     weight: NonNegativeFloat = 1e-2
 

@@ -26,6 +26,7 @@ class SpectralProjection(OnWeights):
     """
 
     name = "spectral_projection"
+    idle = {"limit": 1e30, "least": 0.0}
 
     limit: PositiveFloat = 1.0
     least: NonNegativeFloat = 0.0

@@ -24,6 +24,7 @@ class Truncate(Mitigation):
     """
 
     name = "truncate"
+    idle = {"k1": 10**9, "k2": 10**9}
 
     k1: PositiveInt = 20
     k2: PositiveInt = 20

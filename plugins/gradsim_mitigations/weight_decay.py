@@ -23,6 +23,7 @@ class WeightDecay(Mitigation):
     """
 
     name = "weight_decay"
+    idle = {"l2": 0.0, "l1": 0.0}
 
     l2: NonNegativeFloat = 1e-4
     l1: NonNegativeFloat = 0.0

@@ -13,7 +13,7 @@ from helpers import broken, refused, returning
 from probes import mitigations
 
 import gradsim
-from gradsim import Cell, Episode, Wrapper, hookimpl
+from gradsim import Cell, Episode, Mitigation, Wrapper, hookimpl
 from gradsim.contracts import hooks as run_hooks
 from gradsim.contracts import hookspecs, registry
 from gradsim.contracts.hooks import RUN_HOOKS, RunHooks
@@ -408,3 +408,32 @@ def test_what_is_no_array_cannot_be_remembered(value):
         train(
             Elman(2, 4), Adding(length=20), optimizer=SGD(0.1), updates=1, batch=2, mitigations=[mitigation]
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Somewhere(Mitigation):
+    """Halves the adjoint or the gradient."""
+
+    name = "somewhere"
+
+    where: str = "adjoint"
+
+    @property
+    def phases(self):
+        return (self.where,)
+
+    @hookimpl(wrapper=True)
+    def gradsim_adjoint(self):
+        return 0.5 * (yield)
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self):
+        gradient = yield
+        return {n: 0.5 * g for n, g in gradient.items()}
+
+
+def test_a_mitigation_acts_only_where_its_parameters_say():
+    assert RunHooks([Somewhere()]).phases == {"adjoint": ("somewhere",)}
+    assert RunHooks([Somewhere("gradient")]).used == {"gradsim_gradient"}
+    with pytest.raises(PluginError, match="phases names 'update', and it has no gradsim_update"):
+        RunHooks([Somewhere("update")])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.contracts.hooks import hookimpl
+from gradsim.contracts.hooks import RunHooks, hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.trajectory import Trajectory
@@ -98,6 +98,35 @@ class _Damp(_Halve):
     def gradsim_adjoint(self):  # type: ignore[no-untyped-def]
         adjoint = yield
         return 0.5 * adjoint
+
+
+@CHECKS("is_pure", "leaves_trajectory_and_jacobians", applies=lambda bench: bench.mitigation.idle is not None)
+def idle_is_identity(bench: MitigationBench) -> None:
+    """With the parameters that make it idle, nothing is changed, to the last bit."""
+    given = dict(bench.mitigation.idle or {})
+    idle: Mitigation = dataclasses.replace(bench.mitigation, **given)  # type: ignore[type-var]
+    alone, seen = bench.run(), bench.run(idle)
+    pairs = [(name, piece, alone[name.removeprefix("effective ")]) for name, piece in seen.items()]
+    hooks = RunHooks([idle])
+    if "gradsim_params" in hooks.used:
+        first = (h("gradsim_params", cell=bench.cell, rng=bench.rng("idle")) for h in (hooks, RunHooks([])))
+        pairs.append(("gradsim_params", *first))
+    if "gradsim_update" in hooks.used:
+        arguments = bench.arguments("gradsim_update")
+        pairs.append(("gradsim_update", hooks("gradsim_update", **arguments), arguments["params"]))
+    for name, found, expected in pairs:
+        bench.expect(
+            same(_without_size(found), _without_size(expected)),
+            f"with idle = {given} {name} is not what it is without the mitigation, bit for bit; return "
+            "what yield gave where there is nothing to do",
+        )
+
+
+def _without_size(value: Any) -> Any:
+    """What is only said of a gradient where there are mitigations is left out."""
+    if isinstance(value, Mapping):
+        return {n: _without_size(v) for n, v in value.items() if n != "before"}
+    return [_without_size(v) for v in value] if isinstance(value, list) else value
 
 
 @CHECKS(

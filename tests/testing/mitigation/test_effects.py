@@ -76,10 +76,37 @@ class Decay(Mitigation):
         return penalty + Penalty(float(value), gradient, self.of_states * states)
 
 
+class NeverIdle(Scale):
+    idle = {"factor": WRONG}  # noqa: RUF012
+
+
+class NeverIdleAtFirst(NeverIdle):
+    idle = {"factor": 1.0}  # noqa: RUF012
+
+    @hookimpl(wrapper=True)
+    def gradsim_params(self):
+        params = yield
+        return {**params, "U": WRONG * params["U"]}
+
+
+class NeverIdleAtLast(NeverIdleAtFirst):
+    @hookimpl(wrapper=True)
+    def gradsim_params(self):
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def gradsim_update(self):
+        params = yield
+        return {n: WRONG * p for n, p in params.items()}
+
+
 PROOFS = [
     ("leaves_trajectory_and_jacobians", MovesStates()),
     ("inactive_unless_chosen", Seeds()),
     ("composes", MakesSlow(once=True)),
+    ("idle_is_identity", NeverIdle()),
+    ("idle_is_identity", NeverIdleAtFirst()),
+    ("idle_is_identity", NeverIdleAtLast()),
     ("effective_products", ChangesItsMind()),
     ("penalty_gradient", Decay(of_params=WRONG)),
     ("penalty_gradient", Decay(of_states=WRONG)),
@@ -91,3 +118,10 @@ test_fails_this_check_and_no_other, test_every_check_has_a_proof = proven(PROOFS
 
 def test_a_good_penalty_passes():
     check_mitigation(Decay())
+
+
+def test_a_good_idle_passes():
+    class Idles(Scale):
+        idle = {"factor": 1.0}  # noqa: RUF012
+
+    check_mitigation(Idles())
