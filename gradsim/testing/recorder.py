@@ -15,6 +15,7 @@ from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Piece, Recorder, Variable
+from gradsim.contracts.trajectory import Trajectory
 from gradsim.numerics.scaled import Scaled
 from gradsim.run.prepared import Simulation
 from gradsim.simulation import prepare
@@ -167,8 +168,8 @@ def _arrays(value: Any) -> Any:
         return [value.blocks, value.reach]
     if isinstance(value, Plugin):
         return None
-    if dataclasses.is_dataclass(value):
-        fields = (f.name for f in dataclasses.fields(value))
+    if dataclasses.is_dataclass(value):  # of a trajectory without what its cell has kept beside
+        fields = (f.name for f in dataclasses.fields(Trajectory if isinstance(value, Trajectory) else value))
         return [_arrays(getattr(value, name)) for name in fields if name not in ("region", "steps")]
     if isinstance(value, list):
         return [_arrays(v) for v in value]
