@@ -16,8 +16,8 @@ class Immediate(Mitigation):
     Costs one pull through each step, and carries nothing. Where losses are rare most steps are not learnt
     from at all.
 
-    Merin (2026), Temporal credit is free, arXiv:2603.28750, who finds it enough to adapt online, if gradients
-    are scaled by parameter, as `rmsprop` does. Known here from the abstract.
+    Shalev-Merin (2026), Temporal credit is free, arXiv:2603.28750, who finds it enough to adapt online, if
+    gradients are scaled by parameter, as `rmsprop` does. Known here from the abstract.
     """
 
     name = "immediate"

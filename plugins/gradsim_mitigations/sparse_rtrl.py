@@ -22,9 +22,9 @@ class SparseRTRL(Mitigation):
 
     Takes as much as `rtrl` here; with sparse products the operations would be `paths` / m of that.
 
-    Merin (2026), Massive redundancy in gradient transport enables sparse online learning, arXiv:2603.15195,
-    where 4 of 64 paths recover 84 % of what RTRL does in online adaptation. Known here from the abstract:
-    that paths are drawn by rows, once, and are not weighted up is our reading.
+    Shalev-Merin (2026), Massive redundancy in gradient transport enables sparse online learning,
+    arXiv:2603.15195, where 4 of 64 paths recover 84 % of what RTRL does in online adaptation. Known here from
+    the abstract: that paths are drawn by rows, once, and are not weighted up is our reading.
     """
 
     name = "sparse_rtrl"

@@ -46,10 +46,13 @@ class TruncateForward(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):
         yield
-        forward, last, found = Forward(trajectory), trajectory.steps[-1], []
+        forward, last = Forward(trajectory), trajectory.steps[-1]
+        total = {n: np.zeros_like(p) for n, p in trajectory.params.items()}
         for start in range(0, last, self.k1):
             end = min(start + self.k1, last)
             own = direct[: end + 1].copy()
             own[: start + 1] = 0
-            found.append(forward.gradient(own, range(max(1, end - self.k2 + 1), end + 1)))
-        return {n: np.sum([g[n] for g in found], axis=0) for n in found[0]}
+            if own.any():
+                found = forward.gradient(own, range(max(1, end - self.k2 + 1), end + 1))
+                total = {n: total[n] + g for n, g in found.items()}
+        return total
