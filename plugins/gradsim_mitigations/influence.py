@@ -34,6 +34,9 @@ _NUMBERS = 2**18
 _FEW = 16
 """Positions that tell which parameters act on which components."""
 
+_ROUNDING = 1e3 * np.finfo(np.float64).eps
+"""How far a sum over all positions may be off, of the largest for a parameter."""
+
 
 def plain(trajectory):
     """The same steps with nothing left to derive, and the way of a gradient back to the given parameters."""
@@ -171,11 +174,12 @@ def _acting(trajectory):
     """
     rng, every = np.random.default_rng(0), _Positions.of(trajectory)
     few = every[rng.integers(len(every.state), size=_FEW)]
-    moved = replace(few, inputs=few.inputs + rng.standard_normal(few.inputs.shape).astype(few.inputs.dtype))
+    moved = replace(few, inputs=few.inputs + rng.standard_normal(few.inputs.shape))
     acting = few.acting(rng) | moved.acting(rng)
-    by_position, by_component = (rng.uniform(1, 2, n).astype(few.state.dtype) for n in every.state.shape)
-    rest = every.pulled(np.multiply.outer(by_position, by_component))
-    allowed, colours = 1e3 * np.finfo(rest.dtype).eps * np.abs(rest).max(), _colours(acting)
+    by_position, by_component = (rng.uniform(1, 2, n) for n in every.state.shape)
+    rest, colours = every.pulled(np.multiply.outer(by_position, by_component)), _colours(acting)
+    sizes = by_name(np.abs(rest), every.params)
+    allowed = in_a_row({n: np.full_like(x, _ROUNDING * x.max()) for n, x in sizes.items()})
     for colour in range(colours.max() + 1):
         own = colours == colour
         together = every.pulled(np.multiply.outer(by_position, own))
@@ -185,7 +189,7 @@ def _acting(trajectory):
 
 @dataclass(frozen=True)
 class _Positions:
-    """Where a cell takes steps: states, inputs and step data, each (positions, ...)."""
+    """Where a cell takes steps: states, inputs and step data, each (positions, ...), in float64."""
 
     cell: Cell
     params: Params
@@ -197,11 +201,15 @@ class _Positions:
     def of(cls, trajectory):
         """All of a trajectory, time and batch as one axis."""
 
-        def flat(x):
-            return x.reshape(-1, *x.shape[2:])
+        def wide(x):
+            return x.astype(np.float64) if x.dtype.kind == "f" else x
 
+        def flat(x):
+            return wide(x).reshape(-1, *x.shape[2:])
+
+        params = {n: wide(p) for n, p in trajectory.params.items()}
         data = {n: flat(x) for n, x in trajectory.step_data.items()}
-        return cls(trajectory.cell, trajectory.params, flat(trajectory.before), flat(trajectory.inputs), data)
+        return cls(trajectory.cell, params, flat(trajectory.before), flat(trajectory.inputs), data)
 
     def __getitem__(self, chosen):
         data = {n: x[chosen] for n, x in self.data.items()}
@@ -215,7 +223,6 @@ class _Positions:
             return np.broadcast_to(x, (*lead, *x.shape))
 
         data = {n: alike(x) for n, x in self.data.items()}
-        rows = rows.astype(self.state.dtype)
         found = self.cell.params_vjp(self.params, alike(self.state), alike(self.inputs), rows, **data)
         return in_a_row({n: found[n] for n in self.params}, len(lead))
 
@@ -226,8 +233,8 @@ class _Positions:
         for start in range(0, count, length):
             some = self[start : start + length]
             # With a weight for each position no two add up to nothing.
-            weight = rng.uniform(1, 2, (len(some.state), 1)).astype(some.state.dtype)
-            found = found | (some.pulled(np.eye(m, dtype=weight.dtype)[:, None] * weight) != 0)
+            weight = rng.uniform(1, 2, (len(some.state), 1))
+            found = found | (some.pulled(np.eye(m)[:, None] * weight) != 0)
         return found
 
 

@@ -16,7 +16,7 @@ from gradsim.contracts.trajectory import one_by_one
 from gradsim.errors import BudgetError, InputError
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.testing import conformance
-from gradsim_cells import GRU, LRU, LSTM, ClockworkRNN, Elman, IndRNN, LeakyRNN, MinGRU, Stack
+from gradsim_cells import GRU, LRU, LSTM, ClockworkRNN, Elman, IndRNN, LeakyRNN, MinGRU, ShallowPLRNN, Stack
 from gradsim_mitigations import (
     RFLO,
     RTRL,
@@ -34,7 +34,7 @@ from gradsim_mitigations import (
 )
 from gradsim_mitigations.influence import through
 from gradsim_optimizers import SGD
-from gradsim_tasks import Adding, FlipFlop
+from gradsim_tasks import Adding, CopyMemory, FlipFlop
 
 test_rules_keep_the_contract = conformance(
     SnAp(n=2), EProp("random"), RFLO(leak=0.2), RFLO(feedback="random"), TruncateForward(1, 3)
@@ -163,6 +163,12 @@ def test_what_a_few_positions_do_not_show_is_found_at_all(monkeypatch):
     cell = ClockworkRNN(3, 4, periods=(1, 9))
     exact, found = both(cell, RTRL())
     close(found, exact)
+
+
+def test_what_acts_rarely_counts_in_float32_too():
+    """Pieces of a piecewise linear network that a few steps of forty are in."""
+    exact, found = both(ShallowPLRNN(10, 16), RTRL(), task=CopyMemory(delay=20), dtype="float32", rng=5)
+    close(found, exact, tolerance=1e-5)
 
 
 def test_what_a_rule_carries_is_told_before_the_run():
