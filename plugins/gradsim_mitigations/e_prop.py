@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.feedback import draw_feedback, fed_back
+from gradsim_mitigations.feedback import draw_feedback, fed_back, refuse_no_readout
 from gradsim_mitigations.influence import Forward, influence_bytes, own_unit
 
 
@@ -38,8 +38,12 @@ class EProp(Mitigation):
 
     feedback: Literal["readout", "random"] = "readout"
 
+    def refuse(self, shapes):
+        if self.feedback == "random":
+            refuse_no_readout(self, shapes)
+
     def draw(self, rng, shapes):
-        return draw_feedback(self, rng, shapes) if self.feedback == "random" else {}
+        return draw_feedback(rng, shapes) if self.feedback == "random" else {}
 
     def carry_bytes(self, problem):
         return influence_bytes(problem, min(len(problem.cell.blocks), problem.block))

@@ -10,13 +10,17 @@ from gradsim.numerics import autodiff
 READOUT = "readout_W"
 
 
-def draw_feedback(mitigation, rng, shapes):
-    """Draw B, of the shape (output, features) of the readout's weights, with entries N(0, 1 / features)."""
+def refuse_no_readout(mitigation, shapes):
+    """Raise unless there are weights of a readout to take the place of."""
     if READOUT not in shapes:
         raise InputError(
             f"{mitigation.name}: feedback='random' takes the place of the weights of a readout, and this run "
             "has none; give it a task with a readout, or feedback='readout'"
         )
+
+
+def draw_feedback(rng, shapes):
+    """Draw B, of the shape (output, features) of the readout's weights, with entries N(0, 1 / features)."""
     return {"feedback": rng.standard_normal(shapes[READOUT]) / np.sqrt(shapes[READOUT][1])}
 
 

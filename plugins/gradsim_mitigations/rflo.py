@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Interval
 
 from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.feedback import draw_feedback, fed_back
+from gradsim_mitigations.feedback import draw_feedback, fed_back, refuse_no_readout
 from gradsim_mitigations.influence import Forward, influence_bytes, own_unit
 
 
@@ -36,8 +36,12 @@ class RFLO(Mitigation):
     leak: Annotated[float, Interval(gt=0, le=1)] | None = None
     feedback: Literal["readout", "random"] = "readout"
 
+    def refuse(self, shapes):
+        if self.feedback == "random":
+            refuse_no_readout(self, shapes)
+
     def draw(self, rng, shapes):
-        return draw_feedback(self, rng, shapes) if self.feedback == "random" else {}
+        return draw_feedback(rng, shapes) if self.feedback == "random" else {}
 
     def carry_bytes(self, problem):
         return influence_bytes(problem, min(len(problem.cell.blocks), problem.block))

@@ -31,8 +31,10 @@ class SparseRTRL(Mitigation):
 
     paths: PositiveInt = 4
 
-    def draw(self, rng):
-        return {"seed": np.array(rng.integers(2**63))}  # of K, whose size is not known here
+    def draw(self, rng, cell):
+        groups, k = cell.jacobian_groups, cell.state_size // cell.jacobian_groups
+        ranks = rng.permuted(np.broadcast_to(np.arange(k), (groups, k, k)), axis=-1)
+        return {"kept": ranks < self.paths}
 
     def carry_bytes(self, problem):
         return influence_bytes(problem, problem.block)
@@ -40,12 +42,6 @@ class SparseRTRL(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, draws, moment):
         yield
-        seed = moment.memory(self).get("seed", draws[self]["seed"])
-        moment.remember(self, seed=seed)
-
-        def kept(some):
-            blocks = step_jacobian(some)
-            ranks = np.broadcast_to(np.arange(blocks.shape[-1]), blocks.shape[-3:])
-            return blocks * (np.random.default_rng(int(seed)).permuted(ranks, axis=-1) < self.paths)
-
-        return Forward(trajectory, kept).gradient(direct)
+        kept = moment.memory(self).get("kept", draws[self]["kept"])
+        moment.remember(self, kept=kept)
+        return Forward(trajectory, lambda some: step_jacobian(some) * kept).gradient(direct)

@@ -331,10 +331,11 @@ def test_truncated_forward_mode_over_the_whole_run_is_rtrl():
 def test_sparse_rtrl_goes_along_so_many_paths_to_each_component(rng):
     cell, rule = Elman(2, 5), SparseRTRL(2)
     trajectory, direct = taken(cell, rng)
-    draws = rule.draw(np.random.default_rng(1))
+    draws = rule.draw(np.random.default_rng(1), cell)
     found = ruled(rule, trajectory, direct, draws=draws)
-    kept = np.random.default_rng(int(draws["seed"])).permuted(np.tile(np.arange(5), (5, 1)), axis=-1) < 2
+    (kept,) = draws["kept"]
     np.testing.assert_array_equal(kept.sum(axis=1), 2)
+    assert len(np.unique(kept, axis=0)) > 1
     close(found, by_definition(trajectory, direct, lambda jacobian: jacobian * kept), 1e-12)
     close(both(LSTM(3, 4), SparseRTRL(8))[1], both(LSTM(3, 4))[0])
 
