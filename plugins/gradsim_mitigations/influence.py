@@ -82,8 +82,9 @@ def own_unit(trajectory):
         return blocks
     layers = {n: re.match(r"(layer\d+_)*", n)[0] for n in cell.blocks}
     units = [(layers[n], size, place) for n, size in cell.blocks.items() for place in range(size)]
-    number = np.array([units.index(unit) for unit in units])
-    return np.where(np.equal.outer(number, number), blocks, 0)
+    numbers = {unit: i for i, unit in enumerate(units)}
+    own = np.array([numbers[unit] for unit in units])
+    return np.where(np.equal.outer(own, own), blocks, 0)
 
 
 def through(blocks, columns):

@@ -274,23 +274,24 @@ def test_rflo_is_that_of_the_paper(rng):
     close(ruled(rule, trajectory, direct, errors, readout, {"feedback": feedback}), expected, 1e-12)
 
 
-def test_random_feedback_is_the_readouts_where_that_is_drawn():
-    """With B = W, e-prop by random feedback is e-prop; also where the cell makes its output itself."""
-    for cell in (LSTM(3, 4), small("rate_network"), small("qrnn")):
-        weight = np.random.default_rng(3).standard_normal((3, cell.output_size))
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("cell", [LSTM(3, 4), small("rate_network")], ids=lambda c: c.name)
+def test_feedback_by_the_readouts_own_weights_is_none(cell, factor):
+    """With B = W, random e-prop is e-prop, and with B = 2 W twice that; also where the output is no block."""
+    weight = np.random.default_rng(3).standard_normal((3, 4))
 
-        @dataclasses.dataclass(frozen=True, eq=False)
-        class Known(EProp):
-            name = "known"
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Known(EProp):
+        name = "known"
 
-            def draw(self, rng, shapes, weight=weight):
-                assert shapes["readout_W"] == weight.shape
-                return {"feedback": weight}
+        def draw(self, rng, shapes):
+            assert shapes["readout_W"] == weight.shape
+            return {"feedback": factor * weight}
 
-        params = cell.init_params(np.random.default_rng(4))
-        params |= {"readout_W": weight, "readout_b": np.zeros(3)}
-        (_, ours), (_, theirs) = (both(cell, r, params=params) for r in (Known("random"), EProp()))
-        close(ours, theirs, 1e-13)
+    params = cell.init_params(np.random.default_rng(4))
+    given = {**params, "readout_W": weight, "readout_b": np.zeros(3)}
+    (_, ours), (_, theirs) = (both(cell, rule, params=given) for rule in (Known("random"), EProp()))
+    close(ours, {n: factor * g if n in params else g for n, g in theirs.items()}, 1e-13)
 
 
 def test_random_feedback_stays_the_same_through_a_training(rng):
