@@ -135,11 +135,35 @@ def test_flossing_of_a_rotation(rng):
         np.testing.assert_allclose(gradient["U"], 2 * np.log(c) / n * q / c, atol=1e-14)
 
 
-def test_flossing_sees_the_exponents_of_the_recorder(rng):
-    """The sum over all is log |det U|, and that of its derivative U^-T, whatever the start."""
+@pytest.mark.parametrize("cell", CELLS, ids=lambda c: c.name)
+def test_leading_exponents_are_the_growth_of_volumes(cell, rng):
+    """That of one direction v is log ||P v|| / T; those of k add up to the volume of P V."""
+    params, _ = started(cell)
+    states, inputs = 0.3 * rng.standard_normal((4, 2, cell.state_size)), rng.standard_normal((3, 2, 2))
+    trajectory = Trajectory(cell, params, states, inputs, {})
+    product = np.eye(cell.state_size)
+    for jacobian in trajectory.jacobian():
+        product = jacobian @ product
+    m, target = cell.state_size, 0.2
+    for k in (1, 2, m):
+        start = np.linalg.qr(rng.standard_normal((2, m, k)))[0]
+        values = []
+        for aim in (target, -target):
+            flossing = Flossing(exponents=k, target=aim)
+            given = {"trajectory": trajectory, "params": params, "cell": cell, "moment": Moment()}
+            others = {"episode": None, "adjoint": None, "jacobians": None, "measured": {}}
+            draws = {flossing: {"start": start}}
+            values.append(RunHooks([flossing])("gradsim_penalty", **given, **others, draws=draws).value)
+        # (lambda - target)^2 - (lambda + target)^2 = -4 lambda target, averaged over batch and exponents.
+        found = (values[1] - values[0]) / (4 * target) * k
+        volume = np.log(np.linalg.svd(product @ start, compute_uv=False)).sum(axis=-1)
+        assert found == pytest.approx(volume.mean() / 3, rel=1e-9)
+
+
+def test_all_exponents_add_up_to_the_determinant(rng):
+    """Of a linear network to log |det U|, whose derivative is U^-T, whatever the start."""
     n, x = 4, np.zeros((40, 1, 1))
     params = {"U": rng.standard_normal((n, n)), "W": np.zeros((n, 1))}
-    # (lambda - target)^2 - (lambda + target)^2 = -4 lambda target, averaged over the exponents.
     target = 0.3
     both = (penalised(Linear(1, n), params, x, Flossing(target=t), rng=1) for t in (target, -target))
     values, gradients = zip(*both, strict=True)
