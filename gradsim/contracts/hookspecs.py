@@ -7,9 +7,10 @@ this page, and within one the mitigations act in the order written. The core giv
 mitigation *wraps* it (``@gradsim.hookimpl(wrapper=True)``): ``result = yield``, then ``return`` the changed
 result. A wrapper must return; arguments are read-only; an implementation names only the arguments it needs.
 
-Of the arguments, `draws[self]` is what the mitigation drew, `measured[self]` the raw results that it
-requires, `moment` says where in a training the pass lies and what the mitigation remembers, `params` holds
-all parameters, the readout's included, and `episode` is what the task drew (None without a task).
+Of the arguments, `cell` is the one that runs (in `gradsim_cell` the one so far), `draws[self]` what the
+mitigation drew, `measured[self]` the raw results that it requires, `moment` says where in a training the pass
+lies and what the mitigation remembers, `params` holds all parameters, the readout's included, and `episode`
+is what the task drew (None without a task).
 """
 
 from __future__ import annotations
