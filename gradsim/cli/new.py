@@ -17,6 +17,8 @@ _TRY = {
     "mitigation": "gradsim run --mitigation {0}",
     "task": "gradsim run --task {0}",
     "optimizer": "gradsim check {0}",
+    "recorder": "gradsim run --record {0}",
+    "initializer": "gradsim run --cell elman --set cell.recurrent_init={0}",
 }
 
 

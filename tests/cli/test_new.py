@@ -14,7 +14,7 @@ import pytest
 
 import gradsim
 from gradsim.cli.new import class_name
-from gradsim_cells import Elman
+from gradsim_cells import Elman, Linear
 
 
 def written(gradsim_cli, family, name):
@@ -34,6 +34,8 @@ TRIED = {
     "mitigation": "gradsim run --mitigation my_own",
     "task": "gradsim run --task my_own",
     "optimizer": "gradsim check my_own",
+    "recorder": "gradsim run --record my_own",
+    "initializer": "gradsim run --cell elman --set cell.recurrent_init=my_own",
 }
 
 
@@ -91,6 +93,21 @@ def test_the_optimizer_moves_every_parameter_by_the_rate(gradsim_cli):
         gradient = np.array([1.0, -20.0, 1e-3]) * (1 if update < 4 else -3)
         change = optimizer.change(np.zeros(3), gradient, slots, 0.1, update)
         np.testing.assert_allclose(change, sign * 0.1 * np.sign([1, -1, 1]))
+
+
+def test_the_recorder_gives_the_spectral_radius(gradsim_cli, rng):
+    recorder = written(gradsim_cli, "recorder", "my_radius")()
+    weights = np.array([[0.0, 2.0], [-2.0, 0.0]])  # eigenvalues 2i and -2i
+    params = {"U": weights, "W": np.ones((2, 1))}
+    inputs = rng.standard_normal((5, 3, 1))
+    ds = gradsim.simulate(Linear(hidden_size=2), inputs, params=params, record=[recorder])
+    np.testing.assert_allclose(ds["my_radius"].values, np.full((5, 3), 2.0), rtol=1e-12)
+
+
+def test_the_initializer_leaves_as_many_weights_as_it_says(gradsim_cli, rng):
+    initializer = written(gradsim_cli, "initializer", "my_start")(count=3)
+    params = Elman(hidden_size=8, recurrent_init=initializer).init_params(rng)
+    np.testing.assert_array_equal((params["U"] != 0).sum(axis=1), 3)
 
 
 @pytest.mark.parametrize("family", TRIED)
