@@ -5,14 +5,17 @@ from gradsim_mitigations.activity import Activity
 from gradsim_mitigations.clip_adjoint import ClipAdjoint
 from gradsim_mitigations.clip_norm import ClipNorm
 from gradsim_mitigations.clip_value import ClipValue
+from gradsim_mitigations.dni import DNI
 from gradsim_mitigations.e_prop import EProp
 from gradsim_mitigations.flossing import Flossing
+from gradsim_mitigations.forward_errors import ForwardErrors
 from gradsim_mitigations.gate import Gate
 from gradsim_mitigations.gradient_centralisation import GradientCentralisation
 from gradsim_mitigations.gradient_noise import GradientNoise
 from gradsim_mitigations.immediate import Immediate
 from gradsim_mitigations.jacobian_penalty import JacobianPenalty
 from gradsim_mitigations.jacobian_regulariser import JacobianRegulariser
+from gradsim_mitigations.kf_rtrl import KFRTRL
 from gradsim_mitigations.leak import Leak
 from gradsim_mitigations.norm_stabiliser import NormStabiliser
 from gradsim_mitigations.orthogonal_init import OrthogonalInit
@@ -28,17 +31,22 @@ from gradsim_mitigations.spectral_projection import SpectralProjection
 from gradsim_mitigations.stiefel import Stiefel
 from gradsim_mitigations.truncate import Truncate
 from gradsim_mitigations.truncate_forward import TruncateForward
+from gradsim_mitigations.uoro import UORO
 from gradsim_mitigations.weight_decay import WeightDecay
 
 __all__ = [
+    "DNI",
+    "KFRTRL",
     "RFLO",
     "RTRL",
+    "UORO",
     "Activity",
     "ClipAdjoint",
     "ClipNorm",
     "ClipValue",
     "EProp",
     "Flossing",
+    "ForwardErrors",
     "Gate",
     "GradientCentralisation",
     "GradientNoise",
@@ -94,4 +102,8 @@ def gradsim_register_mitigations():
         RFLO,
         EProp,
         Immediate,
+        UORO,
+        KFRTRL,
+        ForwardErrors,
+        DNI,
     ]

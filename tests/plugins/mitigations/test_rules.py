@@ -7,12 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 from helpers import refused
+from rules import both, by_definition, close, ruled, shipped, small, taken, trained_alike
 
 import gradsim
-from gradsim.contracts import registry
-from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.trajectory import one_by_one
 from gradsim.errors import BudgetError, InputError
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.testing import conformance
@@ -33,90 +31,13 @@ from gradsim_mitigations import (
     TruncateForward,
 )
 from gradsim_mitigations.influence import through
-from gradsim_optimizers import SGD
-from gradsim_tasks import Adding, CopyMemory, FlipFlop
+from gradsim_tasks import CopyMemory, FlipFlop
 
 test_rules_keep_the_contract = conformance(
     SnAp(n=2), EProp("random"), RFLO(leak=0.2), RFLO(feedback="random"), TruncateForward(1, 3)
 )
 
-SMALL = {
-    "input_size": 3,
-    "hidden_size": 4,
-    "output_units": 2,
-    "projection_size": 2,
-    "context_size": 2,
-    "slots": 3,
-    "width": 2,
-    "cell": LSTM(3, 3),
-    "cells": (GRU(3, 3), Elman(3, 2)),
-}
-"""Sizes at which every shipped cell is tried, where it has them."""
-
 APPROXIMATIONS = [SnAp(), EProp(), RFLO(), RFLO(leak=0.3), Immediate(), SparseRTRL(1), EProp("random")]
-
-
-def small(name):
-    cls = registry.catalogue().plugins["cells"][name]
-    return cls(**{f.name: SMALL[f.name] for f in dataclasses.fields(cls) if f.name in SMALL})
-
-
-def shipped():
-    found = registry.catalogue()
-    return [n for n in found.plugins["cells"] if found.distributions[f"cells/{n}"].split()[0] == "gradsim"]
-
-
-def both(cell, *mitigations, **setting):
-    """(exact, as mitigated): the gradients of one run by name, the readout's included."""
-    run = {"task": FlipFlop(length=12), "batch": 2, "rng": 2, **setting}
-    ds = gradsim.simulate(cell, mitigations=mitigations, record=["gradient", "effective_gradient"], **run)
-    names = [n.removeprefix("gradient_") for n in ds.data_vars if n.startswith("gradient_")]
-    return tuple({n: ds[f"{kind}gradient_{n}"].values for n in names} for kind in ("", "effective_"))
-
-
-def close(found, expected, tolerance=1e-10, fixed=()):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        value = np.zeros_like(value) if name in fixed else value
-        np.testing.assert_allclose(
-            found[name], value, rtol=0, atol=tolerance * np.abs(value).max(), err_msg=name
-        )
-
-
-def taken(cell, rng, steps=7, batch=2, params=None):
-    """(trajectory, direct): steps of a cell that asks for nothing, and derivatives of losses at all times."""
-    params = cell.init_params(rng) if params is None else params
-    state = rng.standard_normal((batch, cell.state_size))
-    inputs = rng.standard_normal((steps, batch, cell.input_size))
-    trajectory = cell.unroll(params, state, inputs, {}, one_by_one)
-    return trajectory, rng.standard_normal(trajectory.states.shape)
-
-
-def ruled(rule, trajectory, direct, errors=None, readout=None, draws=None, moment=None):
-    """What a rule makes of given derivatives."""
-    return RunHooks([rule])(
-        "gradsim_rule",
-        trajectory=trajectory,
-        direct=direct,
-        errors=errors,
-        params={**trajectory.params, **(readout or {})},
-        draws={rule: draws or {}},
-        moment=moment or Moment(),
-    )
-
-
-def by_definition(trajectory, direct, carry=lambda jacobian: jacobian, mask=None):
-    """The sum of q_t M_t with M whole, and M_t = mask * (carry(J_t) M_{t-1} + I_t)."""
-    immediate, jacobian = trajectory.params_jacobian(), trajectory.jacobian()
-    found = {}
-    for name, slopes in immediate.items():
-        influence, total = np.zeros_like(slopes[0]), 0
-        for t in range(len(slopes)):
-            influence = np.einsum("bij,bj...->bi...", carry(jacobian[t]), influence) + slopes[t]
-            influence = influence if mask is None else influence * mask[name]
-            total = total + np.einsum("bi,bi...->...", direct[t + 1], influence)
-        found[name] = total
-    return found
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -350,22 +271,7 @@ def test_approximations_leave_the_readout_and_the_run_alone(rule):
 
 @pytest.mark.parametrize("rule", [RFLO(feedback="random"), SparseRTRL(1)], ids=lambda r: r.name)
 def test_what_is_drawn_once_is_the_same_after_a_stop_and_with_probes(rule, tmp_path):
-    setting = dict(optimizer=SGD(learning_rate=0.05), batch=3, updates=6, rng=1, mitigations=[rule])
-    cell, task = Elman(2, 4), Adding(length=20)
-    whole = gradsim.train(cell, task, **setting)
-    watched = gradsim.train(cell, task, **setting, record={"every": 2}, validate={"every": 3, "sequences": 5})
-
-    def stop(event):
-        if event["event"] == "update" and event["update"] == 3:
-            raise KeyboardInterrupt
-
-    store = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        gradsim.train(cell, task, **setting, store=store, report=stop, checkpoint_seconds=0)
-    resumed = gradsim.train(cell, task, **setting, store=store, resume=True)
-    for name in (n for n in whole.data_vars if n.startswith("trained_")):
-        np.testing.assert_array_equal(watched[name], whole[name])
-        np.testing.assert_array_equal(resumed[name], whole[name])
+    trained_alike(rule, tmp_path)
 
 
 def test_what_cannot_be_is_refused():
