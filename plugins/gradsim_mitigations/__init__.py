@@ -29,6 +29,7 @@ from gradsim_mitigations.sparse_rtrl import SparseRTRL
 from gradsim_mitigations.spectral_norm import SpectralNorm
 from gradsim_mitigations.spectral_projection import SpectralProjection
 from gradsim_mitigations.stiefel import Stiefel
+from gradsim_mitigations.target_propagation import TargetPropagation
 from gradsim_mitigations.truncate import Truncate
 from gradsim_mitigations.truncate_forward import TruncateForward
 from gradsim_mitigations.uoro import UORO
@@ -64,6 +65,7 @@ __all__ = [
     "SpectralNorm",
     "SpectralProjection",
     "Stiefel",
+    "TargetPropagation",
     "Truncate",
     "TruncateForward",
     "WeightDecay",
@@ -106,4 +108,5 @@ def gradsim_register_mitigations():
         KFRTRL,
         ForwardErrors,
         DNI,
+        TargetPropagation,
     ]

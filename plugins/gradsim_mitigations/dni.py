@@ -49,11 +49,14 @@ class DNI(Mitigation):
             end = min(start + self.k, last)
             if end < last:
                 adjoints[end] += _seen(taken, end) @ guess.T
-            for t in range(end, start + 1, -1):
-                adjoints[t - 1] += taken.pull_one(t - 1, adjoints[t])
+            window = taken[range(start + 1, end + 1)]
+            for t in range(end, start, -1):
+                pulled = window.pull_one(t - start - 1, adjoints[t])
+                if t - 1 > start:
+                    adjoints[t - 1] += pulled
             if start:
                 seen = _seen(taken, start)
-                wrong = taken.pull_one(start, adjoints[start + 1]) - seen @ guess.T
+                wrong = pulled - seen @ guess.T
                 guess = guess + self.learning_rate / len(seen) * wrong.T @ seen
         moment.remember(self, guess=guess)
         return back(taken.gradient(adjoints[1:]))

