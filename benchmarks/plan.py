@@ -29,7 +29,7 @@ import gradsim
 from gradsim import Pairs
 from gradsim.run.estimate import estimate
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
-from gradsim_mitigations import ClipAdjoint, JacobianPenalty, Truncate
+from gradsim_mitigations import ClipNorm, JacobianPenalty, Truncate
 from gradsim_tasks import Adding
 
 HERE = Path(__file__).parent
@@ -84,7 +84,7 @@ RUNS = {
     ),
     "clipped": (
         LSTM(2, 32), 3_000, 8, ["effective_adjoint_norm", "effective_gradient"], False,
-        {"mitigations": [ClipAdjoint(0.1)]},
+        {"mitigations": [ClipNorm(0.1, where="adjoint")]},
     ),
 }  # fmt: skip
 

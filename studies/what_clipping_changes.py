@@ -27,17 +27,17 @@ from gradsim import analysis
 from gradsim import plot as plots
 from gradsim.plot.decades import as_powers
 from gradsim_cells.elman import Elman
-from gradsim_mitigations import ClipAdjoint, ClipNorm, ClipValue, Truncate
+from gradsim_mitigations import ClipNorm, ClipValue, Truncate
 from gradsim_tasks.sunspots import Sunspots
 
 MILD, EXPLODING = 2.0, 3.0
 MAX_NORM, WINDOW = 1.0, 20
 OF_CELL = ["U", "W", "b"]
 BY_THRESHOLD = {
-    "clip norm": (ClipNorm, "max_norm", EXPLODING),
-    "clip adjoint": (ClipAdjoint, "max_norm", EXPLODING),
-    "clip adjoint, gain 2": (ClipAdjoint, "max_norm", MILD),
-    "clip value": (ClipValue, "limit", EXPLODING),
+    "clip norm": (ClipNorm, "gradient", EXPLODING),
+    "clip adjoint": (ClipNorm, "adjoint", EXPLODING),
+    "clip adjoint, gain 2": (ClipNorm, "adjoint", MILD),
+    "clip value": (ClipValue, "gradient", EXPLODING),
 }
 BY_WINDOW = {"truncate": EXPLODING, "truncate, gain 2": MILD}
 LOOKS = dict(zip(("raw", "clip adjoint", "truncate", "clip norm", "clip value"), plots.lines(), strict=False))
@@ -50,12 +50,12 @@ def compute(quick: bool = False) -> dict[str, xr.Dataset]:
     thresholds = np.logspace(-3, 3, 4 if quick else 7)
     windows = [w for w in (1, 2, 5, 10, 20, 50, 100, 200, 308) if w <= years]
     profile = {
-        "clip adjoint": _profile(ClipAdjoint(max_norm=MAX_NORM), draws, years),
+        "clip adjoint": _profile(ClipNorm(MAX_NORM, where="adjoint"), draws, years),
         "truncate": _profile(Truncate(k1=WINDOW, k2=WINDOW), draws, years),
     }
     by_threshold = {
-        name: _cosines([kind(**{key: float(x)}) for x in thresholds], gain, draws, years)
-        for name, (kind, key, gain) in BY_THRESHOLD.items()
+        name: _cosines([kind(float(x), where=where) for x in thresholds], gain, draws, years)
+        for name, (kind, where, gain) in BY_THRESHOLD.items()
     }
     by_window = {
         name: _cosines([Truncate(k1=w, k2=w) for w in windows], gain, draws, years)

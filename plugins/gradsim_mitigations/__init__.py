@@ -2,7 +2,10 @@
 
 from gradsim import hookimpl
 from gradsim_mitigations.activity import Activity
-from gradsim_mitigations.clip_adjoint import ClipAdjoint
+from gradsim_mitigations.artbp import ARTBP
+from gradsim_mitigations.auto_clip import AutoClip
+from gradsim_mitigations.clip_adaptive import ClipAdaptive
+from gradsim_mitigations.clip_chunk_edges import ClipChunkEdges
 from gradsim_mitigations.clip_norm import ClipNorm
 from gradsim_mitigations.clip_value import ClipValue
 from gradsim_mitigations.dni import DNI
@@ -12,6 +15,7 @@ from gradsim_mitigations.forward_errors import ForwardErrors
 from gradsim_mitigations.gate import Gate
 from gradsim_mitigations.gradient_centralisation import GradientCentralisation
 from gradsim_mitigations.gradient_noise import GradientNoise
+from gradsim_mitigations.h_detach import HDetach
 from gradsim_mitigations.immediate import Immediate
 from gradsim_mitigations.jacobian_penalty import JacobianPenalty
 from gradsim_mitigations.jacobian_regulariser import JacobianRegulariser
@@ -31,18 +35,23 @@ from gradsim_mitigations.spectral_projection import SpectralProjection
 from gradsim_mitigations.stiefel import Stiefel
 from gradsim_mitigations.target_propagation import TargetPropagation
 from gradsim_mitigations.truncate import Truncate
+from gradsim_mitigations.truncate_adaptive import TruncateAdaptive
+from gradsim_mitigations.truncate_annealed import TruncateAnnealed
 from gradsim_mitigations.truncate_forward import TruncateForward
 from gradsim_mitigations.uoro import UORO
 from gradsim_mitigations.weight_decay import WeightDecay
 
 __all__ = [
+    "ARTBP",
     "DNI",
     "KFRTRL",
     "RFLO",
     "RTRL",
     "UORO",
     "Activity",
-    "ClipAdjoint",
+    "AutoClip",
+    "ClipAdaptive",
+    "ClipChunkEdges",
     "ClipNorm",
     "ClipValue",
     "EProp",
@@ -51,6 +60,7 @@ __all__ = [
     "Gate",
     "GradientCentralisation",
     "GradientNoise",
+    "HDetach",
     "Immediate",
     "JacobianPenalty",
     "JacobianRegulariser",
@@ -67,6 +77,8 @@ __all__ = [
     "Stiefel",
     "TargetPropagation",
     "Truncate",
+    "TruncateAdaptive",
+    "TruncateAnnealed",
     "TruncateForward",
     "WeightDecay",
 ]
@@ -80,9 +92,15 @@ def gradsim_register_mitigations():
         Leak,
         OrthogonalInit,
         Truncate,
-        ClipAdjoint,
+        TruncateAnnealed,
+        TruncateAdaptive,
+        ARTBP,
+        HDetach,
         ClipNorm,
         ClipValue,
+        ClipAdaptive,
+        AutoClip,
+        ClipChunkEdges,
         WeightDecay,
         JacobianPenalty,
         Activity,

@@ -13,7 +13,7 @@ import gradsim
 from gradsim import plot
 from gradsim.cli.events import Events
 from gradsim_cells import Elman
-from gradsim_mitigations import ClipAdjoint, ClipNorm
+from gradsim_mitigations import ClipNorm
 from gradsim_optimizers import Adam
 from gradsim_schedules import Cosine, Warmup
 from gradsim_tasks import Adding
@@ -32,7 +32,7 @@ def train(**arguments):
         "optimizer": Adam(learning_rate=0.01, schedule=Warmup(length=2, after=Cosine())),
         "updates": 8,
         "batch": 2,
-        "mitigations": [ClipAdjoint(max_norm=1.0), ClipNorm()],
+        "mitigations": [ClipNorm(1.0, where="adjoint"), ClipNorm()],
         "record": {"every": 3, "recorders": ["product_norm", "lyapunov"], "pairs": {"max_lag": 5}},
         "validate": {"every": 2, "sequences": 5},
         "stop": {"patience": 4},

@@ -19,7 +19,7 @@ from gradsim.contracts.trajectory import PulledByVjp
 from gradsim.errors import OutOfRangeWarning, PluginError
 from gradsim.numerics.blocks import dense_blocks
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
-from gradsim_mitigations import ClipAdjoint, Truncate
+from gradsim_mitigations import ClipNorm, Truncate
 from gradsim_tasks import Sunspots
 
 CELLS = {
@@ -161,7 +161,7 @@ def test_an_exploding_adjoint_stays_exact_and_clipping_tames_it(rng):
             Linear(1, 4),
             np.zeros((900, 1, 1)),
             params=params,
-            mitigations=[ClipAdjoint(max_norm=1.0)],
+            mitigations=[ClipNorm(1.0, where="adjoint")],
             record=["adjoint", "adjoint_norm", "effective_adjoint_norm", "effective_adjoint_factor"],
         )
     expected = np.log10(2) + np.log10(4) * np.arange(900, -1, -1)

@@ -9,7 +9,7 @@ from helpers import Stripped
 import gradsim
 from gradsim.engine import segments as cuts
 from gradsim_cells import LSTM, Elman
-from gradsim_mitigations import ClipAdjoint, Truncate
+from gradsim_mitigations import ClipNorm, Truncate
 from gradsim_tasks import Sunspots
 
 
@@ -30,7 +30,7 @@ def test_any_budget_gives_the_same_bits(monkeypatch):
             threads=1,
         )
 
-    clipped = [ClipAdjoint(0.1)]
+    clipped = [ClipNorm(0.1, where="adjoint")]
     for cell, mitigations in (
         (LSTM(1, 3), [Truncate(7, 11)]),
         (Elman(1, 4), clipped),

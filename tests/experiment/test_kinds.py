@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 from experiments import tables, training
-from probes.mitigations import ClipContributions
 
 import gradsim
 from gradsim.errors import InputError
 from gradsim.experiment.build import build
 from gradsim.experiment.kinds import TRAINING, default_record
 from gradsim_cells import Elman
-from gradsim_mitigations import RTRL, ClipAdjoint, ClipNorm, Gate, Truncate
+from gradsim_mitigations import RTRL, ClipNorm, Gate, Truncate
 from gradsim_tasks import Adding
 
 
@@ -33,7 +32,7 @@ def test_the_values_of_an_experiment_reach_the_simulation():
     assert simulation.provenance["record"] == ["loss", "product_norm"]
     assert simulation.provenance["mitigations"] == [
         {"name": "leak", "rate": 0.5},
-        {"name": "clip_norm", "max_norm": 1.0},
+        {"name": "clip_norm", "max_norm": 1.0, "where": "gradient"},
     ]
 
 
@@ -41,12 +40,12 @@ def test_what_is_recorded_by_default_follows_the_mitigations():
     assert "effective_adjoint" not in default_record([Gate()])
     assert "effective_gradient_norm" in default_record([ClipNorm()])
     assert "effective_product_norm" in default_record([Truncate()])
-    both = default_record([Truncate(), ClipAdjoint()])
+    both = default_record([Truncate(), ClipNorm(where="adjoint")])
     assert "effective_adjoint_factor" in both
     assert "effective_product_norm" not in both
 
 
-@pytest.mark.parametrize("mitigation", [RTRL(), ClipContributions(), ClipNorm(), Gate()], ids=repr)
+@pytest.mark.parametrize("mitigation", [RTRL(), ClipNorm(where="contribution"), ClipNorm(), Gate()], ids=repr)
 def test_what_is_recorded_by_default_exists_and_shows_the_change(mitigation):
     record = default_record([mitigation])
     ds = gradsim.simulate(

@@ -15,7 +15,7 @@ from probes import mitigations as probes
 from gradsim import Mitigation, hookimpl
 from gradsim_mitigations import (
     RTRL,
-    ClipAdjoint,
+    AutoClip,
     ClipNorm,
     ClipValue,
     Gate,
@@ -25,6 +25,7 @@ from gradsim_mitigations import (
     Leak,
     OrthogonalInit,
     Truncate,
+    TruncateAnnealed,
     WeightDecay,
 )
 
@@ -118,7 +119,7 @@ def annealed(first):
     def change(raw, jacobians, reach):
         return jacobians, np.maximum(reach, np.arange(1, raw.steps + 1) - first + 1)
 
-    return Act(probes.AnnealedTruncation(first, first + 7), jacobians=change)
+    return Act(TruncateAnnealed(first, first + 7), jacobians=change)
 
 
 def by_step(slope):
@@ -141,7 +142,7 @@ def clip_adjoint(limit):
         size = norm(adjoint, -1)[:, None]
         return adjoint * np.where(size > limit, limit / np.where(size > 0, size, 1), 1)
 
-    return Act(ClipAdjoint(limit), adjoint=change)
+    return Act(ClipNorm(limit, where="adjoint"), adjoint=change)
 
 
 def turn():
@@ -150,14 +151,14 @@ def turn():
 
 def clip_contributions(limit):
     def change(contributions):
-        found = {}
-        for n, by_step in contributions.items():
-            size = norm(by_step, tuple(range(1, by_step.ndim)))
-            scale = np.where(size > limit, limit / np.where(size > 0, size, 1), 1)
-            found[n] = by_step * scale.reshape(-1, *(1,) * (by_step.ndim - 1))
+        found = {n: np.array(by_step) for n, by_step in contributions.items()}
+        for t in range(len(next(iter(found.values())))):
+            size = _total({n: by_step[t] for n, by_step in found.items()})
+            for by_step in found.values():
+                by_step[t] *= min(1, limit / (size or limit))
         return found
 
-    return Act(probes.ClipContributions(limit), contributions=change)
+    return Act(ClipNorm(limit, where="contribution"), contributions=change)
 
 
 def rtrl():
@@ -180,7 +181,7 @@ def clip_value(limit):
 
 def auto_clip(percentile):
     """A run on its own remembers no norm but that of its gradient, which is any percentile."""
-    return Act(probes.AutoClip(percentile), gradient=lambda gradient: gradient)
+    return Act(AutoClip(percentile), gradient=lambda gradient: gradient)
 
 
 def gradient_centralisation():

@@ -11,7 +11,7 @@ import gradsim
 from gradsim import Mitigation, hookimpl
 from gradsim.contracts.recorder import Adjoints, Forward, Gradient, Products
 from gradsim_cells import Elman
-from gradsim_mitigations import ClipAdjoint, JacobianPenalty, Truncate, WeightDecay
+from gradsim_mitigations import ClipNorm, JacobianPenalty, Truncate, WeightDecay
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ def needs_of(record, mitigations=(), steps=20):
     [
         (["state"], [], False, 0),
         (["gradient"], [], False, 0),
-        (["effective_gradient"], [ClipAdjoint(1.0)], False, 0),
+        (["effective_gradient"], [ClipNorm(1.0, where="adjoint")], False, 0),
         (["effective_gradient"], [Truncate(2, 5)], True, 0),
         (["gradient"], [Truncate(2, 5)], False, 0),
         (["lyapunov"], [], True, 0),

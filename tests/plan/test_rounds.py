@@ -10,7 +10,7 @@ from gradsim import Pairs
 from gradsim.engine import layout, segments
 from gradsim.plan.rounds import jacobian_bytes, largest, rounds
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
-from gradsim_mitigations import ClipAdjoint, ClipNorm, JacobianPenalty, Truncate, WeightDecay
+from gradsim_mitigations import ClipNorm, JacobianPenalty, Truncate, WeightDecay
 
 STEPS, BATCH = 60, 5
 
@@ -125,7 +125,7 @@ def drawn(rng):
     k1 = int(rng.integers(1, 10))
     mitigations = (
         Truncate(k1, k1 + int(rng.integers(40))),
-        ClipAdjoint(10 ** rng.uniform(-3, 1)),
+        ClipNorm(10 ** rng.uniform(-3, 1), where="adjoint"),
         ClipNorm(10 ** rng.uniform(-3, 1)),
         JacobianPenalty(0.1),
         WeightDecay(0.1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import flat, numerical_gradient
+from helpers import numerical_gradient
 
 import gradsim
 from gradsim.contracts.hooks import RunHooks
@@ -15,80 +15,13 @@ from gradsim.errors import InputError, UnknownNameError
 from gradsim.numerics.blocks import dense_blocks
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 from gradsim_mitigations import (
-    ClipAdjoint,
-    ClipNorm,
-    ClipValue,
     Gate,
     JacobianPenalty,
     Leak,
     OrthogonalInit,
-    Truncate,
     WeightDecay,
 )
 from gradsim_tasks import Sunspots
-
-
-@pytest.mark.parametrize("limit", [1e-3, 1e3])
-def test_clip_norm_keeps_the_direction(limit):
-    """||g'|| = min(||g||, limit) and cos(g', g) = 1 (Pascanu, Mikolov & Bengio 2013, algorithm 1)."""
-    ds = gradsim.simulate(
-        LSTM(1, 4),
-        task=Sunspots(length=20),
-        mitigations=[ClipNorm(limit)],
-        record=["gradient", "effective_gradient", "effective_gradient_factor"],
-    )
-    raw, clipped = flat(ds, "gradient"), flat(ds)
-    size = np.linalg.norm(raw)
-    assert np.linalg.norm(clipped) == pytest.approx(min(size, limit), rel=1e-14)
-    assert raw @ clipped / size / np.linalg.norm(clipped) == pytest.approx(1, abs=1e-14)
-    assert ds.effective_gradient_factor.item() == pytest.approx(min(1, limit / size), rel=1e-14)
-
-
-def test_clip_value_cuts_each_component():
-    ds = gradsim.simulate(
-        LSTM(1, 4),
-        task=Sunspots(length=20),
-        mitigations=[ClipValue(0.01)],
-        record=["gradient", "effective_gradient"],
-    )
-    assert (np.abs(flat(ds, "gradient")) > 0.01).any()
-    np.testing.assert_array_equal(flat(ds), np.clip(flat(ds, "gradient"), -0.01, 0.01))
-
-
-LIMITS = [0.3, 1.0, 2.5, 40.0]
-NOTHING = {"trajectory": None, "draws": {}, "moment": Moment()}
-
-
-def clipped(mitigation, hook, value):
-    """What a mitigation makes of one argument of a hook, called alone."""
-    others = {"params": {}, "episode": None} if hook == "gradsim_gradient" else {"time": 3}
-    return RunHooks([mitigation])(hook, **{hook.removeprefix("gradsim_"): value}, **others, **NOTHING)
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_clip_norm_at_any_limit(limit):
-    """g min(1, limit / 5) for a gradient of norm 5, in any number of parameters."""
-    gradient = {"U": np.array([[3.0, 0.0]]), "b": np.array([0.0, -4.0])}
-    found = clipped(ClipNorm(limit), "gradsim_gradient", gradient)
-    for name, value in gradient.items():
-        np.testing.assert_allclose(found[name], min(1, limit / 5) * value, rtol=1e-14)
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_clip_value_at_any_limit(limit):
-    gradient = {"U": np.array([[3.0, -0.2, limit]]), "b": np.array(-41.0)}
-    found = clipped(ClipValue(limit), "gradsim_gradient", gradient)
-    np.testing.assert_array_equal(found["U"], [[min(3.0, limit), max(-0.2, -limit), limit]])
-    assert found["b"] == max(-41.0, -limit)
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_clip_adjoint_at_any_limit(limit):
-    """Each element of the batch by its own norm: 5, 0.1 and 0."""
-    adjoint = np.array([[3.0, 4.0], [0.06, -0.08], [0.0, 0.0]])
-    found = clipped(ClipAdjoint(limit), "gradsim_adjoint", adjoint)
-    factors = np.array([min(1, limit / 5), min(1, limit / 0.1), 1])[:, None]
-    np.testing.assert_allclose(found, factors * adjoint, rtol=1e-14)
 
 
 @pytest.mark.parametrize("rate", [1.0 + 1e-12, 1.5, 2, 0.0, -0.1, np.nan, np.inf])
@@ -167,26 +100,6 @@ def test_omega_of_a_scaled_rotation(rng, c, ratio, squared):
             record=["effective_gradient"],
         )
         assert ds.attrs["penalty"] == pytest.approx(expected, abs=1e-12)
-
-
-def test_truncated_products_are_zero_beyond_their_window():
-    ds = gradsim.simulate(
-        Elman(1, 3),
-        task=Sunspots(length=12),
-        mitigations=[Truncate(k1=3, k2=5)],
-        record=["product_norm", "effective_product_norm", "effective_lyapunov", "lyapunov"],
-    )
-    for t in range(13):
-        end = min(-(-t // 3) * 3, 12)
-        for k in range(t + 1):
-            raw, effective = (ds[n].values[t, k, 0] for n in ("product_norm", "effective_product_norm"))
-            assert effective == (raw if t == 0 or k > end - 5 else 0)
-    assert (ds.effective_lyapunov == -np.inf).all()
-
-
-def test_a_linear_mitigation_has_a_product_and_a_clipped_adjoint_has_none(inputs):
-    with pytest.raises(InputError, match="effective_adjoint_factor"):
-        gradsim.simulate(Elman(2, 3), inputs, mitigations=[ClipAdjoint()], record=["effective_product_norm"])
 
 
 @pytest.mark.parametrize("cell", [Elman(2, 5), LSTM(2, 5), GRU(2, 5)], ids=lambda c: c.name)

@@ -7,61 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Mitigation, Pairs, Penalty, hookimpl
-from gradsim.contracts.trajectory import step_rows
-
-
-@dataclass(frozen=True, eq=False)
-class AutoClip(Mitigation):
-    """Clip the gradient to a percentile of its norms so far (Seetharaman et al. 2020)."""
-
-    name = "auto_clip"
-
-    percentile: float = 10.0
-
-    @hookimpl(wrapper=True)
-    def gradsim_gradient(self, moment):
-        gradient = yield
-        norm = np.sqrt(sum(np.sum(g * g) for g in gradient.values()))
-        norms = np.append(moment.memory(self).get("norms", []), norm)
-        moment.remember(self, norms=norms)
-        scale = min(1.0, np.percentile(norms, self.percentile) / norm) if norm else 1.0
-        return {n: (scale * g).astype(g.dtype) for n, g in gradient.items()}
-
-
-@dataclass(frozen=True, eq=False)
-class AnnealedTruncation(Mitigation):
-    """Each loss reaches back `first` steps at the first update, and linearly more up to `last`."""
-
-    name = "annealed_truncation"
-
-    first: int = 1
-    last: int = 10
-
-    @hookimpl(wrapper=True)
-    def gradsim_jacobians(self, moment):
-        jacobians = yield
-        share = moment.update / max(1, moment.updates)
-        reach = round(self.first + share * (self.last - self.first))
-        return jacobians.reaching(np.array(jacobians.steps) - reach + 1)
-
-
-@dataclass(frozen=True, eq=False)
-class ClipContributions(Mitigation):
-    """Rescale what each step adds to the gradient of a parameter to at most `limit`."""
-
-    name = "clip_contributions"
-
-    limit: float = 0.1
-
-    @hookimpl(wrapper=True)
-    def gradsim_contributions(self):
-        contributions = yield
-        found = {}
-        for n, by_step in contributions.items():
-            size = np.sqrt(np.sum(by_step * by_step, axis=tuple(range(1, by_step.ndim)), keepdims=True))
-            scale = self.limit / np.maximum(size, self.limit)
-            found[n] = (by_step * scale).astype(by_step.dtype)
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,22 +74,3 @@ class SmallJacobians(Mitigation):
         scale = 0.5 * self.weight / trajectory.inputs.shape[1]
         squares = Penalty.of_jacobians(lambda blocks, xp: xp.sum(blocks**2), trajectory, jacobians)
         return penalty + scale * squares
-
-
-@dataclass(frozen=True, eq=False)
-class DetachHidden(Mitigation):
-    """h-detach: at random steps the adjoint goes back through the carry alone (Kanuparthi et al. 2019)."""
-
-    name = "detach_hidden"
-
-    probability: float = 0.5
-
-    def draw(self, rng, steps):
-        return {"detached": rng.random(steps) < self.probability}
-
-    @hookimpl(wrapper=True)
-    def gradsim_jacobians(self, trajectory, draws):
-        jacobians = yield
-        direct = trajectory.call(trajectory.cell.path_jacobians)["direct"]
-        detached = draws[self]["detached"][step_rows(jacobians.steps)][:, None, None, None, None]
-        return jacobians.changed(lambda blocks: np.where(detached, direct, blocks))

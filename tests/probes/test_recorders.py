@@ -15,7 +15,7 @@ from gradsim.engine import segments
 from gradsim.errors import InputError, PluginError
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LSTM, Elman
-from gradsim_mitigations import RTRL, ClipAdjoint, ClipValue, JacobianPenalty, Truncate
+from gradsim_mitigations import RTRL, ClipNorm, ClipValue, JacobianPenalty, Truncate
 from gradsim_tasks import FlipFlop
 
 test_probes_keep_the_contract = conformance(
@@ -46,7 +46,7 @@ def test_the_gradient_of_the_inputs_is_the_slope_of_the_loss(rng):
 
 
 @pytest.mark.parametrize(
-    "mitigation", [Truncate(5, 10), ClipAdjoint(0.01), JacobianPenalty(), ClipValue(0.01)]
+    "mitigation", [Truncate(5, 10), ClipNorm(0.01, where="adjoint"), JacobianPenalty(), ClipValue(0.01)]
 )
 def test_raw_and_effective_pass_by_together(mitigation, monkeypatch):
     monkeypatch.setattr(segments, "_STATE_BYTES", 8 * 2 * 4 * 8)  # several segments

@@ -21,7 +21,7 @@ from gradsim.data import zarr_sink
 from gradsim.training import history, setup
 from gradsim.training.verb import train
 from gradsim_cells import LSTM
-from gradsim_mitigations import ClipNorm
+from gradsim_mitigations import AutoClip, ClipNorm, TruncateAdaptive, TruncateAnnealed
 from gradsim_optimizers import SGD, Adam
 
 PROBE = {"every": 4, "recorders": ["product_norm", "adjoint_norm"]}
@@ -45,7 +45,7 @@ SETTINGS = {
         "optimizer": Adam(0.05),
         "epochs": 4,
         "batch": 3,
-        "mitigations": [ClipNorm(0.1)],
+        "mitigations": [TruncateAnnealed(1, 6), TruncateAdaptive(0.3), AutoClip(50.0), ClipNorm(0.1)],
         "record": PROBE,
         "validate": {"every": 4},
     },

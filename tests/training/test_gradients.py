@@ -14,7 +14,6 @@ from gradsim.training.gradients import spread_lags
 from gradsim.training.verb import train
 from gradsim_cells import GRU, LSTM, Elman, MinGRU
 from gradsim_mitigations import (
-    ClipAdjoint,
     ClipNorm,
     ClipValue,
     Gate,
@@ -31,13 +30,13 @@ TASKS = (Stream, Labelled, Recall)
 MITIGATIONS = (
     [ClipNorm(0.05)],
     [ClipValue(0.02)],
-    [ClipAdjoint(0.03)],
+    [ClipNorm(0.03, where="adjoint")],
     [Truncate(2, 3)],
     [WeightDecay(0.1)],
     [JacobianPenalty(0.5)],
     [Gate()],
     [Leak(0.3)],
-    [Leak(0.5), Gate(), Truncate(2, 2), ClipAdjoint(0.05), WeightDecay(0.1), ClipNorm(0.1)],
+    [Leak(0.5), Gate(), Truncate(2, 2), ClipNorm(0.05, where="adjoint"), WeightDecay(0.1), ClipNorm(0.1)],
 )
 
 

@@ -69,7 +69,7 @@ CHANGES = {
     "seed": ({"rng": 1}, r"seed\.entropy: '0' is now '1'"),
     "mitigation": (
         {"mitigations": [ClipNorm(1.0)]},
-        r"mitigations: \[\] is now \[\{'max_norm': 1\.0, 'name': 'clip_norm'\}\]",
+        r"mitigations: \[\] is now \[\{'max_norm': 1\.0, 'name': 'clip_norm', 'where': 'gradient'\}\]",
     ),
     "updates": ({"updates": 9}, r"training\.updates: 8 is now 9"),
     "batch": ({"batch": 3}, r"training\.batch: 2 is now 3"),

@@ -9,14 +9,14 @@ from small import Labelled, Stream
 
 from gradsim.training.verb import train
 from gradsim_cells import LSTM
-from gradsim_mitigations import ClipAdjoint, JacobianPenalty
+from gradsim_mitigations import ClipNorm, JacobianPenalty
 from gradsim_optimizers import Adam
 
 SETTING = {
     "optimizer": Adam(0.05),
     "updates": 6,
     "batch": 3,
-    "mitigations": [ClipAdjoint(0.1), JacobianPenalty(0.1)],
+    "mitigations": [ClipNorm(0.1, where="adjoint"), JacobianPenalty(0.1)],
 }
 EXTRA = {
     "record": {"every": 2, "recorders": ["product_norm", "effective_gradient"], "batch": 2},
