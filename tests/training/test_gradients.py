@@ -90,7 +90,7 @@ def simulated(cell, params, task, update, mitigations):
     )
 
 
-@pytest.mark.parametrize("mitigations", MITIGATIONS, ids=lambda ms: "_".join(m.name for m in ms))
+@pytest.mark.parametrize("mitigations", MITIGATIONS, ids=repr)
 def test_mitigations_act_as_in_a_simulation(mitigations):
     task, cell = Labelled(), Elman(2, 3)
     setting = {"optimizer": SGD(1.0), "batch": 3, "mitigations": mitigations}
