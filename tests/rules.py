@@ -58,11 +58,12 @@ def close(found, expected, tolerance=1e-10, fixed=()):
 
 
 def taken(cell, rng, steps=7, batch=2, params=None):
-    """(trajectory, direct): steps of a cell that asks for nothing, and derivatives of losses at all times."""
+    """(trajectory, direct): steps of a cell that asks for their numbers at most; derivatives of losses."""
     params = cell.init_params(rng) if params is None else params
     state = rng.standard_normal((batch, cell.state_size))
     inputs = rng.standard_normal((steps, batch, cell.input_size))
-    trajectory = cell.unroll(params, state, inputs, {}, one_by_one)
+    number = np.repeat(np.arange(1, steps + 1)[:, None], batch, axis=1)
+    trajectory = cell.unroll(params, state, inputs, dict.fromkeys(cell.step_data, number), one_by_one)
     return trajectory, rng.standard_normal(trajectory.states.shape)
 
 

@@ -20,9 +20,10 @@ class ForwardErrors(Mitigation):
     a_t (m): dL/ds_t. Where it starts is found in a pass before, from a'_0 = 0: as two such passes differ by
     (a'_0 - a_0) P(T, 0)^-1 in the end, where a_T = q_T is known, a_0 = (q_T - a'_T) P(T, 0).
 
-    What rounding does to a_0 grows as fast as J forgets: for one unit with J = lambda, by lambda^-T. So it
-    needs products of a gain near 1, or few steps, and J that can be inverted. Takes m^2 numbers a batch
-    element, m^3 operations a step, and two passes.
+    What rounding does to a_0 grows as fast as J forgets: for one unit with J = lambda, by lambda^-T. Over 98
+    steps an `lru` needs |lambda| of about 0.8 in float64, and 0.9 in float32; an `elman` or `lstm` is lost
+    after ten, as it starts. J has to have an inverse. Takes m^2 numbers a batch element, m^3 operations a
+    step, and two passes.
 
     Zucchet, Pourcel & Ernoult (2026), Forward propagation of errors through time, a post on the web, eq. 6-9;
     the sign of eq. 9, (a'_T - q_T) P, is a slip. There each of L layers has a pass of its own, L + 1 in all;
