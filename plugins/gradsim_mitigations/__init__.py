@@ -4,6 +4,7 @@ from gradsim import hookimpl
 from gradsim_mitigations.activity import Activity
 from gradsim_mitigations.artbp import ARTBP
 from gradsim_mitigations.auto_clip import AutoClip
+from gradsim_mitigations.auxiliary_loss import AuxiliaryLoss
 from gradsim_mitigations.clip_adaptive import ClipAdaptive
 from gradsim_mitigations.clip_chunk_edges import ClipChunkEdges
 from gradsim_mitigations.clip_norm import ClipNorm
@@ -50,6 +51,7 @@ __all__ = [
     "UORO",
     "Activity",
     "AutoClip",
+    "AuxiliaryLoss",
     "ClipAdaptive",
     "ClipChunkEdges",
     "ClipNorm",
@@ -100,6 +102,7 @@ def gradsim_register_mitigations():
         ClipValue,
         ClipAdaptive,
         AutoClip,
+        AuxiliaryLoss,
         ClipChunkEdges,
         WeightDecay,
         JacobianPenalty,
