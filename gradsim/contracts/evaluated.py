@@ -88,4 +88,4 @@ def each_back(back: Callable[[Params], Params], found: Params, *lead: int) -> Pa
     """Gradients with leading axes `lead`, each taken back by itself."""
     flat = {n: g.reshape(-1, *g.shape[len(lead) :]) for n, g in found.items()}
     ways = [back({n: g[i] for n, g in flat.items()}) for i in range(int(np.prod(lead)))]
-    return {n: np.stack([way[n] for way in ways]).reshape(*lead, *ways[0][n].shape) for n in ways[0]}
+    return {n: np.stack([way[n] for way in ways]).reshape((*lead, *ways[0][n].shape)) for n in ways[0]}

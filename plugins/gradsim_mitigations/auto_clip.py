@@ -37,4 +37,4 @@ class AutoClip(Mitigation):
         norms = np.append(moment.memory(self).get("norms", []), size)
         moment.remember(self, norms=norms)
         limit = float(np.percentile(norms, self.percentile))
-        return {n: shortened(g, size, limit) if limit else 0 * g for n, g in gradient.items()}
+        return gradient if size <= limit else {n: shortened(g, size, limit) for n, g in gradient.items()}

@@ -20,7 +20,8 @@ class Truncate(Mitigation):
     k1 = k2 the sequence falls into chunks; with k1 = 1 each loss travels back exactly k2 steps.
 
     Williams & Peng (1990), An efficient gradient-based algorithm for on-line training of recurrent
-    network trajectories; the name TBPTT(k1, k2) is that of Sutskever (2013, thesis), section 2.8.6.
+    network trajectories, as BPTT(h; h') with h = k2 and h' = k1; the name TBPTT(k1, k2) is that of
+    Sutskever (2013, thesis), section 2.8.6.
     """
 
     name = "truncate"

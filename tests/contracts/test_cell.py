@@ -230,14 +230,19 @@ def test_passes_the_conformance_kit(cell):
     check_cell(cell)
 
 
-MITIGATIONS = registry.catalogue().plugins["mitigations"].values()
+NEED_MORE = ("h_detach", "soft_cap", "kf_rtrl")
+"""Mitigations for cells with paths, or of dense units."""
+
+MITIGATIONS = [m for m in registry.catalogue().plugins["mitigations"].values() if m.name not in NEED_MORE]
 
 
 @pytest.mark.parametrize("mitigation", MITIGATIONS, ids=lambda m: m.name)
 def test_a_parameter_without_axes_goes_with_every_mitigation(mitigation):
     """Over several segments, whose gradients are added."""
     inputs = np.random.default_rng(0).standard_normal((300, 2, 2))
-    record = ["gradient", "effective_gradient", "contribution", "effective_contribution"]
+    record = ["gradient", "effective_gradient"]
+    if not hasattr(mitigation, "gradsim_rule"):
+        record += ["contribution", "effective_contribution"]
     ds = gradsim.simulate(Scalar(), inputs, mitigations=[mitigation()], record=record, rng=0)
     for name in ("gradient_g", "effective_gradient_g"):
         assert ds[name].shape == ()
