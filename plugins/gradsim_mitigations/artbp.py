@@ -28,8 +28,8 @@ class ARTBP(Mitigation):
     not linear in the adjoint; its variance grows with the factors.
 
     Tallec & Ollivier (2017), Unbiasing truncated backpropagation through time: anticipated reweighted
-    truncated backpropagation. Its formulas from memory; by enumeration the gradient has no bias, and
-    the number of steps this mean.
+    truncated backpropagation. Known here from the abstract; the tests enumerate all cuts to
+    see that the gradient has no bias, and sum up the mean number of steps.
     """
 
     name = "artbp"
