@@ -89,7 +89,8 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
     pairs = given.pairs or EVERY_PAIR
     pairs.refuse_none(steps)
-    plan = planned(Problem(prepared, steps, size, kind, shapes, pairs), recorders, hooks, in_memory)
+    problem = Problem(prepared, steps, size, kind, shapes, pairs)
+    plan = planned(problem, recorders, hooks, in_memory, given.snapshots)
     problem = plan.problem
     setup = model.setup(seeds, own, readout, x, episode, state, Moment())
     backward = plan.asks(*BACKWARD)
@@ -104,6 +105,7 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
         seed=seeds.description,
         drawn=drawn(seeds.used(), own, readout, params),
         given=described(arrays),
+        snapshots=given.snapshots,
     )
     provenance |= schema.derivatives(prepared, derived.provider.name, derived.because)
     return Simulation(setup, plan, provenance, derived)

@@ -125,7 +125,18 @@ def _option(entry: Parameter, kind: Any, default: Any) -> Option:
 def _plain(hint: Any) -> Any:
     """The type of one value, for click."""
     kinds = [kind for kind in (get_args(bare(hint)) or (bare(hint),)) if kind is not type(None)]
+    if int in kinds and any(get_origin(kind) is Literal for kind in kinds):
+        return _WholeOrWord()
     return str if get_origin(kinds[0]) is Literal or get_origin(hint) is Literal else kinds[0]
+
+
+class _WholeOrWord(click.ParamType["int | str"]):
+    """A whole number, or a word that is validated where it goes."""
+
+    name = "integer|text"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        return int(value) if re.fullmatch(r"[+-]?\d+", value) else str(value)
 
 
 def _limits(hint: Any) -> Iterator[tuple[float, bool]]:

@@ -62,6 +62,9 @@ def _of_simulation(simulation: Any, threads: int | None) -> Iterator[Any]:
     """The size of its state, time and memory, and operations by stage."""
     yield f"state {simulation.problem.cell.state_size}"
     yield from _expected(simulation, threads)
+    again, kept = simulation.plan.recomputed_steps(None), simulation.plan.schedule(None).snapshots()
+    if again:
+        yield f"{count(again)} steps are taken again, from {kept} snapshots at most"
     yield _stages(simulation.plan)
 
 

@@ -60,6 +60,7 @@ class ComparisonParameters:
     pairs: "Pairs | None" = as_in(SimulationParameters, "pairs")
     dtype: "DTypeLike" = as_in(SimulationParameters, "dtype")
     derivatives: Literal["auto", "autograd", "jax"] = as_in(SimulationParameters, "derivatives")
+    snapshots: "Annotated[int, Ge(0)] | Literal['sqrt'] | None" = as_in(SimulationParameters, "snapshots")
 
 
 @parameters

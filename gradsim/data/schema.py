@@ -134,6 +134,7 @@ def provenance(
     seed: object,
     drawn: Sequence[str],
     given: Mapping[str, Any],
+    snapshots: int | str | None,
 ) -> dict[str, Any]:
     """Everything that decided the numbers of a run, as plain values.
 
@@ -156,6 +157,7 @@ def provenance(
         "seed": seed if drawn else None,
         "drawn": list(drawn),
         "given": dict(given),
+        **({} if snapshots is None else {"snapshots": snapshots}),
         "plugins": plugin_distributions([given_cell, *hooks.mitigations, *([task] if task else [])]),
         "versions": versions() | ({"torch": _version("torch")} if _goes_by_torch(given_cell) else {}),
     }

@@ -41,7 +41,7 @@ def take(start: Trajectory, steps: range, state: Array, parallel: Parallel) -> T
 class Tape:
     """The segments of a run, each as it was taken; what is not kept is taken again.
 
-    `recomputed` counts the steps that were.
+    `taken` counts steps as often as they were.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Tape:
         self.start, self.segments, self.schedule, self.parallel = start, segments, schedule, parallel
         for array in (start.states, start.inputs, *start.step_data.values()):
             array.flags.writeable = False
-        self.recomputed = 0
+        self.taken = 0
         # Snapshots, the last one on top: number of a segment and the state before it.
         self._snapshots: list[tuple[int, Array]] = []
         self._kept: dict[int, Trajectory] = {}
@@ -77,8 +77,8 @@ class Tape:
         while self._snapshots:
             first, _ = self._snapshots[-1]
             if first not in self._kept:
-                for taken in self._taken(end):
-                    self.recomputed += len(taken.steps)
+                for _taken in self._taken(end):
+                    pass
                 first, _ = self._snapshots[-1]
             for i in range(end - 1, first - 1, -1):
                 # What is handed out is let go at once: the room is needed for the segments before.
@@ -96,6 +96,7 @@ class Tape:
             for i in range(first, first + (ahead or end - first)):
                 taken = take(self.start, self.segments[i], state, self.parallel)
                 state = taken.states[-1]
+                self.taken += len(taken.steps)
                 if not ahead:  # no further snapshot: from here on all segments are kept whole
                     self._kept[i] = taken
                 yield taken

@@ -7,17 +7,21 @@ snapshot: with `room` snapshots' worth of memory and r passes over each segment 
 
     span(1, room) = 1 + room // cost,    span(r, room) = span(r, room - 1) + span(r - 1, room)
 
-segments can be walked back; for a cost of 1 these are the binomial coefficients of the paper.
+segments can be walked back. Where only snapshots are kept, these are the binomial coefficients of the paper.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from gradsim.types import Array
+
+Snapshots = int | Literal["sqrt"]
+"""How many to keep, or the fewest with which no step is taken more than twice."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,41 @@ class Schedule:
 
     def recomputed(self) -> int:
         """How many segments are taken again, in all."""
-        return self._taken(self.count, 0) - self.count
+        return self._walked[0] - self.count
 
-    def _taken(self, count: int, used: int) -> int:
-        total = 0
-        stack = [(count, used)]
+    def snapshots(self) -> int:
+        """How many are kept at one time at most, that before the first segment among them, that before the
+        segment at work not; 0 where all steps are kept.
+        """
+        return self._walked[1]
+
+    @cached_property
+    def _walked(self) -> tuple[int, int]:
+        """The segments that are taken, and the most snapshots."""
+        total = most = 0
+        stack = [(self.count, 0)]
         while stack:
             left, used = stack.pop()
             ahead = self.ahead(left, used)
             total += ahead or left
             if ahead:
                 stack += [(ahead, used), (left - ahead, used + 1)]
-        return total
+            if ahead or (used and left > 1):
+                most = max(most, used + 1)
+        return total, most
+
+
+def chosen(snapshots: Snapshots, count: int, cost: int) -> Schedule:
+    """The schedule of a number of snapshots, beside which no segment is kept whole; 0: all segments are.
+
+    "sqrt": what is least for two passes over each segment, sqrt(2 T) states. Chen et al. (2016), whose
+    snapshots lie at even distances, need 2 sqrt(T).
+    """
+    if snapshots == 0:
+        return Schedule(count, cost, count * cost)
+    if snapshots == "sqrt":
+        spans = 1 + np.cumsum(1 + np.arange(count) // cost)  # span(2, room)
+        return Schedule(count, cost, int(np.searchsorted(spans, count)))
+    # No segment fits in beside the snapshots.
+    most = min(snapshots, count)
+    return Schedule(count, most, most - 1)

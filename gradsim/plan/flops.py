@@ -7,6 +7,7 @@ import math
 from gradsim.contracts.recorder import LossRows, ProductNorms, Products
 from gradsim.engine import layout
 from gradsim.engine.revolve import Schedule
+from gradsim.engine.segments import segment_length
 from gradsim.engine.streams import BACKWARD, FORWARD, FROM_JACOBIANS, SINGLE
 from gradsim.plan.needs import Needs
 
@@ -45,18 +46,18 @@ def flops(needs: Needs) -> dict[str, float]:
     }
 
 
-def work(needs: Needs, schedule: Schedule, rounds: int, written: int) -> dict[str, float]:
+def work(needs: Needs, again: int, rounds: int, written: int) -> dict[str, float]:
     """What the time of each stage is proportional to; the unit is about an operation.
 
     Operations, and what else grows differently from them as a run gets longer: steps that Python takes and
-    numbers that are recorded. What is done again, for want of memory, counts as often as it is done: by the
-    schedule of the way back, and for every one of `rounds`. `written`: bytes of data.
+    numbers that are recorded. What is done again, for want of memory, counts as often as it is done: steps
+    that are taken `again`, and step Jacobians for every one of `rounds`. `written`: bytes of data.
     """
     p, counted = needs.problem, flops(needs)
     pairs = p.pair_count * p.batch
     rows = _CALL * p.steps * p.batch + (_PAIR + _ROW * p.cell.state_size) * pairs
     more = {
-        "forward": counted["forward"] * taken_again(needs, schedule, rounds) / schedule.count,
+        "forward": counted["forward"] * again / p.steps,
         "step Jacobians": counted["step Jacobians"] * (sum(_sweeps(needs, rounds)) - 1),
         "norms": _PAIR * pairs * bool(needs.halved) * needs.runs_of(ProductNorms),
         "products": len(needs.walked) * (_CALL * _tile_steps(needs) + _PAIR * pairs),
@@ -66,17 +67,17 @@ def work(needs: Needs, schedule: Schedule, rounds: int, written: int) -> dict[st
     return {s: units + more.get(s, 0) for s, units in counted.items()} | {"writing": writing}
 
 
-def taken_again(needs: Needs, schedule: Schedule, rounds: int) -> int:
-    """Segments that are taken again: for more step Jacobians, and on the way back."""
-    if schedule.ahead(schedule.count, 0) == 0:
-        return 0
+def recomputed_steps(needs: Needs, schedule: Schedule, rounds: int) -> int:
+    """Steps that are taken again where not all are kept: for more step Jacobians, and on the way back."""
     first, second = _sweeps(needs, rounds)
     kept = first == 1 and needs.keeps_jacobians(effective=False) and not needs.shows_states
     changed = second - (second > 0 and kept)
-    again = schedule.count * (max(0, first - 1) + changed)
+    rule = needs.measures and needs.has_rule
+    sweeps = max(0, first - 1) + changed + rule  # which goes forward, for the gradient of the readout
+    ways = needs.asks(*BACKWARD, effective=False if rule else None) + needs.penalty_needs_adjoint
     if needs.penalty_needs_adjoint:  # a raw way back of its own, before the one of everything
-        again += schedule.recomputed() + schedule.count * (not changed)
-    return again + schedule.recomputed() * needs.asks(*BACKWARD)
+        sweeps += not changed
+    return sweeps * needs.problem.steps + ways * schedule.recomputed() * segment_length(needs.problem)
 
 
 def _sweeps(needs: Needs, rounds: int) -> list[int]:

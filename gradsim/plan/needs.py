@@ -108,7 +108,8 @@ class Needs:
         return any(self.hooks.uses(hook, "trajectory") for hook in whole)
 
     @property
-    def _has_rule(self) -> bool:
+    def has_rule(self) -> bool:
+        """Whether a mitigation puts another algorithm in place of backpropagation."""
         return self.hooks.uses("gradsim_rule")
 
     # What follows.
@@ -130,7 +131,7 @@ class Needs:
     @property
     def needs_direct(self) -> bool:
         """Whether the derivatives of all losses are needed at one time."""
-        return self.asks(LossRows) or (self._has_rule and self.asks(Gradient, effective=True))
+        return self.asks(LossRows) or (self.has_rule and self.asks(Gradient, effective=True))
 
     @property
     def makes_jacobians(self) -> bool:

@@ -17,7 +17,7 @@ from gradsim.contracts.plugin import calling
 from gradsim.contracts.problem import Pairs, Problem
 from gradsim.contracts.recorder import Recorder, with_own_dims
 from gradsim.engine.layout import whole
-from gradsim.engine.revolve import Schedule
+from gradsim.engine.revolve import Schedule, Snapshots, chosen
 from gradsim.engine.segments import segment_length, segments
 from gradsim.engine.streams import BACKWARD
 from gradsim.errors import BudgetError, InputError, PluginError, shown
@@ -32,6 +32,8 @@ from gradsim.plan.rounds import Round, jacobian_bytes, rounds
 _TAPE_BYTES = 64 * 2**20
 """Steps beyond this are taken again on the way back, unless a budget is given."""
 
+_TAPE = "what is kept of states"
+"""The part of memory that a choice of snapshots takes."""
 
 _LITTLE_BYTES = 16 * 2**20
 """What any process can have: to ask how much memory there is takes as long as to plan a small run."""
@@ -46,12 +48,17 @@ def _available(needed: int) -> float:
 class Plan(Needs):
     """What a run needs, and what that costs: bytes of memory and of data, operations by stage."""
 
+    snapshots: Snapshots | None = None
+    """Of states, for the way back, as chosen; else as many as a budget leaves room for."""
+
     # Asked for several times a run; see `Needs`.
 
     @cached_property
     def _memory(self) -> dict[str, int]:
         found = sizes.least(self)
         found |= {f"required by {m.name}": plan.memory_bytes for m, plan in self.measuring.items()}
+        if self.snapshots is not None:
+            found[_TAPE] = self._tape_bytes(None)
         return {name: size for name, size in found.items() if size}
 
     @cached_property
@@ -89,7 +96,7 @@ class Plan(Needs):
         return sum(v.bytes(self.problem) for _, v in self.variables())
 
     def memory(self) -> dict[str, int]:
-        """The bytes of each part that the run needs in memory, besides the tape."""
+        """The bytes of each part that the run needs in memory; of the tape only what was chosen."""
         return self._memory
 
     @property
@@ -109,16 +116,29 @@ class Plan(Needs):
     def _schedule(self, memory: float | None) -> Schedule:
         # In units of a snapshot, which is one state of the whole batch.
         p, state = self.problem, self._state_bytes
+        saved = p.batch * p.cell.saved_size * p.dtype.itemsize
+        count, cost = len(segments(p)), -(-segment_length(p) * (state + saved) // state)
+        if self.snapshots is not None:
+            return chosen(self.snapshots, count, cost)
         room: float = 0
         if self.asks(*BACKWARD):
             room = _TAPE_BYTES if memory is None else max(0, memory - self.memory_bytes)
             if memory is not None and self.keeps_jacobians(False):
                 room = max(0, room - self.jacobian_bytes(memory))
-        saved = p.batch * p.cell.saved_size * p.dtype.itemsize
-        cost = -(-segment_length(p) * (state + saved) // state)
-        return Schedule(len(segments(p)), cost, int(room // state))
+        return Schedule(count, cost, int(room // state))
 
-    def tape_bytes(self, memory: float | None) -> int:
+    def recomputed_steps(self, memory: float | None) -> int:
+        """How many steps are taken again within a budget."""
+        schedule = self.schedule(memory)
+        if not schedule.recomputed():
+            return 0
+        measured = sum(
+            self.problem.steps + costs.recomputed_steps(plan, schedule, len(plan.rounds(memory)))
+            for plan in self.measuring.values()
+        )
+        return measured + costs.recomputed_steps(self, schedule, len(self.rounds(memory)))
+
+    def _tape_bytes(self, memory: float | None) -> int:
         """What is kept for the way back, at most."""
         schedule = self.schedule(memory)
         return min(schedule.room, schedule.count * schedule.cost) * self._state_bytes
@@ -131,7 +151,8 @@ class Plan(Needs):
     def expected_bytes(self, memory: float | None) -> int:
         """What the run will need at its peak within a budget."""
         more = self.kept_jacobians * (self.jacobian_bytes(memory) - self.jacobian_bytes(0))
-        return self.memory_bytes + more + self.tape_bytes(memory)
+        tape = self._tape_bytes(memory) if self.snapshots is None else 0  # else it is among the least
+        return self.memory_bytes + more + tape
 
     def _room(self, memory: float | None) -> float:
         """What a budget leaves for the Jacobians of one round: their least, and half of what is to spare.
@@ -161,7 +182,8 @@ class Plan(Needs):
 
     def work(self, memory: float | None) -> dict[str, float]:
         """What the time of each stage is proportional to, within a budget."""
-        return costs.work(self, self.schedule(memory), len(self.rounds(memory)), self.data_bytes)
+        again = self.recomputed_steps(memory)
+        return costs.work(self, again, len(self.rounds(memory)), self.data_bytes)
 
     def chunks(self) -> dict[str, dict[str, int]]:
         """The chunks of each variable, by dim."""
@@ -191,20 +213,28 @@ class Plan(Needs):
                 "instead of products, or reduce the steps or the batch"
             )
             fix += ", or write to disk (store=, --out)" * self.in_memory
+        elif top == _TAPE:
+            fix += ", or choose other snapshots"
         elif top.startswith("what "):
             fix += ", or leave out what carries so much"
         return f"{top} alone takes {human(taken[top])}; {fix}"
 
 
-def planned(problem: Problem, recorders: Sequence[Recorder], hooks: RunHooks, in_memory: bool) -> Plan:
+def planned(
+    problem: Problem,
+    recorders: Sequence[Recorder],
+    hooks: RunHooks,
+    in_memory: bool,
+    snapshots: Snapshots | None,
+) -> Plan:
     """The plan of a run, and the dims that its recorders bring along.
 
     Without mitigations, that of an earlier run of the same cell in the same sizes, if there was one: to ask
     what a small run costs takes as long as the run.
     """
     if hooks.mitigations:
-        return Plan(with_own_dims(problem, recorders), recorders, hooks, in_memory)
-    return _planned(_Run(problem, tuple(recorders), hooks, in_memory))
+        return Plan(with_own_dims(problem, recorders), recorders, hooks, in_memory, snapshots=snapshots)
+    return _planned(_Run(problem, tuple(recorders), hooks, in_memory), snapshots)
 
 
 class _Run:
@@ -227,6 +257,6 @@ class _Run:
 
 
 @functools.lru_cache(maxsize=8)
-def _planned(run: _Run) -> Plan:
+def _planned(run: _Run, snapshots: Snapshots | None) -> Plan:
     problem = with_own_dims(run.problem, run.recorders)
-    return Plan(problem, run.recorders, run.hooks, run.in_memory)
+    return Plan(problem, run.recorders, run.hooks, run.in_memory, snapshots=snapshots)

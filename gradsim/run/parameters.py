@@ -280,6 +280,17 @@ class RunParameters:
             takes a second or two; auto takes it if it is there, can trace the step and is estimated to be
             sooner.""",
     )
+    snapshots: "Annotated[int, Ge(0)] | Literal['sqrt'] | None" = parameter(
+        default=None,
+        written=Annotated[int, Ge(0)] | Literal["sqrt"],
+        doc="""How many states are kept for the way back, from which the steps between are taken again. No
+            number depends on it. Steps are kept or taken again some at a time, in segments; the first of the
+            snapshots is the state at time 0, they are placed where the fewest steps are taken again
+            (Griewank & Walther 2000), and 0 keeps all steps. sqrt takes no step again more than once, in
+            about sqrt(2 T) states (Chen et al. 2016 in 2 sqrt(T)). When left out, as few are taken again as
+            `memory` allows. Attributes `snapshots` and `recomputed_steps` of the dataset say what it came
+            to.""",
+    )
 
 
 @parameters

@@ -70,7 +70,7 @@ class Simulation(Prepared):
             run.execute()
             recording.settle()
             advance("writing", 0.0)
-        found = schema.dataset_attributes(self.provenance, run.loss, run.penalty)
+        found = schema.dataset_attributes(self.provenance, run.loss, run.penalty) | run.recomputing
         if run.unchecked:
             found["derivatives_not_checked"] = f"{', '.join(run.unchecked)}: no smooth place was met"
         return found

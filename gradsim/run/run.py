@@ -83,6 +83,12 @@ class Run:
         self._direct = np.zeros(vectors, dtype=p.dtype) if plan.needs_direct else None
 
     @property
+    def recomputing(self) -> dict[str, int]:
+        """How many states are kept at one time for the way back, and how many steps were taken again."""
+        again = self.tape.taken - self.problem.steps
+        return {"snapshots": self.tape.schedule.snapshots(), "recomputed_steps": again}
+
+    @property
     def loss(self) -> float:
         """The loss, averaged over the batch."""
         return self.losses.total

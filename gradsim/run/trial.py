@@ -85,7 +85,9 @@ def shortened(simulation: Simulation, steps: int, batch: int) -> Simulation:
         episode=episode and Episode(cut(episode.inputs), cut(episode.targets), cut(episode.weights)),
         draws={m: as_dtype(found, whole.dtype) for m, found in draws.items()},
     )
-    return replace(simulation, setup=short, plan=replace(plan, problem=problem, tiled=not plan.halved))
+    return replace(
+        simulation, setup=short, plan=replace(plan, problem=problem, tiled=not plan.halved, snapshots=None)
+    )
 
 
 def _fitting(pairs: Pairs, whole: int, steps: int) -> Pairs:

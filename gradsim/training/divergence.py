@@ -20,7 +20,7 @@ def overflow(setup: Setup, backpropagation: Backpropagation, norms: Array) -> st
     index = int(np.flatnonzero(~np.isfinite(norms))[0])
     problem = backpropagation.plan.problem
     recorder = registry.recorder("effective_contribution_norm")
-    plan = Plan(problem, [recorder], setup.hooks, True)
+    plan = Plan(problem, [recorder], setup.hooks, True, snapshots=backpropagation.plan.snapshots)
     with without_warnings(category=OutOfRangeWarning):  # that is why we are here
         sink = recorded(setup, plan, backpropagation.threads, backpropagation.memory)
     sizes = sink.read("effective_contribution_norm_log10")[:, index]

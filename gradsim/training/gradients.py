@@ -12,6 +12,7 @@ from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Adjoints, Gradient, Piece, Recorder, Variable
 from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink
+from gradsim.engine.revolve import Snapshots
 from gradsim.machine.progress import unseen
 from gradsim.numerics.scaled import Scaled, combine, norm
 from gradsim.plan.plan import Plan
@@ -92,7 +93,13 @@ class Backpropagation:
     """The backward pass of every update of a training. All batches have the sizes of the first one."""
 
     def __init__(
-        self, model: Model, problem: Problem, threads: int, memory: float | None, watched: bool
+        self,
+        model: Model,
+        problem: Problem,
+        threads: int,
+        memory: float | None,
+        watched: bool,
+        snapshots: Snapshots | None,
     ) -> None:
         self.threads, self.memory = threads, memory
         self.lags = spread_lags(problem.steps)
@@ -103,10 +110,17 @@ class Backpropagation:
         watching = [self._adjoint]
         if model.hooks.uses("gradsim_rule") or not watched:  # under a rule there is no adjoint
             watching, norms.mantissa[:] = [], np.nan
-        self.plan = Plan(problem, [self._gradient, *watching], model.hooks, True)
+        recorders = [self._gradient, *watching]
+        self.plan = Plan(problem, recorders, model.hooks, True, snapshots=snapshots)
         self.plan.refuse_beyond(memory, None)
         self._sink = MemorySink(frame(problem), [v for _, v in self.plan.variables()])
         self._recording = Recording(self.plan, self._sink, threads)
+
+    @property
+    def recomputing(self) -> dict[str, int]:
+        """How many states are kept for the way back of an update, and how many steps it takes again."""
+        kept = self.plan.schedule(self.memory).snapshots()
+        return {"snapshots": kept, "recomputed_steps": self.plan.recomputed_steps(self.memory)}
 
     def __call__(self, setup: Setup, check: bool = False) -> BatchResult:
         """Go through one batch.

@@ -266,7 +266,7 @@ class Training:
             self.sink.put(f"trained_{name}", value)
         if state.update < s.updates:
             self.sink.shorten(s.lengths(state.update))
-        found = s.attributes(state.loss, state.penalty, state.ended)
+        found = s.attributes(state.loss, state.penalty, state.ended) | self.backpropagation.recomputing
         update = found["trained_update"] = state.best_update if best else state.update
         if self.validation and isinstance(s.task, FiniteTask) and TEST in s.task.sequences:
             found["test_loss"], score = self._evaluation(TEST)(

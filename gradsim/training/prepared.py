@@ -121,7 +121,7 @@ class PreparedTraining(Prepared):
 
     def _backpropagation(self, threads: int, memory: float | None) -> Backpropagation:
         s = self.setup
-        return Backpropagation(s.model, s.problem, threads, memory, s.given.watch)
+        return Backpropagation(s.model, s.problem, threads, memory, s.given.watch, s.given.snapshots)
 
     def begun(self, folder: RunFolder) -> State | None:
         """The checkpoint; it and the data must be of this training."""

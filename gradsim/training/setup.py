@@ -198,7 +198,8 @@ class TrainingSetup:
         problem = self._problem(self.probe_episode, pairs=self.probe.pairs)
         problem.pairs.refuse_none(problem.steps)
         problem = with_own_dims(problem, self.probe_recorders)
-        return Plan(problem, self.probe_recorders, self.model.hooks, in_memory=True)
+        hooks, snapshots = self.model.hooks, self.given.snapshots
+        return Plan(problem, self.probe_recorders, hooks, in_memory=True, snapshots=snapshots)
 
     def probe_setup(self, params: Params, readout: Params, moment: Moment) -> Setup:
         """The run of a probe."""

@@ -98,6 +98,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
         seed=seeds.description,
         drawn=drawn([*seeds.used(), *_drawn_later(model)], own, readout, params),
         given=described(arrays),
+        snapshots=given.snapshots,
     )
     code = fingerprints([cell, task, optimizer, *mitigations, *recorders])
     setup.provenance.update({**provenance, "training": _settings(given), "code": code})

@@ -92,3 +92,12 @@ def test_blocks_may_be_chosen(gradsim_cli):
     assert result.exit_code == 0, result.output
     result = gradsim_cli("plan", *flags, "--set", 'pairs.blocks_out=["hh"]')
     assert "unknown block of lstm in pairs.blocks_out 'hh'; did you mean 'h'?" in result.output
+
+
+def test_a_plan_says_what_is_taken_again(gradsim_cli):
+    flags = ["--cell", "elman", "--task", "adding", "--set", "task.length=10240", "--record", "gradient"]
+    for flag, said in (("3", "15.4 k steps are taken again, from 3 snapshots"), ("sqrt", "9.22 k steps are")):
+        assert said in gradsim_cli("plan", *flags, "--snapshots", flag).output
+    assert "taken again" not in gradsim_cli("plan", *flags, "--snapshots", "0").output
+    result = gradsim_cli("plan", *flags, "--snapshots", "root")
+    assert "snapshots: should be a valid integer or 'sqrt' (got 'root')" in result.stderr

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gradsim.engine.revolve import Schedule
+from gradsim.engine.revolve import Schedule, chosen
 
 
 def fewest_recomputed(steps, slots):
@@ -49,3 +49,39 @@ def test_at_most_a_tenth_more_than_the_optimum(steps, slots, segment):
         slots, steps = 12 * segment + 40, max(steps, 50 * segment)
     schedule = Schedule(-(-steps // segment), segment, slots - segment)
     assert segment * schedule.recomputed() <= 1.1 * fewest_recomputed(steps, slots)
+
+
+@pytest.mark.parametrize(
+    ("steps", "snapshots", "again"),
+    [(10, 3, 15), (20, 3, 45), (56, 5, 140), (100, 10, 222), (1000, 10, 3636), (1000, 50, 1948)],
+)
+def test_chosen_snapshots_take_again_what_revolve_does(steps, snapshots, again):
+    """Griewank & Walther (2000): t(l, s), the first state among the snapshots. Gruslys et al. (2016) count
+    every step once more, as it is taken with all that the way back needs.
+    """
+    found = chosen(snapshots, steps, cost=7)
+    assert (found.recomputed(), found.snapshots()) == (again, snapshots)
+
+
+@pytest.mark.parametrize("snapshots", range(1, 9))
+def test_no_other_choice_of_snapshots_takes_fewer_steps_again(snapshots):
+    known = {}
+    for steps in range(1, 40):
+        assert chosen(snapshots, steps, cost=3).recomputed() == brute_force(steps, snapshots, known)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 100, 1_000, 12_345])
+@pytest.mark.parametrize("cost", [1, 8, 24])
+def test_a_root_of_the_states_is_enough_for_one_more_forward_pass(count, cost):
+    """Chen et al. (2016) keep 2 sqrt(T) states; with one less than what is chosen, two passes are too few."""
+    found = chosen("sqrt", count, cost)
+    assert found.recomputed() < count
+    assert found.room <= max(count, math.sqrt(2 * count * cost))
+    assert count < cost or found.room < 2 * math.sqrt(count * cost)
+    if found.room:
+        assert Schedule(count, cost, found.room - 1).recomputed() > found.recomputed()
+
+
+def test_without_snapshots_all_is_kept():
+    found = chosen(0, 50, cost=8)
+    assert (found.recomputed(), found.snapshots()) == (0, 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gradsim
-from gradsim.plan.flops import flops, taken_again
+from gradsim.plan.flops import flops
 from gradsim_cells import Elman
 from gradsim_mitigations import Truncate
 
@@ -61,5 +61,5 @@ def test_an_effective_twin_is_multiplied_too():
 
 def test_with_room_for_everything_nothing_is_taken_again():
     plan = plan_of(["gradient"])
-    assert taken_again(plan, plan.schedule(None), rounds=1) == 0
+    assert plan.recomputed_steps(None) == 0
     assert plan.work(None)["forward"] == flops(plan)["forward"]

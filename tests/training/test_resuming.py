@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from byhand import identical, start
 from interrupting import SETTING, gone_on, interrupted
 from small import Half, Noisy, Stream
@@ -68,6 +69,17 @@ def test_a_budget_of_memory_is_kept_and_changes_no_bit(tmp_path, monkeypatch):
         resume(tmp_path / "run", memory=plan.memory_bytes - 1)
     ds = resume(tmp_path / "run", memory=max(plan.memory_bytes, probe.memory_bytes), threads=1)
     assert identical(ds, train(LSTM(2, 3), task, **setting))
+
+
+def test_chosen_snapshots_change_no_bit_and_are_chosen_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradsim.engine.segments._STATE_BYTES", 1)  # segments of 8 steps
+    task, setting = Adding(length=64), RICH | {"updates": 3}
+    whole = train(LSTM(2, 3), task, **setting)
+    interrupted(tmp_path / "run", LSTM(2, 3), task, at=2, snapshots=3, **setting)
+    ds = resume(tmp_path / "run")
+    assert (whole.attrs["snapshots"], whole.attrs["recomputed_steps"]) == (0, 0)
+    assert (ds.attrs["snapshots"], ds.attrs["recomputed_steps"]) == (3, 8 * 11)  # t(8, 3) = 11
+    xr.testing.assert_equal(ds.load(), whole)
 
 
 def test_a_budget_is_handed_on_to_every_pass(tmp_path, monkeypatch):
