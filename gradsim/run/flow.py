@@ -186,6 +186,11 @@ class Mitigated(Flow):
         """Ask for the terms that are added to the loss."""
         if not self.hooks.uses("gradsim_penalty"):
             return
+        if adjoint is not None and not np.isfinite(adjoint).all():
+            raise NonFiniteError(
+                f"{self.hooks.who('gradsim_penalty')} asks for the adjoint, which leaves the range of "
+                f"{adjoint.dtype}; take fewer steps, smaller weights or dtype='float64'"
+            )
         penalty: Penalty = self._hook(
             "gradsim_penalty",
             cell=self.setup.cell,

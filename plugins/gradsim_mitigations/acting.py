@@ -20,6 +20,8 @@ class OnWeights(Mitigation):
     names: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     def refuse(self, cell, shapes):
+        if self.names == ():
+            raise InputError(f"{self.name}: names are empty; name some, or leave them out")
         if not self.acts_on(cell):
             raise InputError(
                 f"{self.name}: {cell.name} has no recurrent weights that train; leave it out or give names"

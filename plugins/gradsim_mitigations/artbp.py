@@ -51,7 +51,8 @@ class ARTBP(Mitigation):
         """That of a cut, at steps so many after the last one."""
         if self.alpha is None:
             return np.full(since.shape, 1 / self.length)
-        return (self.alpha - 1) / ((self.alpha - 2) * self.length + since)
+        tail = 1 / (self.alpha - 2)
+        return (1 + tail) / (self.length + tail * since)
 
     @hookimpl(wrapper=True)
     def gradsim_jacobians(self, draws):

@@ -51,6 +51,8 @@ class ClipNorm(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_contributions(self):
         contributions = yield
+        if not contributions:  # nothing trains
+            return contributions
         flat = {n: c.reshape(len(c), -1) for n, c in contributions.items()}
         size = sizes(np.concatenate([sizes(c, -1) for c in flat.values()], axis=-1), -1)
         return {n: shortened(c, size, self.max_norm).reshape(contributions[n].shape) for n, c in flat.items()}

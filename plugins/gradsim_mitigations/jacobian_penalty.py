@@ -11,7 +11,7 @@ from gradsim import Mitigation, Penalty, hookimpl
 from gradsim.types import NonNegativeFloat
 from gradsim_mitigations.parts import parts
 
-_SMALLEST_SQUARE = 1e-20
+_SMALLEST = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,11 @@ class JacobianPenalty(Mitigation):
 
     def _omega(self, part, a):
         """That of some steps, of the adjoints after them, summed over the batch."""
+        top = np.max(np.abs(a), axis=-1, keepdims=True)
+        a = a / np.where(top > 0, top, 1)  # rho is that of any multiple, and squares stay in range
         carried = part.call(part.cell.state_vjp, a)
         square = _square(a)
-        counts = square >= _SMALLEST_SQUARE
+        counts = top * np.sqrt(square) >= _SMALLEST
         ratio = np.sqrt(np.divide(_square(carried), square, out=np.ones_like(square), where=counts))
         if self.form == "ratio":
             terms, slope = (ratio - 1) ** 2, 2 * (ratio - 1)

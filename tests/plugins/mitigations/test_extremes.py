@@ -1,0 +1,67 @@
+"""Mitigations where gradients explode or vanish, and where nothing trains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradsim
+from gradsim.errors import InputError, NonFiniteError
+from gradsim_cells import EchoState, Elman
+from gradsim_mitigations import (
+    ARTBP,
+    ClipNorm,
+    ClipValue,
+    JacobianPenalty,
+    SoftOrthogonality,
+)
+from gradsim_tasks import Adding
+
+STEPS = 40
+
+
+def turning(decades, **setting):
+    """An Elman cell that rests at 0 and scales adjoints by 10^decades over all steps."""
+    cell, rng = Elman(2, 3), np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    params = {"W": np.zeros((3, 2)), "U": 10 ** (decades / STEPS) * turn, "b": np.zeros(3)}
+    return gradsim.simulate(cell, task=Adding(length=STEPS), batch=2, params=params, rng=0, **setting)
+
+
+@pytest.mark.parametrize("form", ["ratio", "squared_ratio"])
+@pytest.mark.parametrize(("decades", "dtype"), [(200, "float64"), (25, "float32")])
+def test_omega_where_squares_of_adjoints_leave_the_range(form, decades, dtype):
+    """rho = 10^(decades / T) at each step, however large the adjoint is."""
+    ds = turning(
+        decades, dtype=dtype, mitigations=[JacobianPenalty(0.1, form)], record=["effective_gradient"]
+    )
+    rho = 10 ** (decades / STEPS)
+    size = rho if form == "ratio" else rho**2
+    assert ds.attrs["penalty"] == pytest.approx(0.1 * STEPS * (size - 1) ** 2, rel=1e-4)
+
+
+def test_omega_says_that_the_adjoint_leaves_the_range():
+    with pytest.raises(NonFiniteError, match=r"JacobianPenalty.*asks for the adjoint.*float32.*float64"):
+        turning(60, dtype="float32", mitigations=[JacobianPenalty()], record=["effective_gradient"])
+
+
+@pytest.mark.parametrize("made", [ClipNorm(where="contribution"), ClipValue(where="contribution")])
+def test_contributions_where_nothing_trains(made):
+    """A reservoir without a readout has no gradient, and nothing to clip."""
+    ds = gradsim.simulate(
+        EchoState(2, 5), inputs=np.ones((3, 1, 2)), mitigations=[made], record=["effective_gradient"]
+    )
+    assert not any(ds[name].any() for name in ds.data_vars if name.startswith("effective_gradient"))
+
+
+def test_random_truncation_with_a_tail_that_is_thin_without_end():
+    """As alpha grows, c_t becomes 1 / length."""
+    with np.errstate(all="raise"):
+        found = ARTBP(20.0, 1e308).draw(np.random.default_rng(0), 200, 3)["carried"]
+    expected = ARTBP(20.0, None).draw(np.random.default_rng(0), 200, 3)["carried"]
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+def test_empty_names_are_refused_for_what_they_are():
+    with pytest.raises(InputError, match="names are empty; name some, or leave them out"):
+        turning(0, mitigations=[SoftOrthogonality(names=())])
