@@ -69,13 +69,25 @@ def _within(place: Any, part: str, change: str) -> Any:
 
 
 def _index(place: list[Any], part: str, change: str) -> int:
-    names = [t.get("label", t.get("name")) if isinstance(t, dict) else None for t in place]
+    names = [_name(table) if isinstance(table, dict) else None for table in place]
+    if names.count(part) > 1:
+        which = " and ".join(str(i) for i, name in enumerate(names) if name == part)
+        raise InputError(f"--set {short(change)}: {which} are all called {part}; give the number instead")
     if part in names:
         return names.index(part)
     if part in (numbers := [*map(str, range(len(place)))]):
         return numbers.index(part)
     known = ", ".join(f"{i} ({n})" if n else str(i) for i, n in enumerate(names))
-    raise InputError(f"--set {short(change)}: there is no entry {part!r}; there are {known or 'none'}")
+    raise InputError(
+        f"--set {short(change)}: there is no entry {part!r}, {f'only {known}' if known else 'and no other'}"
+    )
+
+
+def _name(table: dict[str, Any]) -> Any:
+    """What a table is called: its label, or the name of the plugin without the file that it is in."""
+    if "label" in table or not isinstance(table.get("name"), str):
+        return table.get("label")
+    return Path(table["name"].rpartition(":")[2]).stem
 
 
 def parsed(text: str) -> Any:

@@ -51,7 +51,9 @@ class TruncateAdaptive(Mitigation):
     def gradsim_jacobians(self, measured, draws, moment):
         jacobians = yield
         phi = np.nansum(measured[self]["loss_adjoint_norm"], axis=0).mean(axis=-1)
-        phi += self.memory * (moment.memory(self).get("phi", phi) - phi)
+        before = moment.memory(self).get("phi", phi)
+        if np.isfinite(before).all():  # or one update that leaves the range would count for good
+            phi = phi + self.memory * (before - phi)
         moment.remember(self, phi=phi)
         window = self._window(phi, whole=len(phi) > draws[self]["steps"])
         return jacobians.reaching(np.array(jacobians.steps) - window + 1)

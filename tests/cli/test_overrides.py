@@ -54,6 +54,19 @@ def test_set_finds_an_entry_of_a_list_by_index_and_by_name(entry):
     assert tables["mitigations"][1] == {"name": "clip_norm", "max_norm": 2}
 
 
+@pytest.mark.parametrize(("given", "called"), [("my/own.py:MeanClip", "MeanClip"), ("own.py", "own")])
+def test_set_finds_what_is_in_a_file_without_naming_the_file(given, called):
+    tables = {"mitigations": [{"name": given}]}
+    assign(tables, f"mitigations.{called}.factor=2")
+    assert tables["mitigations"] == [{"name": given, "factor": 2}]
+
+
+def test_set_asks_for_the_number_where_a_name_says_too_little():
+    tables = {"mitigations": [{"name": "gate"}, {"name": "clip_norm"}, {"name": "clip_norm"}]}
+    with pytest.raises(InputError, match=r"1 and 2 are all called clip_norm; give the number instead"):
+        assign(tables, "mitigations.clip_norm.max_norm=2")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -62,8 +75,8 @@ def test_set_finds_an_entry_of_a_list_by_index_and_by_name(entry):
         ("a..b=3", "should be KEY=VALUE"),
         ("seed.x=3", "seed is not a table"),
         ("seed.x.y=3", "there is no table x"),
-        ("mitigations.1.x=3", r"there is no entry '1'; there are 0 \(gate\)"),
-        ("compare.elman.x=3", "there is no entry 'elman'; there are none"),
+        ("mitigations.1.x=3", r"there is no entry '1', only 0 \(gate\)"),
+        ("compare.elman.x=3", "there is no entry 'elman', and no other"),
         (f"mitigations.{'9' * 4301}.x=3", "there is no entry '999"),
         (f"seed.{'x' * 5000}=3", r"^--set seed.xxx.{50,300} seed is not a table \(it is 1\)$"),
     ],

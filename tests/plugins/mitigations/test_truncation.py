@@ -217,6 +217,14 @@ def test_an_adaptive_window_averages_over_updates():
     np.testing.assert_allclose(moment.noted[adaptive]["phi"], 0.75 + 0.25 * phi, rtol=1e-14)
 
 
+@pytest.mark.parametrize("lost", [np.inf, np.nan])
+def test_an_update_that_leaves_the_range_does_not_count_for_good(lost):
+    adaptive, phi = TruncateAdaptive(0.1, longest=100), 0.5 ** np.arange(9.0)
+    moment = Moment(3, 10, "learn", memories={adaptive: {"phi": np.append(np.ones(8), lost)}})
+    assert window_of(adaptive, phi, 8, moment) == window_of(adaptive, phi, 8) == 4
+    assert np.isfinite(moment.noted[adaptive]["phi"]).all()
+
+
 def window_of(adaptive, phi, steps, moment=None):
     """As a measured phi of two losses and two sequences leads to it."""
     norms = np.stack([np.stack([0.5 * phi, 0.7 * phi], axis=-1), np.stack([0.5 * phi, 0.3 * phi], axis=-1)])
