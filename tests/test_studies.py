@@ -13,7 +13,9 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
+import gradsim
 from gradsim import plot
+from gradsim_mitigations import SnAp
 
 STUDIES = Path(__file__).parents[1] / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.py") if path.stem != "running")
@@ -47,7 +49,7 @@ def test_draws_and_keeps_its_data(modules, computed, name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_is_listed_with_a_figure_of_its_name(name):
     assert f"[{name}.py]({name}.py)" in (STUDIES / "README.md").read_text()
-    assert (STUDIES / f"{name}.png").stat().st_size < 400_000
+    assert (STUDIES / f"{name}.png").stat().st_size < 450_000
     assert (STUDIES / f"{name}.svg").is_file()
 
 
@@ -219,3 +221,46 @@ def test_a_part_tested_in_one_piece_has_the_loss_of_its_sequences(modules):
     params |= {"readout_W": rng.standard_normal((job.task.output_size, 4)), "readout_b": np.zeros(1)}
     apart = study._tested(study.replace(job, stateful=False), params)
     np.testing.assert_allclose(study._tested(job, params), apart, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def rules(modules):
+    """As its figure shows it: 130 trainings are no test."""
+    return modules["running"].read(STUDIES / "without_backpropagation")
+
+
+@pytest.mark.parametrize("task", ["copy", "adding"])
+def test_exact_rules_train_as_backpropagation_does(computed, rules, task):
+    quick = computed["without_backpropagation"][task]
+    exact = quick.sel(rule=["rtrl", "forward_errors"])
+    np.testing.assert_allclose(exact["cosine"], 1, atol=1e-6)
+    np.testing.assert_allclose(exact["loss"], quick["loss"].sel(rule=["backpropagation"] * 2), rtol=1e-4)
+    np.testing.assert_allclose(rules[task]["cosine"].sel(rule="rtrl"), 1, atol=1e-6)
+
+
+def test_snap_is_e_prop_in_a_cell_of_one_block(modules):
+    study = modules["without_backpropagation"]
+    task = study.TASKS["copy"]
+    settings = {"task": task, "record": ["effective_gradient"], "rng": 0}
+    found = [
+        gradsim.simulate(study._cell(task), mitigations=[rule], **settings)
+        for rule in (study.EProp(), SnAp())
+    ]
+    for name in found[0].data_vars:
+        np.testing.assert_allclose(*(ds[name] for ds in found), rtol=1e-10, atol=1e-14)
+
+
+def test_what_reaches_far_enough_learns_to_copy_whatever_its_cosine(rules):
+    copy = rules["copy"]
+    memory = 2 * np.log(4) / 10
+    last, cosine = np.log10(copy["loss"].isel(update=-1)), copy["cosine"].mean("update")
+    local, cut = "e_prop, snap", "truncate_forward, 5 steps"
+    assert (cosine.sel(rule=local) < cosine.sel(rule=cut)).all()
+    assert float(last.sel(rule=local).max()) < np.log10(0.75 * memory)
+    assert float(last.sel(rule=cut).mean()) == pytest.approx(np.log10(memory), abs=0.05)
+
+
+def test_errors_carried_forward_lose_their_direction_as_sequences_grow(rules):
+    cosine = rules["at the start"]["cosine"].sel(rule="forward_errors")
+    assert float(cosine.sel(length=20).min()) > 0.999
+    assert not float(np.abs(cosine.sel(length=200)).max()) > 0.9
