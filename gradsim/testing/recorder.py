@@ -21,7 +21,7 @@ from gradsim.run.prepared import Simulation
 from gradsim.simulation import prepare
 from gradsim.testing import common
 from gradsim.testing.kit import Bench, Checks, copied, names, same
-from gradsim.testing.specimen import BATCH, STEPS, Elementwise, Plain, stage, witness
+from gradsim.testing.specimen import BATCH, STEPS, Elementwise, Fade, Plain, stage, witness
 from gradsim.types import Array
 
 CHECKS = Checks(common.CHECKS)
@@ -48,7 +48,9 @@ class RecorderBench(Bench):
         """A short run."""
         inputs = self.rng("inputs").standard_normal((STEPS, BATCH, cell.input_size))
         task = stage(inputs, {}, self.rng("stage"))
-        return prepare(cell, task=task, batch=BATCH, record=record)
+        # What is of both flows may be zero where they are the same.
+        mitigations = [Fade()] if self.recorder.both else []
+        return prepare(cell, task=task, batch=BATCH, record=record, mitigations=mitigations)
 
     def dataset(self, cell: Cell, recorder: Recorder) -> xr.Dataset:
         """What it records of a short run."""

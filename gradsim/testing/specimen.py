@@ -11,6 +11,8 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.dense import Dense, Term
+from gradsim.contracts.hooks import hookimpl
+from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import drawn
 from gradsim.contracts.problem import Problem
@@ -301,3 +303,16 @@ class Renamed(Cell):
     @functools.cached_property
     def _own_params(self) -> tuple[str, ...]:
         return tuple(self.cell.init_params(np.random.default_rng(0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Fade(Mitigation):
+    """Halve every step Jacobian on the way back."""
+
+    name = "fade"
+
+    @hookimpl(wrapper=True)
+    def gradsim_jacobians(self):  # type: ignore[no-untyped-def]
+        """Half of them."""
+        jacobians = yield
+        return jacobians.changed(lambda blocks: blocks / 2)

@@ -13,6 +13,13 @@ from gradsim_recorders.backward import (
     GradientRecorder,
     InputAdjointRecorder,
 )
+from gradsim_recorders.effect import (
+    AdjointEnergyRemovedRecorder,
+    ContributionBiasRecorder,
+    ContributionCosineRecorder,
+    GradientBiasRecorder,
+    GradientCosineRecorder,
+)
 from gradsim_recorders.exponents import LeadingLyapunovRecorder, LyapunovRecorder
 from gradsim_recorders.forward import LossRecorder, StateRecorder, StepJacobianRecorder
 from gradsim_recorders.influence import InfluenceNormRecorder, InfluenceRecorder
@@ -61,11 +68,16 @@ def gradsim_register_recorders():
         AdjointRecorder,
         AdjointNormRecorder,
         AdjointFactorRecorder,
+        AdjointEnergyRemovedRecorder,
         InputAdjointRecorder,
         ContributionRecorder,
         ContributionNormRecorder,
+        ContributionBiasRecorder,
+        ContributionCosineRecorder,
         GradientRecorder,
         GradientNormRecorder,
         GradientNormBySequenceRecorder,
         GradientFactorRecorder,
+        GradientBiasRecorder,
+        GradientCosineRecorder,
     ]

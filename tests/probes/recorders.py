@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.contracts.recorder import Adjoints, Contributions, Forward, Gradient
+from gradsim.contracts.recorder import Adjoints, Contributions, Forward
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,19 +74,3 @@ class LargestState(Recorder):
 
     def finish(self, carry):
         return {"largest_state": carry}
-
-
-@dataclass(frozen=True, eq=False)
-class GradientCosine(Recorder):
-    """The cosine of the raw and the effective gradient."""
-
-    name = "gradient_cosine"
-    stream = Gradient
-    both = True
-
-    def variables(self, problem):
-        return (Variable("gradient_cosine", (), "cosine of raw and effective gradient"),)
-
-    def compute(self, piece):
-        a, b = (np.concatenate([g.ravel() for g in p.values.values()]) for p in (piece.raw, piece.effective))
-        return {"gradient_cosine": a @ b / np.linalg.norm(a) / np.linalg.norm(b)}

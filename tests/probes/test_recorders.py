@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from probes.recorders import GradientCosine, InputGradient, LargestState, RunningCosine
+from probes.recorders import InputGradient, LargestState, RunningCosine
 
 import gradsim
 from gradsim import Mitigation, Recorder, Variable, hookimpl
@@ -15,12 +15,10 @@ from gradsim.engine import segments
 from gradsim.errors import InputError, PluginError
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LSTM, Elman
-from gradsim_mitigations import RTRL, ClipNorm, ClipValue, JacobianPenalty, Truncate
+from gradsim_mitigations import ClipNorm, ClipValue, JacobianPenalty, Truncate
 from gradsim_tasks import FlipFlop
 
-test_probes_keep_the_contract = conformance(
-    InputGradient(), RunningCosine(), LargestState(), GradientCosine()
-)
+test_probes_keep_the_contract = conformance(InputGradient(), RunningCosine(), LargestState())
 
 RUN = dict(task=FlipFlop(length=40), batch=2, rng=5)
 
@@ -56,21 +54,6 @@ def test_raw_and_effective_pass_by_together(mitigation, monkeypatch):
     sizes = np.linalg.norm(raw, axis=1) * np.linalg.norm(effective, axis=1)
     np.testing.assert_allclose(ds.running_cosine, np.sum(raw * effective, axis=1) / sizes, rtol=1e-10)
     assert "effective_running_cosine" not in ds
-
-
-def test_a_cosine_of_gradients():
-    names = ["gradient", "effective_gradient"]
-    record = [GradientCosine(), *names]
-    ds = gradsim.simulate(Elman(3, 4), mitigations=[ClipValue(0.01)], record=record, **RUN)
-    of_params = ds.drop_vars("gradient_cosine")
-    a, b = (
-        np.concatenate([of_params[n].values.ravel() for n in sorted(of_params) if n.startswith(f"{name}_")])
-        for name in names
-    )
-    assert float(ds.gradient_cosine) == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-    assert 0 < ds.gradient_cosine < 0.999
-    alone = gradsim.simulate(Elman(3, 4), record=[GradientCosine()], **RUN)
-    assert float(alone.gradient_cosine) == pytest.approx(1, rel=1e-14)
 
 
 def test_a_reduction_over_the_run_in_memory_on_disk_and_in_probes(tmp_path):
@@ -137,11 +120,6 @@ def test_the_shares_of_paths_in_an_lstm(rng):
     np.testing.assert_allclose(ds.path_norm.sel(path="direct"), expected, rtol=1e-12)
 
 
-def test_raw_and_effective_gradient_pass_by_together_under_a_rule():
-    ds = gradsim.simulate(Elman(3, 4), mitigations=[RTRL()], record=[GradientCosine()], **RUN)
-    assert float(ds.gradient_cosine) == pytest.approx(1, rel=1e-12)
-
-
 @dataclass(frozen=True, eq=False)
 class Reads(Mitigation):
     """Keeps what it requires."""
@@ -158,7 +136,7 @@ class Reads(Mitigation):
 
 def test_a_recorder_with_dims_of_its_own_can_be_required(inputs):
     mitigation = Reads()
-    gradsim.simulate(LSTM(2, 3), inputs, mitigations=[mitigation], record=[GradientCosine()])
+    gradsim.simulate(LSTM(2, 3), inputs, mitigations=[mitigation], record=["gradient_cosine"])
     alone = gradsim.simulate(LSTM(2, 3), inputs, record=["path_norm"])
     np.testing.assert_array_equal(mitigation.seen["path_norm"], alone.path_norm)
 
