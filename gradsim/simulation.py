@@ -69,10 +69,12 @@ def simulate(given: SimulateParameters) -> xr.Dataset:
 @verb(PreparationParameters)
 def prepare(given: PreparationParameters) -> Simulation:
     """Check all arguments of a run and plan it, without running it; see `simulate`."""
-    return _prepared(given, given.in_memory, given.tried)
+    return _prepared(given, given.in_memory, given.tried, given.replicate)
 
 
-def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False) -> Simulation:
+def _prepared(
+    given: SimulationParameters, in_memory: bool, tried: bool = False, replicate: int = 0
+) -> Simulation:
     task, kind = given.task, float_dtype(given.dtype)
     seeds, hooks = Seeds(given.rng), RunHooks(given.mitigations)
     prepared = prepared_cell(given.cell, hooks)
@@ -92,7 +94,7 @@ def _prepared(given: SimulationParameters, in_memory: bool, tried: bool = False)
     problem = Problem(prepared, steps, size, kind, shapes, pairs)
     plan = planned(problem, recorders, hooks, in_memory, given.snapshots)
     problem = plan.problem
-    setup = model.setup(seeds, own, readout, x, episode, state, Moment())
+    setup = model.setup(seeds, own, readout, x, episode, state, Moment(), replicate)
     backward = plan.asks(*BACKWARD)
     expected = seconds(problem, backward, plan.makes_jacobians)
     derived = derivation(given.derivatives, prepared, expected, backward, lambda: setup.start)

@@ -23,7 +23,7 @@ GAINS = {
 }
 """Sizes that are made here: the norms that they are made of, and what those are of."""
 
-APART = ("cell", "seed")
+APART = ("cell", "mitigation", "seed")
 """The dims of a comparison, whose members are summarised each by itself unless they are told to be one."""
 
 _OF_PARAMS = ("gradient", "contribution")

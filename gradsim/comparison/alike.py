@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -21,10 +21,12 @@ class Alike:
     """The variables that some runs have in common, by the label of each.
 
     Along a dim whose members have names, such as `param` and `path`, there are the names of all of them, and
-    NaN where a run does not have one; every other dim has to be the same in all of them.
+    NaN where a run does not have one; every other dim has to be the same in all of them. `absent`: by label
+    the names of recorders that do not exist of a run, so that all of theirs is NaN; of the first all exist.
     """
 
     runs: Mapping[str, Simulation]
+    absent: Mapping[str, Container[str]] = field(default_factory=dict)
 
     @cached_property
     def variables(self) -> list[Variable]:
@@ -42,6 +44,8 @@ class Alike:
         for label, table in found.items():
             for name, (recorder, variable) in table.items():
                 for other, there in found.items():
+                    if recorder.full_name in self.absent.get(other, ()):
+                        continue
                     differs = self._difference(label, other, variable, there.get(name, (None, None))[1])
                     if differs:
                         raise InputError(

@@ -1,7 +1,7 @@
 """What `compare` takes; see `gradsim.run.parameters`."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -35,6 +35,18 @@ class ComparisonParameters:
         doc="""By label, or in a list: then they are labelled by their names. Everything else is the same for
             all of them.""",
     )
+    mitigations: "Mapping[str, Any] | Sequence[Any] | None" = parameter(
+        default=None,
+        of="gradsim.contracts.mitigation:Mitigation",
+        doc="""Run each cell with each of these mitigations, by label, or in a list: then they are labelled by
+            their names. Several in a list of their own act together, in this order. The first one is always
+            "none".""",
+    )
+    replicates: Count = parameter(
+        default=1,
+        doc="""How often to make the gradient with other draws of the mitigations, and nothing else; from 2 on
+            the variance of the gradient, and the bias of its mean, are recorded.""",
+    )
     seeds: Seeds = parameter(
         default=3,
         written=Seeds,
@@ -52,10 +64,14 @@ class ComparisonParameters:
     inputs: "ArrayLike | None" = as_in(SimulationParameters, "inputs")
     task: "Task | None" = as_in(SimulationParameters, "task")
     batch: Count | None = as_in(SimulationParameters, "batch")
-    record: "Sequence[str | Recorder]" = as_in(
+    record: "Sequence[str | Recorder] | None" = as_in(
         SimulationParameters,
         "record",
-        default=("product_norm", "adjoint_norm", "gradient_norm", "leading_lyapunov"),
+        default=None,
+        doc="""Names of recorders (``gradsim list recorders``), or recorder objects. Left out: `product_norm`,
+            `adjoint_norm`, `gradient_norm` and `leading_lyapunov`; with mitigations also what they make of
+            these, their factors, `gradient_bias`, `gradient_cosine` and `adjoint_energy_removed`. What does
+            not exist with some of them, such as the effective products of a rule, is NaN there.""",
     )
     pairs: "Pairs | None" = as_in(SimulationParameters, "pairs")
     dtype: "DTypeLike" = as_in(SimulationParameters, "dtype")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,10 +16,13 @@ import psutil
 import xarray as xr
 
 from gradsim.comparison.alike import Alike
+from gradsim.comparison.costs import costs, spread, variables
+from gradsim.comparison.members import Member
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Variable
-from gradsim.data.schema import FORMAT, Coordinates, Frame
+from gradsim.contracts.recorder import Recorder, Variable
+from gradsim.data.schema import FORMAT, Coordinates, Frame, phases_in_words
 from gradsim.data.sink import Block
 from gradsim.errors import BudgetError, GradsimError, OutOfRangeWarning
 from gradsim.machine.disk import human
@@ -28,9 +31,14 @@ from gradsim.run.launch import Prepared, Running, executed
 from gradsim.run.matching import COUNTS, parameter_count, units
 from gradsim.run.prepared import Simulation
 from gradsim.simulation import prepare
+from gradsim.types import Array
 
-DIMS = {"cell": "cell", "seed": "seed of all random numbers"}
-"""The dims of a comparison, before those of its runs."""
+DIMS = {
+    "cell": "cell",
+    "mitigation": "mitigations, in the order in which they act",
+    "seed": "seed of all random numbers",
+}
+"""The dims of a comparison, before those of its runs; `mitigation` only where there are some."""
 
 _OWN = ("cell", "cell_as_run", "blocks")
 """Of the provenance of a run, what is never told of all cells together."""
@@ -60,30 +68,49 @@ class Comparison(Prepared):
     ----------
     cells
         By label, as they are run.
-    settings
-        What `simulate` is given besides cell and seed.
+    mitigations
+        By label; None where there is no such dim.
+    members
+        Each cell with each of the mitigations.
+    record
+        The recorders that were asked for.
     alike
-        One run of each cell, prepared as far as its plan goes.
+        One run of each member, prepared as far as its plan goes.
     """
 
     cells: Mapping[str, Cell]
+    mitigations: Mapping[str, tuple[Mitigation, ...]] | None
+    members: Sequence[Member]
     seeds: tuple[int, ...]
+    replicates: int
     match: str | None
     budget: int | None
-    settings: Mapping[str, Any]
+    record: Sequence[str | Recorder]
     alike: Alike
 
     kind = "comparison"
 
     @property
     def runs(self) -> Mapping[str, Simulation]:
-        """One of each cell; they can be planned only."""
+        """One of each member; they can be planned only."""
         return self.alike.runs
+
+    @property
+    def _by_cell(self) -> dict[str, Simulation]:
+        """One of each cell, without mitigations."""
+        plain = [self.runs[m.label] for m in self.members if not m.place.get("mitigation")]
+        return dict(zip(self.cells, plain, strict=True))
+
+    @property
+    def _by_mitigation(self) -> dict[str, tuple[Member, Simulation]]:
+        """One of each choice of mitigations, of the first cell."""
+        of_first = [(m, self.runs[m.label]) for m in self.members if m.place["cell"] == 0]
+        return dict(zip(self.mitigations or {}, of_first, strict=False))
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:  # type: ignore[override]
         """What is the same for all cells, and of each cell what is not."""
-        by_cell = {label: dict(run.provenance) for label, run in self.runs.items()}
+        by_cell = {label: dict(run.provenance) for label, run in self._by_cell.items()}
         first, *others = by_cell.values()
         common = {
             key: value
@@ -94,28 +121,55 @@ class Comparison(Prepared):
             label: {key: value for key, value in told.items() if key not in common}
             for label, told in by_cell.items()
         }
-        protocol = {"match": self.match, "budget": self.budget, "seeds": list(self.seeds)}
-        return {**common, "comparison": protocol, "seed": None, "cells": own}
+        protocol: dict[str, Any] = {"match": self.match, "budget": self.budget, "seeds": list(self.seeds)}
+        found = {**common, "comparison": protocol, "seed": None, "cells": own}
+        if self.mitigations is None:
+            return found
+        protocol["replicates"] = self.replicates
+        told = ("mitigations", "phases", "record", "plugins")
+        by_mitigation = {
+            label: {**{key: run.provenance[key] for key in told}, "absent": dict(member.absent)}
+            for label, (member, run) in self._by_mitigation.items()
+        }
+        return {**found, "mitigations": by_mitigation}
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The dims of all members, before those of a run."""
+        return tuple(dim for dim in DIMS if dim != "mitigation" or self.mitigations is not None)
 
     @property
     def problem(self) -> Problem:
         return self._first.problem
 
     def frame(self) -> Frame:
-        sizes = {"cell": len(self.cells), "seed": len(self.seeds), **self.alike.sizes()}
-        return Frame(sizes, self.problem.dtype, self._coordinates)
+        sizes = {dim: len(values) for dim, values in self._values.items()}
+        return Frame({**sizes, **self.alike.sizes()}, self.problem.dtype, self._coordinates)
+
+    @property
+    def _values(self) -> dict[str, Array]:
+        """The coordinates of the dims of all members."""
+        labels = {
+            "cell": list(self.cells),
+            "mitigation": list(self.mitigations or ()),
+            "seed": list(self.seeds),
+        }
+        return {dim: np.array(labels[dim]) for dim in self.dims}
 
     def _coordinates(self, dims: Iterable[str]) -> Coordinates:
-        values = {"cell": np.array(list(self.cells)), "seed": np.array(self.seeds)}
-        along = {dim: (dim, values[dim], {"long_name": DIMS[dim]}) for dim in DIMS}
+        along = {dim: (dim, values, {"long_name": DIMS[dim]}) for dim, values in self._values.items()}
         told = {name: ("cell", x, {"long_name": what}) for name, (x, what) in self._protocol.items()}
+        if self.mitigations is not None:
+            acting = [phases_in_words(run.provenance) for _, run in self._by_mitigation.values()]
+            what = {"long_name": "phases in which mitigations act, in order"}
+            told["phases"] = ("mitigation", np.array(acting), what)
         return {**along, **told, **self.alike.coordinates(set(dims) - DIMS.keys())}
 
     @cached_property
     def _protocol(self) -> dict[str, tuple[Any, str]]:
         """What a cell has, and what was held equal: the values by cell, and what they are."""
         cells = self.cells.values()
-        derivatives = [run.provenance["derivatives_of"].values() for run in self.runs.values()]
+        derivatives = [run.provenance["derivatives_of"].values() for run in self._by_cell.values()]
         found = {
             "hidden_size": ([sum(units(c)) for c in cells], "units, of all layers together"),
             "state_size": ([c.state_size for c in cells], "components of the state"),
@@ -136,10 +190,15 @@ class Comparison(Prepared):
         return {name: (np.array(values), what) for name, (values, what) in found.items()}
 
     def variables(self) -> list[Variable]:
-        return [replace(v, dims=(*DIMS, *v.dims)) for v in self.alike.variables]
+        return [replace(v, dims=(*self.dims, *v.dims)) for v in (*self.alike.variables, *self._costs)]
+
+    @property
+    def _costs(self) -> list[Variable]:
+        return [] if self.mitigations is None else variables(self.replicates)
 
     def chunks(self) -> Mapping[str, Mapping[str, int]]:
-        return {name: {**found, "cell": 1, "seed": 1} for name, found in self._first.chunks().items()}
+        found = {**{v.name: {} for v in self._costs}, **self._first.chunks()}
+        return {name: {**of_run, **dict.fromkeys(self.dims, 1)} for name, of_run in found.items()}
 
     @property
     def _first(self) -> Simulation:
@@ -164,17 +223,20 @@ class Comparison(Prepared):
             )
 
     def execute(self, running: Running, advance: Advance) -> dict[str, Any]:
-        members = itertools.product(enumerate(self.cells.items()), enumerate(self.seeds))
         unchecked = {}
-        for (i, (label, cell)), (j, seed) in members:
-            with named(f"{label}, seed {seed}"):
-                ds = self._run(cell, seed, running, label, advance)
+        for member, (j, seed) in itertools.product(self.members, enumerate(self.seeds)):
+            with named(f"{member.label}, seed {seed}"):
+                ds = self._run(member, seed, running, advance)
+                taken = self._measured(member, seed, running)
             if "derivatives_not_checked" in ds.attrs:
-                unchecked[label] = ds.attrs["derivatives_not_checked"]
-            bounds = {"cell": slice(i, i + 1), "seed": slice(j, j + 1)}
-            with Block(running.sink, bounds) as block:
+                unchecked[member.label] = ds.attrs["derivatives_not_checked"]
+            place = {**member.place, "seed": j}
+            with Block(running.sink, {dim: slice(i, i + 1) for dim, i in place.items()}) as block:
                 for variable in self.alike.variables:
-                    block.write(variable.name, {"cell": i, "seed": j}, self.alike.fitted(ds[variable.name]))
+                    if variable.name in ds:  # else there is none with these mitigations
+                        block.write(variable.name, place, self.alike.fitted(ds[variable.name]))
+                for name, values in taken.items():
+                    block.write(name, place, values)
         told = {"derivatives_not_checked": json.dumps(unchecked)} if unchecked else {}
         return {
             "title": f"gradsim: {', '.join(self.cells)}",
@@ -183,13 +245,25 @@ class Comparison(Prepared):
             **told,
         }
 
-    def _run(self, cell: Cell, seed: int, running: Running, label: str, advance: Advance) -> xr.Dataset:
+    def _measured(self, member: Member, seed: int, running: Running) -> dict[str, Any]:
+        """What one gradient costs, and how it varies, where mitigations are compared."""
+        if self.mitigations is None:
+            return {}
+        found: dict[str, Any] = dict(costs(member, seed, running))
+        if self.replicates > 1:
+            names = self.alike.joined["param"].tolist()
+            for name, values in spread(member, seed, running, self.replicates).items():
+                by_param = isinstance(values, dict)
+                found[name] = np.array([values.get(n, np.nan) for n in names]) if by_param else values
+        return found
+
+    def _run(self, member: Member, seed: int, running: Running, advance: Advance) -> xr.Dataset:
         """One run, as `simulate` does it."""
-        simulation = prepare(cell, rng=seed, **self.settings)
+        simulation = prepare(member.cell, rng=seed, **member.recording(self.record))
         sink = simulation.memory_sink()
 
         def told(stage: str, work: float) -> None:
-            advance(f"{label}: {stage}", work)
+            advance(f"{member.label}: {stage}", work)
 
         shown = nullcontext(advance if advance is unseen else told)
         attributes = executed(simulation, Running(sink, running.threads, running.memory), shown)

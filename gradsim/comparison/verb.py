@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import xarray as xr
 
 from gradsim.comparison.alike import Alike
+from gradsim.comparison.members import NONE, Member, left_out
 from gradsim.comparison.parameters import CompareParameters, ComparisonParameters
 from gradsim.comparison.prepared import Comparison, named
 from gradsim.contracts.cell import Cell
+from gradsim.contracts.mitigation import Mitigation
+from gradsim.contracts.recorder import Recorder
 from gradsim.errors import InputError, shown
 from gradsim.run.launch import launch
 from gradsim.run.matching import COUNTS, matched
 from gradsim.run.parameters import PreparationParameters, listed, verb
 from gradsim.simulation import prepare
+
+RECORD = ("product_norm", "adjoint_norm", "gradient_norm", "leading_lyapunov")
+"""What is recorded unless something is asked for."""
+
+MITIGATED = (
+    *("effective_product_norm", "effective_adjoint_norm", "effective_gradient_norm"),
+    *("effective_adjoint_factor", "effective_gradient_factor"),
+    *("gradient_bias", "gradient_cosine", "adjoint_energy_removed"),
+)
+"""What is recorded besides where there are mitigations."""
 
 
 @verb(CompareParameters)
@@ -26,13 +40,20 @@ def compare(given: CompareParameters) -> xr.Dataset:
     weights of the cell; `match` makes the cells of one size. What is compared is the gain, which does not
     grow with the state: ``analysis.gain``, ``gain_by_lag`` and ``horizon`` take the result.
 
+    With `mitigations` each cell runs with each of them, from the same parameters unless they change these;
+    ``analysis.effects`` says what they do to the gradient and what they cost.
+
     Returns
     -------
     xarray.Dataset
-        The recorded variables, dims `cell` and `seed` before those of `simulate`; the values are those that
-        it gives. The protocol is in coordinates along `cell`: `hidden_size`, `state_size`, `param_count` and
-        `all_param_count`, `derivatives`; and, where cells are matched, `match`, `budget` and
-        `budget_deviation`.
+        The recorded variables, dims `cell` and `seed` before those of `simulate`, with mitigations
+        `mitigation` in between; the values are those that `simulate` gives. The protocol is in coordinates
+        along `cell`: `hidden_size`, `state_size`, `param_count` and `all_param_count`, `derivatives`; and,
+        where cells are matched, `match`, `budget` and `budget_deviation`. Along `mitigation` there are the
+        `phases` in which they act, in order. Of what one gradient costs there are then `forward_flops`,
+        `backward_flops` (NaN under a rule, which takes its own way) and `memory_bytes` as planned, and
+        `forward_seconds` and `gradient_seconds` (forward and backward), which are measured: they alone
+        differ from run to run.
 
     Raises
     ------
@@ -59,15 +80,78 @@ def _prepared(given: ComparisonParameters) -> Comparison:
         cells = matched(cells, **{given.match: budget})
     elif budget is not None:
         raise InputError("budget is what cells are matched to: give match='params' or match='state', too")
+    mitigations = None if given.mitigations is None else _in_order(given.mitigations)
+    if mitigations is None and given.replicates > 1:
+        raise InputError("replicates differ in what mitigations draw: give mitigations, too, or leave it out")
     shared = listed(ComparisonParameters).keys() & listed(PreparationParameters).keys()
-    settings = {name: getattr(given, name) for name in shared}
+    settings = {name: getattr(given, name) for name in shared - {"mitigations", "record"}}
+    record = _record(given, mitigations is not None)
+    members = [
+        Member(
+            {"cell": i} if mitigations is None else {"cell": i, "mitigation": j},
+            label if mitigations is None else f"{label}, {name}",
+            cell,
+            chosen,
+            left_out(record, chosen),
+            {**settings, "mitigations": chosen},
+        )
+        for i, (label, cell) in enumerate(cells.items())
+        for j, (name, chosen) in enumerate((mitigations or {NONE: ()}).items())
+    ]
     runs = {}
-    for label, cell in cells.items():
-        with named(label):
-            runs[label] = prepare(cell, rng=seeds[0], tried=True, **settings)
-    found = Comparison(cells, seeds, given.match, budget, settings, Alike(runs))
+    for member in members:
+        with named(member.label):
+            runs[member.label] = prepare(member.cell, rng=seeds[0], tried=True, **member.recording(record))
+            member.refuse_other_state(runs[member.label])
+    absent = {member.label: member.absent for member in members}
+    found = Comparison(
+        cells,
+        mitigations,
+        members,
+        seeds,
+        given.replicates,
+        given.match,
+        budget,
+        record,
+        Alike(runs, absent),
+    )
     found.variables()
     return found
+
+
+def _record(given: ComparisonParameters, mitigated: bool) -> list[str | Recorder]:
+    if given.record is None:
+        return [*RECORD, *(MITIGATED if mitigated else ())]
+    there = {r if isinstance(r, str) else r.name for r in given.record}
+    needed = {"gradient_bias"} - there if given.replicates > 1 else ()  # which has the names of parameters
+    return [*given.record, *needed]
+
+
+def _in_order(given: Any) -> dict[str, tuple[Mitigation, ...]]:
+    """The mitigations that act together, by label, which is made of their names where there is none."""
+    if isinstance(given, Mapping):
+        found = {label: _several(chosen) for label, chosen in given.items()}
+        if found.get(NONE):
+            raise InputError(
+                f"mitigations: {NONE!r} stands for none at all; give {found[NONE]!r} another label"
+            )
+    else:
+        several = [_several(chosen) for chosen in given]
+        labels = ["+".join(m.name for m in chosen) or NONE for chosen in several]
+        if twice := [name for name, used in Counter(labels).items() if used > 1]:
+            raise InputError(
+                f"mitigations: several are called {twice[0]!r}; label them, as in {{'short': one, 'long': "
+                "other}"
+            )
+        found = dict(zip(labels, several, strict=True))
+    return {NONE: (), **found}
+
+
+def _several(chosen: Any) -> tuple[Mitigation, ...]:
+    found = [chosen] if isinstance(chosen, Mitigation) else chosen
+    if not isinstance(found, list | tuple) or not all(isinstance(m, Mitigation) for m in found):
+        raise InputError(f"mitigations should hold mitigations, or lists of them (got {shown(chosen)})")
+    return tuple(found)
 
 
 def _labelled(cells: Mapping[str, Cell] | Sequence[Cell]) -> dict[str, Cell]:

@@ -216,16 +216,21 @@ def _goes_by_torch(plugin: Plugin) -> bool:
 _version = functools.cache(metadata.version)
 
 
+def phases_in_words(record: Mapping[str, Any]) -> str:
+    """The phases in which the mitigations of a run act, and in which order, from its provenance."""
+    phases = [f"{phase}: {' > '.join(names)}" for phase, names in record["phases"].items()]
+    return "; ".join(phases) or "none"
+
+
 def dataset_attributes(
     record: Mapping[str, Any], loss: float, penalty: float
 ) -> dict[str, str | int | float]:
     """The attributes of a dataset: strings and numbers only, blocks and provenance as JSON."""
-    phases = [f"{phase}: {' > '.join(names)}" for phase, names in record["phases"].items()]
     return {
         "title": f"gradsim: {record['cell']['name']}",
         "cell": record["cell"]["name"],
         "blocks": json.dumps(record["blocks"]),
-        "mitigations": "; ".join(phases) or "none",
+        "mitigations": phases_in_words(record),
         "loss": loss,
         "penalty": penalty,
         "gradsim_format": FORMAT,

@@ -241,22 +241,25 @@ def chosen_recorders(record: Sequence[str | Recorder], hooks: RunHooks) -> list[
         before = by_name.setdefault(r.full_name, r)
         if type(r) is not type(before) or r.parameters != before.parameters:
             raise InputError(f"record holds {before!r} and {r!r}, of one name; record one of them")
-        if True in r.flows:
-            _refuse_impossible(r, hooks)
+        if why := why_not(r, hooks):
+            raise InputError(why)
     return list(by_name.values())
 
 
-def _refuse_impossible(recorder: Recorder, hooks: RunHooks) -> None:
-    """Refuse what does not exist of the run as the mitigations change it."""
+def why_not(recorder: Recorder, hooks: RunHooks) -> str:
+    """Why what is recorded does not exist of the run as the mitigations change it; empty where it does."""
+    if True not in recorder.flows:
+        return ""
     name = recorder.full_name
     if rules := hooks.phases.get("rule"):
         if recorder.stream is not Gradient:
-            raise InputError(
+            return (
                 f"{name} does not exist under the rule {rules[0]}, which makes the gradient without a "
                 "backward pass; record the effective gradient, or raw quantities"
             )
     elif recorder.stream in FROM_JACOBIANS and hooks.uses("gradsim_adjoint"):
-        raise InputError(
+        return (
             f"{name} does not exist with a mitigation that changes the adjoint itself, which is not linear; "
             "record effective_adjoint_norm and effective_adjoint_factor instead"
         )
+    return ""

@@ -330,6 +330,9 @@ class PreparationParameters(SimulationParameters):
         doc="""Draw a few sequences of a large batch only. What is prepared can then be planned and tried
             in short, but not run.""",
     )
+    replicate: Annotated[int, Ge(0)] = parameter(
+        default=0, key="", doc="Replicates differ in what the mitigations draw, and in nothing else."
+    )
 
 
 @parameters

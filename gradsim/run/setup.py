@@ -68,8 +68,11 @@ class Model:
         episode: Episode | None,
         state: Array,
         moment: Moment,
+        replicate: int = 0,
     ) -> Setup:
         """A run over checked inputs (time, batch, input) from a state (batch, m).
+
+        Replicates differ in what mitigations draw, and in nothing else.
 
         Raises
         ------
@@ -86,7 +89,8 @@ class Model:
             if _is_first(moment):
                 with calling(mitigation, "refuse", shapes):
                     call_with(mitigation.refuse, cell=self.cell, shapes=shapes, task=self.task)
-            rng, offered = seeds.generator("mitigation", i), {"cell": self.cell, "shapes": shapes}
+            key = (i, replicate) if replicate else (i,)
+            rng, offered = seeds.generator("mitigation", *key), {"cell": self.cell, "shapes": shapes}
             found = drawn(mitigation.draw, rng, inputs, moment, **offered)
             if found and _is_first(moment):
                 refuse_other_draws(mitigation.draw, inputs[:, :FEW], moment, **offered)

@@ -77,9 +77,11 @@ TAKEN = {
     "path": set(),
     "progress": SWITCH,
     "record": set(),
+    "replicate": {"zero", "one", "numpy"},
     "report": {"function"},
     "resume": set(),
     "rng": {"none", "zero", "one", "numpy", "huge"},
+    "snapshots": {"zero", *COUNT},
     "stateful": SWITCH,
     "stop": {"nothing"},
     "store": {"text"},
@@ -226,7 +228,14 @@ def test_values_that_cannot_be_are_named(name, verb, value, error, message):
 
 
 MADE = {
-    Pairs: {"times": {"list"}, "sources": {"list"}, "max_lag": {"zero", *COUNT}, "lags": {"list"}},
+    Pairs: {
+        "times": {"list"},
+        "sources": {"list"},
+        "max_lag": {"zero", *COUNT},
+        "lags": {"list"},
+        "blocks_out": set(),
+        "blocks_in": set(),
+    },
     Probe: {"every": COUNT, "recorders": set(), "batch": COUNT, "pairs": set()},
     Validation: {"every": COUNT, "sequences": COUNT},
     Stopping: {

@@ -1,0 +1,87 @@
+"""What one gradient costs with some mitigations, and how it varies with what they draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from gradsim import compare, simulate
+from gradsim.comparison.costs import MEASURED
+from gradsim.contracts.hooks import hookimpl
+from gradsim.contracts.mitigation import Mitigation
+from gradsim_cells import GRU, Elman
+from gradsim_mitigations import ClipNorm, GradientNoise, Immediate, Truncate
+from gradsim_tasks import Adding
+
+
+@pytest.fixture
+def inputs(rng):
+    return rng.standard_normal((10, 2, 2))
+
+
+def test_a_gradient_costs_what_is_planned_and_measured(inputs):
+    chosen = {"adjoint": ClipNorm(0.1, where="adjoint"), "rule": Immediate()}
+    ds = compare({"gru": GRU(2, 3)}, inputs=inputs, mitigations=chosen, seeds=[1])
+    assert set(ds.backward_flops.sel(mitigation="rule").isnull().values.ravel()) == {True}
+    assert (ds.forward_flops > 0).all()
+    assert (ds.memory_bytes > 0).all()
+    assert (ds.gradient_seconds > 0).all()
+    short, none = (ds.backward_flops.sel(mitigation=m, cell="gru", seed=1) for m in ("adjoint", "none"))
+    assert float(short) == float(none)
+
+
+def test_all_but_the_time_is_the_same_again(inputs, tmp_path):
+    how = {"inputs": inputs, "mitigations": [GradientNoise(0.1), Truncate(1, 2)], "replicates": 3, "seeds": 1}
+    one, other = (compare([Elman(2, 3)], **how).drop_vars(MEASURED) for _ in range(2))
+    xr.testing.assert_identical(one, other)
+    stored = compare([Elman(2, 3)], store=tmp_path / "run", **how).load().drop_vars(MEASURED)
+    xr.testing.assert_identical(stored, one)
+
+
+@dataclass(frozen=True, eq=False)
+class Guess(Mitigation):
+    """Multiply the gradient by 0 or 2, with equal chances: unbiased, of relative variance 1."""
+
+    name = "guess"
+
+    def draw(self, rng):
+        return {"factor": 2.0 * rng.integers(2)}
+
+    @hookimpl(wrapper=True)
+    def gradsim_gradient(self, draws):
+        gradient = yield
+        return {n: draws[self]["factor"] * g for n, g in gradient.items()}
+
+
+def test_replicates_have_the_variance_of_the_draws(inputs):
+    ds = compare(
+        [Elman(2, 3)],
+        inputs=inputs,
+        mitigations=[Guess(), Truncate(1, 2)],
+        replicates=40,
+        seeds=1,
+        record=["loss"],
+    )
+    drawn = ds.sel(mitigation="guess", cell="elman", seed=0)
+    # The share of twos says the mean and the variance of the factors.
+    expected = (1 - drawn.mean_gradient_bias**2) * 40 / 39
+    np.testing.assert_allclose(drawn.gradient_variance, expected)
+    assert float(drawn.overall_mean_gradient_bias) < 0.5  # three standard errors
+    still = ds.sel(mitigation="truncate")
+    assert float(still.overall_gradient_variance.max()) < 1e-28  # what a mean rounds
+    np.testing.assert_allclose(still.mean_gradient_bias, still.gradient_bias)
+
+
+def test_noise_of_known_size_has_the_variance_of_its_components():
+    ds = compare(
+        [Elman(2, 3)], task=Adding(length=20), mitigations=[GradientNoise(0.5)], replicates=30, seeds=1
+    )
+    one = ds.sel(cell="elman", mitigation="gradient_noise", seed=0)
+    first = simulate(Elman(2, 3), task=Adding(length=20), record=["gradient_norm"])
+    sizes = {"W": 6, "U": 9, "b": 3}
+    for name, count in sizes.items():
+        variance = float(one.gradient_variance.sel(param=name) * first.gradient_norm.sel(param=name) ** 2)
+        assert variance == pytest.approx(0.5 * count, rel=6 * np.sqrt(2 / (29 * count)))
