@@ -5,6 +5,7 @@ log10 twin of a variable, so that 1e-400 and 1e+400 are ordinary values.
 """
 
 from gradsim.analysis.agreement import compare_adjoints, compare_gradients
+from gradsim.analysis.effects import effects
 from gradsim.analysis.exponents import entropy, kaplan_yorke
 from gradsim.analysis.gain import gain
 from gradsim.analysis.lags import by_lag, gain_by_lag
@@ -17,6 +18,7 @@ __all__ = [
     "compare_adjoints",
     "compare_gradients",
     "decay_rate",
+    "effects",
     "entropy",
     "gain",
     "gain_by_lag",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ _OF_ONE = {
     "simulation": ("gain_heat_map", "adjoint"),
     "training": ("training_overview",),
     "comparison": ("gain_by_lag",),
+    "mitigations": ("gain_by_lag_of_mitigations", "bias_against_cost"),
 }
 _OF_PROBES = ("gain_by_lag_over_updates", "gain_heat_maps")
 _OF_ALL = {
@@ -24,7 +26,7 @@ _OF_ALL = {
     "training": ("loss_curve", "gradient_norm_curve"),
     "comparison": (),
 }
-"""Kind -> functions of `gradsim.plot`."""
+"""Kind, or "mitigations" for a comparison of some -> functions of `gradsim.plot`."""
 
 
 def draw(kind: str, folder: Path, runs: Mapping[str, Dataset]) -> None:
@@ -32,14 +34,21 @@ def draw(kind: str, folder: Path, runs: Mapping[str, Dataset]) -> None:
     (ds,) = runs.values()
     if kind == "simulation":
         draw_together(kind, folder, runs)
-    for name in _OF_ONE[kind] + (_OF_PROBES if "probe_update" in ds.dims else ()):
+    shown = "mitigations" if "mitigation" in ds.dims else kind
+    for name in _OF_ONE[shown] + (_OF_PROBES if "probe_update" in ds.dims else ()):
         _save(folder / name, getattr(_plots(), name), ds)
+    if kind == "simulation" and any(f"effective_product_norm{log}" in ds for log in ("", "_log10")):
+        paint = functools.partial(_plots().gain_heat_map, variable="effective_gain")
+        _save(folder / "effective_gain_heat_map", paint, ds)
 
 
 def draw_together(kind: str, folder: Path, runs: Mapping[str, Dataset]) -> None:
     """Draw the figures that compare runs."""
     for name in _OF_ALL[kind]:
-        _save(folder / name, getattr(_plots(), name), runs)
+        paint = getattr(_plots(), name)
+        _save(
+            folder / name, functools.partial(paint, effective=True) if name == "gain_by_lag" else paint, runs
+        )
 
 
 def _save(stem: Path, paint: Callable[..., Any], data: Any) -> None:

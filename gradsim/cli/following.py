@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradsim.analysis import effects
 from gradsim.cli.events import Events
 from gradsim.cli.figures import draw
 from gradsim.cli.summary import result
@@ -25,6 +26,8 @@ def follow(run: str, prepared: Prepared, folder: Path, **how: Any) -> Dataset:
         return _follow_training(run, prepared, folder, **how)
     ds = prepared.run(store=folder, **how)
     draw(prepared.kind, folder, {run: ds})
+    if "mitigation" in ds.dims:
+        effects(ds).to_dataframe().to_csv(folder / "effects.csv")
     return ds
 
 

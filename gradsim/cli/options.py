@@ -36,8 +36,6 @@ _NAMES = {
 }
 """Plugins that a name stands for; whatever else is made of tables has no option, only --set."""
 
-_CELLS = "Compare this one, with its default parameters; several with commas between, or repeatable."
-
 
 def _named(given: str) -> dict[str, str]:
     """The table that NAME stands for, FILE.py or FILE.py:CLASS, or NAME:PATH of what reads a file."""
@@ -47,6 +45,28 @@ def _named(given: str) -> dict[str, str]:
 
 def _several(given: str) -> list[dict[str, str]]:
     return [_named(one) for one in given.split(",")]
+
+
+def _in_order(given: str) -> list[dict[str, Any]]:
+    """Choices with commas between, each of mitigations that act together, with + between."""
+    choices = [[_named(one) for one in choice.split("+")] for choice in given.split(",")]
+    return [
+        c[0] if len(c) == 1 else {"label": "+".join(m["name"] for m in c), "in_order": c} for c in choices
+    ]
+
+
+_COMPARED: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "Cell": (
+        "Compare this one, with its default parameters; several with commas between, or repeatable.",
+        _several,
+    ),
+    "Mitigation": (
+        "Run each cell with this one, too; several with commas between, or repeatable. What acts together "
+        "has + between, in order.",
+        _in_order,
+    ),
+}
+"""What is said of plugins that are compared, and what their names stand for."""
 
 
 _FOLDERS = (
@@ -95,10 +115,13 @@ def _numbers(cls: type) -> Iterator[Option]:
     for entry in listed(cls).values():
         made_of = entry.of.rpartition(":")[2]
         if made_of in _NAMES:
-            flag, many = f"--{entry.key.removesuffix('s')}", entry.many
-            said = _CELLS if many and made_of == "Cell" else _NAMES[made_of]
-            kind = str if made_of == "Recorder" else _several if said is _CELLS else _named
-            yield click.option(flag, entry.key, type=kind, multiple=many, metavar="NAME", help=said)
+            flags, many = [f"--{entry.key.removesuffix('s')}"], entry.many
+            said = _NAMES[made_of]
+            kind: Callable[[str], Any] = str if made_of == "Recorder" else _named
+            if "cells" in listed(cls) and made_of in _COMPARED:
+                said, kind = _COMPARED[made_of]
+                flags += [f"--{entry.key}"]
+            yield click.option(*flags, entry.key, type=kind, multiple=many, metavar="NAME", help=said)
         elif entry.key and not entry.of:
             yield _option(entry, _plain(entry.written), None)
 

@@ -10,7 +10,7 @@ from typing import Any
 from gradsim.errors import InputError, short, shown
 from gradsim.experiment.draft import changed
 
-_LISTS = ("mitigations", "cells", "compare")
+_LISTS = ("mitigations", "cells", "compare", "in_order")
 
 
 _NAMED = 4

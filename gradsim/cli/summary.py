@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradsim.cli.output import console, table
+from gradsim.cli.output import console, count, table
 from gradsim.errors import InputError
+from gradsim.machine.disk import human
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -27,10 +28,10 @@ _KNOWN = ("ended", "trained_update", "loss", "metric", "baseline", "baseline_los
 
 def summarise(kind: str, data: Mapping[str, Dataset], folders: Mapping[str, Path]) -> None:
     """Print one row for each run, and where its files are."""
-    made, note = _TABLES[kind](data)
     out = console()
-    out.print(made)
-    out.print(note)
+    for made, note in _TABLES[kind](data):
+        out.print(made)
+        out.print(note)
     for label, ds in data.items():
         ended = f"ended {ds.attrs['ended']}; " if "ended" in ds.attrs else ""
         out.print(f"{label}: {ended}saved in {folders[label]}", soft_wrap=True)
@@ -41,44 +42,82 @@ def summarise(kind: str, data: Mapping[str, Dataset], folders: Mapping[str, Path
 # Simulations.
 
 
-def _simulated(data: Mapping[str, Dataset]) -> tuple[Any, str]:
+def _simulated(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
+    """One row for each run, and below it one for what its mitigations make of it, where that was recorded."""
     numbers = (*(f"lag {lag}" for lag in LAGS), "rate per step", "horizon", "loss")
     made = table("Median RMS gain of ds_t/ds_k at lag t - k", "run", *numbers, numbers=numbers)
     for label, ds in data.items():
         made.add_row(label, *_gains(ds), _rate(ds), _horizon(ds), f"{ds.attrs['loss']:.4g}")
-    return (
+        if "effective_product_norm" in ds:
+            gain = "effective_gain"
+            made.add_row(f"{label}, effective", *_gains(ds, gain), _rate(ds, gain), _horizon(ds, gain), "")
+    yield (
         made,
         "rate: slope of ln gain; horizon: from this lag on the gain is below 0.01; it is 1 at lag 0",
     )
+    if any("overall_gradient_bias" in ds for ds in data.values()):
+        yield _mitigated(data)
 
 
-def _gains(ds: Dataset) -> list[str]:
+_FACTORS = {"adjoint factor": "effective_adjoint_factor", "gradient factor": "effective_gradient_factor"}
+
+
+def _mitigated(data: Mapping[str, Dataset]) -> tuple[Any, str]:
+    """What mitigations do to the gradient, one row for each run that has some."""
+    numbers = ("bias", "cosine", "norm", "effective norm", *_FACTORS)
+    made = table(
+        "Gradient with its mitigations, beside the exact one", "run", *numbers, "acts", numbers=numbers
+    )
+    for label, ds in data.items():
+        if "overall_gradient_bias" not in ds:
+            continue
+        sizes = [_whole(ds, f"{flow}gradient_norm") for flow in ("", "effective_")]
+        factors = [_median(ds, name) for name in _FACTORS.values()]
+        bias, cosine = (_median(ds, f"overall_gradient_{n}") for n in ("bias", "cosine"))
+        made.add_row(label, bias, cosine, *sizes, *factors, ds.attrs["mitigations"])
+    return made, "bias: norm of effective minus exact gradient, over that of the exact one; factors: medians"
+
+
+def _whole(ds: Dataset, variable: str) -> str:
+    """The norm of all parameters together."""
+    return f"{float(np.linalg.norm(ds[variable])):.3g}" if variable in ds else _MISSING
+
+
+def _median(ds: Dataset, variable: str) -> str:
+    return _short(float(ds[variable].median())) if variable in ds else _MISSING
+
+
+def _short(value: float) -> str:
+    return _MISSING if math.isnan(value) else f"{value:.3g}"
+
+
+def _gains(ds: Dataset, gain: str = "gain") -> list[str]:
     from gradsim.analysis import gain_by_lag
 
     try:
-        median = gain_by_lag(ds, apart=())["median"]
+        median = gain_by_lag(ds, gain, apart=())["median"]
     except InputError:
         return [_MISSING] * len(LAGS)
     there = set(median["lag"].values.tolist())
     return [power_of_ten(float(median.sel(lag=lag))) if lag in there else _MISSING for lag in LAGS]
 
 
-def _rate(ds: Dataset) -> str:
+def _rate(ds: Dataset, gain: str = "gain") -> str:
     from gradsim.analysis import decay_rate
 
     try:
-        found = decay_rate(ds)
+        found = decay_rate(ds, gain)
     except InputError:
         return _MISSING
     error = float(found["standard_error"])
     return f"{float(found['rate']):.3g}" + ("" if math.isnan(error) else f" ± {error:.1g}")
 
 
-def _horizon(ds: Dataset) -> str:
+def _horizon(ds: Dataset, gain: str = "gain") -> str:
     from gradsim.analysis import horizon
 
     try:
-        found = horizon(ds, apart=())
+        found = horizon(ds, variable=gain, apart=())
     except InputError:
         return _MISSING
     steps = float(found["horizon"])
@@ -112,7 +151,7 @@ def _last_horizon(ds: Dataset) -> float:
     return float(np.median(np.where(np.isnan(last), np.inf, last)))
 
 
-def _trained(data: Mapping[str, Dataset]) -> tuple[Any, str]:
+def _trained(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
     """One row for each training, next to trivial answers."""
     results = {label: result(ds) for label, ds in data.items()}
     metrics = dict.fromkeys(found["metric"] for found in results.values() if "metric" in found)
@@ -122,7 +161,7 @@ def _trained(data: Mapping[str, Dataset]) -> tuple[Any, str]:
         made.add_row(label, *_row(found, "update", "horizon", "loss", *_VALIDATED)[: len(numbers)])
     for row in dict.fromkeys(_baseline(found) for found in results.values() if "baseline" in found):
         made.add_row(*row[: 1 + len(numbers)])
-    return made, "horizon: from this lag on the norm of dL/ds_t is below 1 % of that at lag 0, in the end"
+    yield made, "horizon: from this lag on the norm of dL/ds_t is below 1 % of that at lag 0, in the end"
 
 
 def _baseline(found: Mapping[str, Any]) -> tuple[str, ...]:
@@ -141,7 +180,7 @@ def _number(value: float) -> str:
 # Comparisons.
 
 
-def _compared(data: Mapping[str, Dataset]) -> tuple[Any, str]:
+def _compared(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
     """One row for each cell, all seeds together, with what it has of what was held equal."""
     sizes = {"hidden_size": "units", "state_size": "state", "param_count": "parameters"}
     numbers = (*(f"lag {lag}" for lag in LAGS), "horizon", *sizes.values())
@@ -149,9 +188,61 @@ def _compared(data: Mapping[str, Dataset]) -> tuple[Any, str]:
     for run, ds in data.items():
         for label in ds["cell"].values:
             one = ds.sel(cell=label)
+            if "mitigation" in ds.dims:
+                one = one.sel(mitigation="none")
             name = f"{label}" if len(data) == 1 else f"{run}: {label}"
             made.add_row(name, *_gains(one), _horizon(one), *(f"{int(one[n])}" for n in sizes))
-    return made, "horizon: from this lag on the gain is below 0.01; it is 1 at lag 0"
+    yield made, "horizon: from this lag on the gain is below 0.01; it is 1 at lag 0"
+    for ds in data.values():
+        if "mitigation" in ds.dims:
+            yield _effects(ds)
+
+
+_EFFECTS = {
+    "bias": _short,
+    "cosine": _short,
+    "variance": _short,
+    "mean_bias": _short,
+    "adjoint_factor": _short,
+    "gradient_factor": _short,
+    "energy_removed": _short,
+    "horizon": lambda steps: "beyond" if math.isinf(steps) else _short(steps),
+    "effective_horizon": lambda steps: "beyond" if math.isinf(steps) else _short(steps),
+    "forward_flops": lambda n: _MISSING if math.isnan(n) else count(n),
+    "backward_flops": lambda n: _MISSING if math.isnan(n) else count(n),
+    "memory_bytes": lambda n: human(n),
+    "gradient_seconds": _short,
+}
+"""What is shown of the effects of mitigations, and how."""
+
+
+def _effects(ds: Dataset) -> tuple[Any, str]:
+    """One row for each cell and choice of mitigations."""
+    from gradsim.analysis import effects
+
+    found = effects(ds)
+    there = {name: how for name, how in _EFFECTS.items() if name in found}
+    names = [name.replace("_", " ") for name in there]
+    made = table("What mitigations do to the gradient", "cell", "mitigations", *names, numbers=tuple(names))
+    made.padding = (0, 1, 0, 0)
+    for label in found["cell"].values:
+        for chosen in found["mitigation"].values:
+            one = found.sel(cell=label, mitigation=chosen)
+            made.add_row(str(label), str(chosen), *(how(float(one[name])) for name, how in there.items()))
+    note = "bias, cosine: of the whole gradient against the exact one; -: there is none"
+    if absent := _absent(ds):
+        note += f", as of {absent}"
+    return made, f"{note}. All of it is in effects.csv"
+
+
+def _absent(ds: Dataset) -> str:
+    """Which mitigations there are no effective products of."""
+    if "effective_product_norm" not in ds:
+        return ""
+    norms = ds["effective_product_norm"]
+    there = norms.notnull().any([d for d in norms.dims if d != "mitigation"])
+    names = [str(m) for m in ds["mitigation"].values[~there.values]]
+    return f"the effective products of {', '.join(names)}" if names else ""
 
 
 _TABLES = {"simulation": _simulated, "comparison": _compared, "training": _trained}

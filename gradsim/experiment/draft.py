@@ -65,7 +65,8 @@ class Draft:
     def arguments(self, cls: type) -> dict[str, Any]:
         """The arguments that the tables have; the cell takes its input size from the task."""
         builder = registry.Builder(self.report)
-        made = arguments(cls, {k: v for k, v in self.tables.items() if k not in ("cell", "cells")}, builder)
+        apart = ("cell", "cells", *(("mitigations",) if "cells" in written(cls) else ()))
+        made = arguments(cls, {k: v for k, v in self.tables.items() if k not in apart}, builder)
         found = {name: _of_kind(listed(cls)[name], value) for name, value in made.items()}
         task: Any = found.get("task")
         table = self.tables.get("cell")
@@ -75,6 +76,34 @@ class Draft:
         tables = self.tables.get("cells")
         if isinstance(tables, list):
             found["cells"] = self._cells(builder, tables, task)
+        choices = self.tables.get("mitigations")
+        if "mitigations" in apart and isinstance(choices, list):
+            found["mitigations"] = self._choices(builder, choices)
+        return found
+
+    def _choices(self, builder: registry.Builder, tables: list[Any]) -> dict[str, Any]:
+        """Mitigations that are compared, by label, which is the name where there is no other."""
+        found: dict[str, Any] = {}
+        for i, table in enumerate(tables):
+            if not isinstance(table, Mapping):
+                continue
+            key, own = f"mitigations.{i}", {k: v for k, v in table.items() if k != "label"}
+            label, several = table.get("label", table.get("name")), own.get("in_order")
+            if not isinstance(label, str):
+                self.report(f"{key}.label", f"should be a text (got {shown(label)})")
+            elif label in found:
+                self.report(key, f"two choices are called {label!r}; give them labels")
+            elif several is None:
+                found[label] = builder.plugin(key, "mitigations", own)
+            elif not isinstance(several, list) or own.keys() != {"in_order"}:
+                self.report(
+                    f"{key}.in_order", "should be a list of mitigations, with nothing but a label beside"
+                )
+            else:
+                made = [
+                    builder.plugin(f"{key}.in_order.{j}", "mitigations", m) for j, m in enumerate(several)
+                ]
+                found[label] = made
         return found
 
     def _cells(self, builder: registry.Builder, tables: list[Any], task: Any) -> dict[str, Any]:

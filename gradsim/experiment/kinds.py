@@ -88,11 +88,12 @@ def default_record(mitigations: Sequence[Mitigation]) -> list[str]:
     """What an experiment records unless it says otherwise: raw, and effective where that may differ."""
     used = RunHooks(mitigations).used
     found = list(RECORD)
+    beside = ["effective_gradient_norm", "effective_gradient_factor", "gradient_bias", "gradient_cosine"]
     if "gradsim_rule" in used:  # it makes the gradient without adjoints
-        return [*found, "effective_gradient_norm"]
+        return [*found, *beside]
     on_the_way = {"gradsim_jacobians", "gradsim_adjoint", "gradsim_contributions"}
     if used & {*on_the_way, "gradsim_penalty", "gradsim_gradient"}:
-        found += [f"effective_{n}" for n in ("adjoint", "adjoint_norm", "gradient_norm")]
+        found += ["effective_adjoint", "effective_adjoint_norm", *beside]
     if "gradsim_adjoint" in used:
         found.append("effective_adjoint_factor")
     elif "gradsim_jacobians" in used:

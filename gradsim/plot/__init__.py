@@ -5,6 +5,7 @@ several panels make a figure. Nothing touches pyplot or the global rcParams.
 """
 
 from gradsim.contracts.validation import checking
+from gradsim.plot.effects import bias_against_cost, gain_by_lag_of_mitigations
 from gradsim.plot.files import save
 from gradsim.plot.film import animate_gain_heat_map
 from gradsim.plot.gradients import gradient_norm_by_param, gradient_norm_curve
@@ -22,7 +23,9 @@ __all__ = [
     "adjoint_over_updates",
     "animate_gain_heat_map",
     "applied",
+    "bias_against_cost",
     "gain_by_lag",
+    "gain_by_lag_of_mitigations",
     "gain_by_lag_over_updates",
     "gain_heat_map",
     "gain_heat_maps",

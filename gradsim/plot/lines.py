@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from gradsim import analysis
-from gradsim.analysis.choose import describe, describe_size, has, log10_of, values_of
+from gradsim.analysis.choose import GAINS, describe, describe_size, has, log10_of, values_of
 from gradsim.analysis.lags import spread
 from gradsim.errors import InputError
 from gradsim.plot import style
@@ -32,6 +32,7 @@ def gain_by_lag(
     *,
     variable: str = "gain",
     band: bool = True,
+    effective: bool = False,
     legend: bool = True,
 ) -> Axes:
     """Draw the median gain of P(t, k) against the lag t - k, with the range from 10 % to 90 %.
@@ -43,6 +44,8 @@ def gain_by_lag(
         for each cell, all seeds together.
     band
         Shade the quantiles around the median.
+    effective
+        Draw the effective gain of each, where it was recorded, as a dashed line beside the raw one.
     """
     named = _by_cell(runs) if isinstance(runs, xr.Dataset) else dict(runs)
     if not named:
@@ -54,6 +57,17 @@ def gain_by_lag(
         for (label, summary), look in zip(summaries.items(), style.lines(), strict=False):
             around = summary["quantiles"].values if band else None
             _line(ax, summary["lag"].values, summary["median"].values, around, look, label)
+            if effective and has(named[label], GAINS["effective_gain"][0]):
+                changed = analysis.gain_by_lag(named[label], "effective_gain", apart=())
+                around = changed["quantiles"].values if band else None
+                dashed = {
+                    **look,
+                    "linestyle": (0, (2, 1)),
+                    "markerfacecolor": "white",
+                    "markeredgewidth": 0.8,
+                }
+                what = f"{label}, effective" if label else "effective"
+                _line(ax, changed["lag"].values, changed["median"].values, around, dashed, what)
         ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
         ax.set(xlabel=r"Lag $t - k$ (step)", ylabel=_shared_label(summaries))
         ax.margins(x=0.01)

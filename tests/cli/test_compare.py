@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 import gradsim
 from gradsim import analysis, plot
 from gradsim_cells import GRU, Elman
+from gradsim_mitigations import RTRL, ClipNorm, Truncate
 from gradsim_tasks import Sunspots
 
 SMALL = ("--task", "sunspots", "--set", "task.length=20", "--record", "product_norm", "--seeds", 2)
@@ -130,3 +132,74 @@ def test_an_experiment_of_another_kind_is_sent_to_its_command(gradsim_cli):
     Path("one.toml").write_text('[task]\nname = "adding"\n[cell]\nname = "gru"\n')
     result = gradsim_cli("compare", "one.toml")
     assert "describes no comparison, but a simulation. Use `gradsim run`, or add cells" in result.output
+
+
+def test_mitigations_come_with_a_table_figures_and_a_csv(gradsim_cli):
+    chosen = "truncate,truncate+clip_norm,rtrl"
+    result = gradsim_cli(
+        *("compare", "--cell", "elman", "--mitigations", chosen, "--task", "sunspots"),
+        *(
+            "--set",
+            "task.length=20",
+            "--set",
+            "mitigations.truncate.k1=2",
+            "--set",
+            "mitigations.truncate.k2=4",
+        ),
+        *("--set", "cells.elman.hidden_size=4", "--seeds", 2),
+    )
+    assert result.exit_code == 0
+    folder = Path("runs/sunspots-elman")
+    stems = ("gain_by_lag_of_mitigations", "bias_against_cost")
+    files = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+    assert {p.name for p in folder.iterdir()} == {"run.json", "data.zarr", "effects.csv", *files}
+    ds = gradsim.open_run(folder).load()
+    both = [Truncate(), ClipNorm()]
+    how = {"task": Sunspots(length=20), "seeds": 2, "pairs": gradsim.Pairs(max_lag=100)}
+    by_label = {"truncate": Truncate(2, 4), "truncate+clip_norm": both, "rtrl": RTRL()}
+    expected = gradsim.compare({"elman": Elman(1, 4)}, mitigations=by_label, **how)
+    measured = ["forward_seconds", "gradient_seconds"]
+    xr.testing.assert_equal(ds.drop_vars(measured), expected.drop_vars(measured))
+    table = pd.read_csv(folder / "effects.csv").set_index("mitigation")
+    bias = analysis.effects(ds).bias.sel(cell="elman")
+    np.testing.assert_allclose(table["bias"], bias, rtol=1e-12)
+    row = next(line.split() for line in result.output.splitlines() if line.startswith(" elman  truncate "))
+    assert float(row[2]) == pytest.approx(float(bias.sel(mitigation="truncate")), rel=0.01)
+    assert "there is none, as of the effective products of rtrl" in " ".join(result.output.split())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_choices_of_an_experiment_have_labels_and_an_order(gradsim_cli):
+    Path("e.toml").write_text(
+        """
+        task = { name = "sunspots", length = 20 }
+        record = ["effective_gradient_norm"]
+        seeds = 1
+        cells = [{ name = "elman", hidden_size = 3 }]
+        mitigations = [
+          { name = "clip_norm", label = "hard", max_norm = 0.01 },
+          { label = "both", in_order = [{ name = "clip_value", limit = 0.1 }, { name = "clip_norm" }] },
+        ]
+        """
+    )
+    assert gradsim_cli("compare", "e.toml").exit_code == 0
+    ds = gradsim.open_run("runs/e")
+    assert list(ds.mitigation.values) == ["none", "hard", "both"]
+    assert str(ds.phases.values[2]) == "gradient: clip_value > clip_norm"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mitigations", "clip_nrom"], "did you mean 'clip_norm'"),
+        (["--mitigations", "rtrl+truncate"], "rtrl puts a rule in place of the backward pass"),
+        (["--mitigations", "clip_norm,clip_norm"], "two choices are called 'clip_norm'; give them labels"),
+        (["--mitigations", "clip_norm", "--set", "mitigations.0.max_norm=-1"], "max_norm"),
+        (["--replicates", "3"], "replicates differ in what mitigations draw"),
+    ],
+)
+def test_choices_that_make_no_sense_are_refused(gradsim_cli, arguments, message):
+    result = gradsim_cli("compare", "--cell", "elman", *SMALL, *arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.output
+    assert not Path("runs").exists()

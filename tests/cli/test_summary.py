@@ -11,6 +11,7 @@ import trained
 import gradsim
 from gradsim.cli.summary import power_of_ten, result, summarise
 from gradsim_cells import Linear
+from gradsim_mitigations import Truncate
 
 
 def rotation(scale, **more):
@@ -70,3 +71,17 @@ def test_a_horizon_beyond_the_sequence_is_said_to_be(training, capsys):
     assert found["b"] == ["24", "0.5"]
     assert found["baseline:"][0] == "mean"
     assert "b: ended in time; saved in y" in output
+
+
+def test_what_mitigations_make_of_a_run_stands_below_it(capsys):
+    record = ["product_norm", "effective_product_norm", "gradient_bias", "gradient_cosine"]
+    runs = {"short": rotation(0.5, mitigations=[Truncate(1, 5)], record=record), "plain": rotation(0.5)}
+    summarise("simulation", runs, {name: Path(f"in/{name}") for name in runs})
+    gains, _, gradients = capsys.readouterr().out.partition("Gradient with its mitigations")
+    lines = [line.split() for line in gains.splitlines()]
+    assert next(line for line in lines if line[:1] == ["short"])[1] == "0.5"
+    assert next(line for line in lines if line[:2] == ["short,", "effective"])[2:4] == ["0.5", "0"]
+    row = next(line.split() for line in gradients.splitlines() if line.startswith(" short "))
+    assert float(row[1]) == pytest.approx(float(runs["short"].overall_gradient_bias), rel=0.01)
+    assert row[-2:] == ["jacobians:", "truncate"]
+    assert " plain " not in gradients.partition("bias:")[0]

@@ -13,6 +13,7 @@ import gradsim
 from gradsim import analysis, plot
 from gradsim.errors import GradsimError, InputError, UnknownNameError
 from gradsim_cells import Elman
+from gradsim_mitigations import Truncate
 from gradsim_optimizers import SGD
 from gradsim_tasks import Adding
 
@@ -66,6 +67,12 @@ def trained():
     )
 
 
+@pytest.fixture(scope="module")
+def compared():
+    inputs = np.random.default_rng(0).standard_normal((6, 2, 1))
+    return gradsim.compare([Elman(1, 3)], inputs=inputs, mitigations=[Truncate(1, 2)], seeds=1)
+
+
 BASE = {
     "values": lambda ds: ds.train_loss,
     "function": lambda ds: analysis.horizon,
@@ -88,6 +95,8 @@ OF_TRAINING = {
     *("adjoint_over_updates", "lyapunov_over_updates", "gain_by_lag_over_updates", "gain_heat_maps"),
     "animate_gain_heat_map",
 }
+
+OF_MITIGATIONS = {"effects", "bias_against_cost", "gain_by_lag_of_mitigations"}
 
 FUNCTIONS = [
     (package, name)
@@ -114,11 +123,11 @@ def needed(function, ds):
     ("package", "name", "parameter"), CASES, ids=[f"{m.__name__}.{n}-{p}" for m, n, p in CASES]
 )
 def test_every_argument_is_taken_or_refused(
-    package, name, parameter, simulated, trained, tmp_path, monkeypatch
+    package, name, parameter, simulated, trained, compared, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     function = getattr(package, name)
-    ds = trained if name in OF_TRAINING else simulated
+    ds = trained if name in OF_TRAINING else compared if name in OF_MITIGATIONS else simulated
     arguments = dict(needed(function, ds))
     call = partial(function, ds) if "datasets" in inspect.signature(function).parameters else function
     if parameter == "datasets":

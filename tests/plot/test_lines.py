@@ -22,6 +22,16 @@ def test_gain_by_lag_shows_what_the_analysis_says(run):
     assert ax.get_ylabel() == r"RMS gain of $\partial s_t/\partial s_k$"
 
 
+def test_the_effective_gain_is_dashed_beside_the_raw_one(run):
+    ax = plot.gain_by_lag({"a": run, "b": run}, effective=True)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        *("a", "a, effective"),
+        *("b", "b, effective"),
+    ]
+    median = analysis.gain_by_lag(run, "effective_gain")["median"].values
+    np.testing.assert_array_equal(curve(ax, 1)[1], np.where(np.isfinite(median), median, np.nan))
+
+
 def test_lines_of_different_quantities_share_the_label_that_is_true_of_all(run):
     other = analysis.gain_by_lag(run).assign_attrs(variable_long_name="RMS gain of dh_t/dc_k")
     assert plot.gain_by_lag({"all": run, "h": other}).get_ylabel() == "RMS gain"

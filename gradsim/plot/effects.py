@@ -1,0 +1,168 @@
+"""Mitigations side by side: the gain by lag under each, and bias against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gradsim import analysis
+from gradsim.analysis.choose import GAINS, has, log10_of
+from gradsim.errors import InputError
+from gradsim.plot import style
+from gradsim.plot.decades import DecadeLocator, as_powers
+from gradsim.plot.lines import gain_by_lag
+
+_NONE = "none"
+
+
+def gain_by_lag_of_mitigations(ds: xr.Dataset, *, band: bool = False) -> Figure:
+    """Draw the median gain against the lag, a panel for each cell and a line for each choice of mitigations.
+
+    Full lines are raw: that without mitigations, and that of cells which mitigations change. Dashed ones are
+    effective, where there are effective products and they are not the raw ones.
+
+    Parameters
+    ----------
+    band
+        As in `gain_by_lag`.
+    """
+    _refuse_none(ds, "gain_by_lag_of_mitigations")
+    cells = [str(cell) for cell in ds["cell"].values]
+    looks = dict(zip((str(m) for m in ds["mitigation"].values), _looks(), strict=False))
+    with style.applied():
+        figure = style.new_figure(min(style.PAGE, 0.9 + 2.4 * len(cells)), 2.8)
+        axes = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
+        shown: dict[str, Any] = {}
+        for cell, ax in zip(cells, axes, strict=True):
+            lines = dict(_lines(ds.sel(cell=cell)))
+            gain_by_lag({label: one for label, (one, _) in lines.items()}, ax, band=band, legend=False)
+            for line, (label, (_, dashed)) in zip(ax.get_lines(), lines.items(), strict=False):
+                look = looks[label.removeprefix("effective: ")]
+                line.set(**look, linestyle="--" if dashed else "-")
+                shown.setdefault(label, line)
+            ax.set(title=cell, ylabel=style.typeset("median RMS gain of ds_t/ds_k") if ax is axes[0] else "")
+        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=7)
+    return figure
+
+
+def _looks() -> Iterator[dict[str, Any]]:
+    for look in style.lines():
+        yield {name: look[name] for name in ("color", "marker")}
+
+
+def _lines(ds: xr.Dataset) -> Iterator[tuple[str, tuple[xr.Dataset, bool]]]:
+    """Label -> what a line shows, and whether it is of effective products."""
+    raw = log10_of(ds, "gain")
+    effective = log10_of(ds, "effective_gain") if has(ds, GAINS["effective_gain"][0]) else None
+    for label in map(str, ds["mitigation"].values):
+        own = raw.sel(mitigation=label)
+        if label == _NONE or not _same(own, raw.sel(mitigation=_NONE)):
+            yield label, (_by_lag(ds, label, "gain"), False)
+        if effective is not None:
+            changed = effective.sel(mitigation=label)
+            if bool(changed.notnull().any()) and not _same(changed, own):
+                yield f"effective: {label}", (_by_lag(ds, label, "effective_gain"), True)
+
+
+def _same(one: xr.DataArray, other: xr.DataArray) -> bool:
+    return np.array_equal(one.values, other.values, equal_nan=True)
+
+
+def _by_lag(ds: xr.Dataset, label: str, gain: str) -> xr.Dataset:
+    return analysis.gain_by_lag(ds.sel(mitigation=label), gain, apart=())
+
+
+def bias_against_cost(
+    ds: xr.Dataset,
+    ax: Axes | None = None,
+    *,
+    cost: Literal["gradient_seconds", "backward_flops", "memory_bytes"] = "gradient_seconds",
+) -> Axes:
+    """Draw the bias of the gradient against what it costs, relative to no mitigation: lower left is better.
+
+    A colour for each cell, a letter for each choice of mitigations. What has no bias, or less than rounding,
+    lies on the line at the bottom.
+
+    Parameters
+    ----------
+    cost
+        What is on the horizontal axis. Seconds are measured and differ from run to run; the others are
+        planned, and under a rule no operations are known.
+    """
+    _refuse_none(ds, "bias_against_cost")
+    table = analysis.effects(ds)
+    for needed in ("bias", cost):
+        if needed not in table:
+            raise InputError("bias_against_cost: the dataset has no gradient_bias: add it to record=")
+    with style.axes(ax, 4.8, 3.0) as ax:
+        relative = log10_of((table[cost] / table[cost].sel(mitigation=_NONE)).to_dataset(name="of"), "of")
+        heights = log10_of(table, "bias")
+        floor = _floor(heights.values)
+        for cell, look in zip(table["cell"].values, style.lines(), strict=False):
+            x, y = relative.sel(cell=cell).values, np.fmax(heights.sel(cell=cell).values, floor)
+            colour = {"color": look["color"], "marker": look["marker"]}
+            ax.plot(x, y, linestyle="", markersize=5, alpha=0.8, markeredgewidth=0, label=str(cell), **colour)
+            for letter, at in zip(_letters(), zip(x, y, strict=True), strict=False):
+                if np.isfinite(at).all():
+                    ax.annotate(letter, at, (3, 2), textcoords="offset points", fontsize=7, **_INK)
+        ax.axhline(floor, color="0.6", linewidth=0.5, zorder=0)
+        ax.text(0, floor, "exact ", transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+        ax.set(
+            xlabel=f"{_COSTS[cost]}, over that without mitigations", ylabel="Relative bias of the gradient"
+        )
+        for axis in (ax.xaxis, ax.yaxis):
+            as_powers(axis)
+        ax.set_ylim(floor - 0.3)
+        ax.yaxis.set_major_locator(_Above(floor))
+        ax.yaxis.set_minor_locator(_Above(floor, minor=True))
+        names = [f"{a}: {m}" for a, m in zip(_letters(), table["mitigation"].values, strict=False)]
+        cells = ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        ax.add_artist(cells)
+        below = 1 - 0.085 * (len(table["cell"]) + 1)
+        ax.text(1.03, below, "\n".join(names), transform=ax.transAxes, va="top", fontsize=7)
+    return ax
+
+
+class _Above(DecadeLocator):
+    """Ticks where there is a bias."""
+
+    def __init__(self, floor: float, minor: bool = False) -> None:
+        super().__init__(minor)
+        self.floor = floor
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Those between two log10 values."""
+        found = super().tick_values(vmin, vmax)
+        return found[found > self.floor + 0.2]
+
+
+_INK: dict[str, Any] = {"color": "0.2"}
+_COSTS = {
+    "gradient_seconds": "Seconds of a gradient",
+    "backward_flops": "Operations of the way back",
+    "memory_bytes": "Bytes of a gradient",
+}
+_ROUNDING = -15.0
+
+
+def _letters() -> Iterator[str]:
+    i = 0
+    while True:
+        yield chr(ord("a") + i % 26) * (1 + i // 26)
+        i += 1
+
+
+def _floor(heights: Any) -> float:
+    """Where what has no bias is drawn: below all that has some."""
+    there = heights[np.isfinite(heights) & (heights > _ROUNDING)]
+    return float(np.floor(there.min(initial=0.0)) - 1)
+
+
+def _refuse_none(ds: xr.Dataset, who: str) -> None:
+    if not {"mitigation", "cell"} <= set(ds.dims):
+        raise InputError(f"{who}: a comparison with mitigations is needed; give compare() some")

@@ -1,0 +1,51 @@
+"""Figures of mitigations side by side: which lines there are, and where points lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradsim import analysis, compare, plot, simulate
+from gradsim.errors import InputError
+from gradsim_cells import GRU, Elman
+from gradsim_mitigations import Gate, Immediate, Truncate
+
+
+@pytest.fixture(scope="module")
+def compared():
+    inputs = np.random.default_rng(2).standard_normal((20, 2, 2))
+    cells = {"elman": Elman(2, 3), "gru": GRU(2, 3)}
+    return compare(cells, inputs=inputs, mitigations=[Truncate(1, 4), Immediate(), Gate()], seeds=1)
+
+
+def test_a_panel_a_cell_and_a_line_for_what_differs(compared):
+    figure = plot.gain_by_lag_of_mitigations(compared)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["elman", "gru"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["none", "effective: truncate", "gate"]
+    drawn = figure.axes[0].get_lines()[1]
+    median = analysis.gain_by_lag(
+        compared.sel(cell="elman", mitigation="truncate"), "effective_gain", apart=()
+    )
+    there = np.isfinite(median["median"].values)
+    np.testing.assert_allclose(drawn.get_ydata()[there], median["median"].values[there])
+    assert drawn.get_linestyle() == "--"
+
+
+@pytest.mark.parametrize("cost", ["gradient_seconds", "backward_flops", "memory_bytes"])
+def test_points_lie_at_bias_and_relative_cost(compared, cost):
+    ax = plot.bias_against_cost(compared, cost=cost)
+    table = analysis.effects(compared).sel(cell="gru")
+    x, y = ax.get_lines()[1].get_data()
+    np.testing.assert_allclose(x, np.log10(table[cost] / table[cost].sel(mitigation="none")))
+    some = table.bias.values > 1e-12
+    np.testing.assert_allclose(y[some], np.log10(table.bias.values[some]))
+    assert set(y[~some]) == {y[0]}  # what is exact is on one line, below the rest
+    assert y[0] < y[some].min()
+
+
+def test_runs_are_no_comparison():
+    ds = simulate(Elman(1, 2), np.ones((4, 1, 1)))
+    for draw in (plot.bias_against_cost, plot.gain_by_lag_of_mitigations):
+        with pytest.raises(InputError, match="a comparison with mitigations is needed"):
+            draw(ds)
