@@ -18,7 +18,6 @@ from gradsim.contracts.problem import Problem, axis_dim
 from gradsim.contracts.promises import initial_state
 from gradsim.contracts.recorder import Recorder, Variable, with_own_dims
 from gradsim.contracts.task import Episode, FiniteTask, Task
-from gradsim.contracts.trajectory import Trajectory
 from gradsim.data import schema
 from gradsim.errors import PluginError
 from gradsim.plan.plan import Plan
@@ -111,17 +110,17 @@ class TrainingSetup:
 
     def derivation(self, asked: str) -> Derivation:
         """Where the derivatives of the training come from, which its provenance then says."""
-        cell = self.model.cell
-
-        def start() -> Trajectory:
-            state = self.initial_state(self.batches.batch)
-            return self.pass_setup(self.params, self.readout, state, self.moment(1, "learn", {})).start
-
-        found = derivation(asked, cell, self.updates * seconds(self.problem, True, False), True, start)
+        cell, cost = self.model.cell, self.updates * seconds(self.problem, True, False)
+        found = derivation(asked, cell, cost, True, lambda: self.first_pass().start)
         self.provenance.update(schema.derivatives(cell, found.provider.name, found.because))
         return found
 
     # One batch.
+
+    def first_pass(self) -> Setup:
+        """The run of the first update, which is refused where something of it has nothing to act on."""
+        state = self.initial_state(self.batches.batch)
+        return self.pass_setup(self.params, self.readout, state, self.moment(1, "learn", {}))
 
     def pass_setup(self, params: Params, readout: Params, state: Array, moment: Moment) -> Setup:
         """The run of an update, from the states (batch, m) that it starts with."""

@@ -89,6 +89,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
         raise InputError(
             f"nothing to train: {prepared!r} leaves all parameters alone, and there is no readout"
         )
+    setup.first_pass()  # so that what it refuses is refused before there is a folder
     provenance = schema.provenance(
         setup.problem,
         task=task,

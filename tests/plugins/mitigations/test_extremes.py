@@ -6,16 +6,22 @@ import numpy as np
 import pytest
 
 import gradsim
-from gradsim.errors import InputError, NonFiniteError
+from gradsim.errors import GradsimError, InputError, NonFiniteError
 from gradsim_cells import EchoState, Elman
 from gradsim_mitigations import (
     ARTBP,
+    Activity,
+    AuxiliaryLoss,
     ClipNorm,
     ClipValue,
+    Flossing,
+    HDetach,
     JacobianPenalty,
     SoftOrthogonality,
+    WeightDecay,
 )
-from gradsim_tasks import Adding
+from gradsim_optimizers import SGD
+from gradsim_tasks import Adding, FlipFlop
 
 STEPS = 40
 
@@ -65,3 +71,21 @@ def test_random_truncation_with_a_tail_that_is_thin_without_end():
 def test_empty_names_are_refused_for_what_they_are():
     with pytest.raises(InputError, match="names are empty; name some, or leave them out"):
         turning(0, mitigations=[SoftOrthogonality(names=())])
+
+
+WITHOUT = [Flossing(exponents=9), Flossing(transient=99), AuxiliaryLoss(length=99), WeightDecay(names=("V",))]
+
+
+@pytest.mark.parametrize("made", [*WITHOUT, HDetach(), Activity(blocks=("c",))], ids=repr)
+def test_a_training_that_lacks_what_a_mitigation_acts_on_leaves_no_folder(made, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(GradsimError, match=r"of elman|" + made.name):
+        gradsim.train(
+            Elman(2, 3),
+            task=FlipFlop(length=8, channels=2),
+            optimizer=SGD(0.1),
+            updates=1,
+            mitigations=[made],
+            store=folder,
+        )
+    assert not folder.exists()
