@@ -264,3 +264,35 @@ def test_errors_carried_forward_lose_their_direction_as_sequences_grow(rules):
     cosine = rules["at the start"]["cosine"].sel(rule="forward_errors")
     assert float(cosine.sel(length=20).min()) > 0.999
     assert not float(np.abs(cosine.sel(length=200)).max()) > 0.9
+
+
+def test_what_changes_the_cell_leaves_no_bias_and_rtrl_only_rounding(modules, computed):
+    study, start = modules["mitigations_side_by_side"], computed["mitigations_side_by_side"]["start"]
+    unbiased = [study.NONE, *study.FAMILIES["architecture"], *study.FAMILIES["start, constraint"]]
+    assert (start["bias"].sel(mitigation=unbiased) == 0).all()
+    assert float(start["bias"].sel(mitigation="rtrl").max()) < 1e-12
+    assert (start["seconds"].sel(mitigation="rtrl") > start["seconds"].sel(mitigation="none")).all()
+
+
+def test_clipping_and_rules_act_where_they_say(modules, computed):
+    study, data = modules["mitigations_side_by_side"], computed["mitigations_side_by_side"]
+    np.testing.assert_allclose(data["start"]["cosine"].sel(mitigation="clip_norm"), 1, rtol=1e-12)
+    trained = data["trained"]
+    by_rule = trained.sel(mitigation=list(study.FAMILIES[study.RULES]))
+    assert np.isnan(by_rule["effective_log10"]).all()
+    cut = trained["effective_log10"].sel(mitigation="truncate", lag=slice(10, None))
+    assert np.isneginf(cut).all()
+    none = trained.sel(mitigation=study.NONE)
+    np.testing.assert_array_equal(none["raw_log10"], none["effective_log10"])
+    assert np.isnan(trained.sel(mitigation="h_detach", cell="elman")["raw_log10"]).all()
+
+
+def test_gates_and_leaks_keep_what_clipping_does_not(modules):
+    left = modules["running"].read(STUDIES / "mitigations_side_by_side")["trained"].sel(lag=40)
+    left = left.median("replicate").sel(cell=["elman", "lstm"])
+    none = left["effective_log10"].sel(mitigation="none")
+    assert (none < -3).all()
+    for name in ("gate", "leak", "jacobian_penalty"):
+        assert (left["effective_log10"].sel(mitigation=name) > -1.5).all()
+    clipped = left.sel(mitigation="clip_norm, adjoint")
+    assert (clipped["effective_log10"] < clipped["raw_log10"]).all()
