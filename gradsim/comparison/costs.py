@@ -120,6 +120,7 @@ def _spread(exact: Array, effective: Array) -> tuple[float, float]:
     """Variance, and bias of the mean, of vectors (replicate, n)."""
     size = np.linalg.norm(exact.mean(axis=0))
     away = np.linalg.norm((effective - exact).mean(axis=0))
-    variance = np.sum((effective - effective.mean(axis=0)) ** 2) / (len(effective) - 1)
+    moved = effective - effective[0]  # exactly zero where nothing is random
+    variance = np.sum((moved - moved.mean(axis=0)) ** 2) / (len(moved) - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(variance / size**2), float(away / size)
