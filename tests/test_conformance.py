@@ -61,8 +61,10 @@ def test_all_that_can_be_idle_say_how():
     assert never == {
         "gate",
         "gradient_centralisation",
+        "layer_norm",
         "orthogonal_init",
         "orthogonal_weights",
+        "residual",
         "soft_cap",
         "spectral_norm",
         "stiefel",

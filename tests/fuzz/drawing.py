@@ -103,10 +103,14 @@ def _task():
 _NEEDED = {"learning_rate": 0.01, "max_norm": 2.0, "window": 5, "every": 5, "limit": 1.0, "steps": 5}
 
 
+_PARTICULAR = {"orthogonal_init", "scheduled_sampling", "teacher_forcing"}
+"""What does not go with every cell and task."""
+
+
 def _named(family):
     """A plugin of the family with what it needs."""
     classes = registry.catalogue().plugins[family]
-    fitting = sorted(classes.keys() - {"orthogonal_init"})  # which does not go with every cell
+    fitting = sorted(classes.keys() - _PARTICULAR)
     return st.sampled_from(fitting).map(lambda name: {"name": name, **_filled(classes[name])})
 
 

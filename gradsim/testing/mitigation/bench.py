@@ -16,7 +16,7 @@ from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import drawn
+from gradsim.contracts.plugin import call_with, drawn
 from gradsim.contracts.recorder import (
     Adjoints,
     Contributions,
@@ -87,11 +87,11 @@ class MitigationBench(Bench):
 
     @functools.cached_property
     def plain(self) -> Seen:
-        """The same run without it (and with the cell that it makes, where it makes one)."""
+        """The same run without it (and with the cell and the step data that it makes, if any)."""
         return self.run(*self._makers())
 
     def _makers(self) -> list[Mitigation]:
-        return [_OnlyStart(self.mitigation)] if self.has("cell") else []
+        return [_OnlyStart(self.mitigation)] if self.has("cell", "step_data") else []
 
     def twin(self) -> Mitigation:
         """Another object with the same parameters."""
@@ -221,16 +221,32 @@ def numbers(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _OnlyStart(Mitigation):
-    """The cell that another mitigation makes, and nothing else of it."""
+    """The cell and the step data that another mitigation makes, and nothing else of it."""
 
     name = "only_start"
 
     other: Mitigation
 
+    def draw(self, **offered: Any) -> dict[str, Array]:  # type: ignore[override]
+        return call_with(self.other.draw, **offered)  # type: ignore[no-any-return]
+
     @hookimpl(wrapper=True)
     def gradsim_cell(self):  # type: ignore[no-untyped-def]
         cell = yield
         return RunHooks([self.other])("gradsim_cell", cell=cell)
+
+    @hookimpl(wrapper=True)
+    def gradsim_step_data(self, cell, inputs, episode, draws, moment):  # type: ignore[no-untyped-def]
+        data = yield
+        return RunHooks([self.other])(
+            "gradsim_step_data",
+            cell=cell,
+            step_data=data,
+            inputs=inputs,
+            episode=episode,
+            draws={self.other: draws[self]},
+            moment=moment,
+        )
 
 
 def finite(value: Any) -> bool:
