@@ -59,7 +59,8 @@ class Dense(Weighted):
     def __init_subclass__(cls, **options: Any) -> None:
         """Leave behind the kernel, slopes and bends of a unit that another one has replaced."""
         super().__init_subclass__(**options)
-        if cls.gate_names and "sums" not in vars(cls):
+        nearest = next(c for c in cls.__mro__ if {"gate_names", "sums"} & vars(c).keys())
+        if cls.gate_names and "sums" not in vars(nearest):  # or they are those of a class that it extends
             cls.sums = len(cls.gate_names)
         for name, instead in list(outlived(cls, Dense, ("kernel", "slopes", "bends"))):
             setattr(cls, name, instead)

@@ -7,7 +7,7 @@ import pytest
 
 import gradsim
 from gradsim.errors import GradsimError, InputError, NonFiniteError
-from gradsim_cells import EchoState, Elman
+from gradsim_cells import QRNN, SRU, EchoState, Elman
 from gradsim_mitigations import (
     ARTBP,
     Activity,
@@ -17,6 +17,7 @@ from gradsim_mitigations import (
     Flossing,
     HDetach,
     JacobianPenalty,
+    SoftCap,
     SoftOrthogonality,
     WeightDecay,
 )
@@ -71,6 +72,15 @@ def test_random_truncation_with_a_tail_that_is_thin_without_end():
 def test_empty_names_are_refused_for_what_they_are():
     with pytest.raises(InputError, match="names are empty; name some, or leave them out"):
         turning(0, mitigations=[SoftOrthogonality(names=())])
+
+
+@pytest.mark.parametrize("cell", [SRU(2, 3), SRU(2, 3, reset_sees_state=True), QRNN(2, 3)], ids=repr)
+def test_soft_caps_of_cells_whose_options_say_how_many_sums_there_are(cell):
+    """A cap that nothing comes near changes nothing."""
+    given = {"inputs": np.ones((3, 1, 2)), "record": ["effective_gradient"], "rng": 0}
+    plain, capped = (gradsim.simulate(cell, mitigations=ms, **given) for ms in ([], [SoftCap(1e9)]))
+    for name in (name for name in plain.data_vars if name.startswith("effective_gradient")):
+        np.testing.assert_allclose(capped[name], plain[name], rtol=1e-12, atol=1e-15)
 
 
 WITHOUT = [Flossing(exponents=9), Flossing(transient=99), AuxiliaryLoss(length=99), WeightDecay(names=("V",))]
