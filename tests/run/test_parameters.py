@@ -1,6 +1,7 @@
 """A list of parameters is all that a verb says of them."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from gradsim_cells import Elman
 class Sweeping:
     """A list as a third verb would have it."""
 
-    others: tuple[gradsim.Cell, ...] = parameter(default=(), of="gradsim:Cell", doc="Some cells.")
+    others: Sequence[gradsim.Cell] = parameter(default=(), of="gradsim:Cell", doc="Some cells.")
     cell: gradsim.Cell = parameter(kw_only=False, of="gradsim:Cell", doc="The cell. And more of it.")
     rng: object = parameter(default=0, key="seed", written=Annotated[int, Ge(0)], doc="The seed.")
     runs: Annotated[int, Gt(0)] | None = parameter(default=None, doc="How many.")
