@@ -9,30 +9,47 @@ from typing import Any
 
 import numpy as np
 from loops.plain import gated, leaky
-from loops.reference import norm
+from loops.reference import Flow, norm
 from probes import mitigations as probes
 
 from gradsim import Mitigation, hookimpl
 from gradsim_mitigations import (
+    ARTBP,
+    RFLO,
     RTRL,
+    Activity,
     AutoClip,
+    ClipAdaptive,
+    ClipChunkEdges,
     ClipNorm,
     ClipValue,
+    EProp,
     Gate,
     GradientCentralisation,
+    GradientNoise,
+    HDetach,
+    Immediate,
     JacobianPenalty,
     JacobianRegulariser,
     Leak,
+    NormStabiliser,
     OrthogonalInit,
+    SnAp,
+    SoftOrthogonality,
     Truncate,
+    TruncateAdaptive,
     TruncateAnnealed,
+    TruncateForward,
     WeightDecay,
 )
 
 
 @dataclass(frozen=True)
 class Act:
-    """A mitigation, and what it does in each phase. `exact`: without differences of near numbers."""
+    """A mitigation, and what it does in each phase. `exact`: without differences of near numbers.
+
+    Under a rule `jacobians` are those of a way back that gives the same gradient.
+    """
 
     made: Mitigation
     cell: Callable | None = None
@@ -107,12 +124,16 @@ def orthogonal(gain):
     return Act(OrthogonalInit(gain), params=check)
 
 
-def truncate(k1, k2):
+def windows(k1, k2):
     def change(raw, jacobians, reach):
         found = [min(k1 * math.ceil(s / k1), raw.steps) - k2 + 1 for s in range(1, raw.steps + 1)]
         return jacobians, np.maximum(reach, found)
 
-    return Act(Truncate(k1, k2), jacobians=change)
+    return change
+
+
+def truncate(k1, k2):
+    return Act(Truncate(k1, k2), jacobians=windows(k1, k2))
 
 
 def annealed(first):
@@ -120,6 +141,67 @@ def annealed(first):
         return jacobians, np.maximum(reach, np.arange(1, raw.steps + 1) - first + 1)
 
     return Act(TruncateAnnealed(first, first + 7), jacobians=change)
+
+
+def adaptive(delta, longest):
+    def change(raw, jacobians, reach):
+        phi = _decay(raw, min(longest, raw.steps + 1))
+        for window in range(1, len(phi) + 1):
+            rest = 0 if longest > raw.steps else _bound(phi)
+            if sum(phi[window:]) + rest <= delta * (sum(phi) - rest):
+                break
+        return jacobians, np.maximum(reach, np.arange(1, raw.steps + 1) - window + 1)
+
+    return Act(TruncateAdaptive(delta, longest), jacobians=change)
+
+
+def _decay(raw, lags):
+    """||dL_s/ds_{s-k}|| by lag k, summed over losses and averaged over the batch."""
+    pairs = [(k + lag, k) for lag in range(lags) for k in range(raw.steps + 1 - lag)]
+    found, phi = Flow(raw, False).products(pairs), [0.0] * lags
+    for t, k in pairs:
+        phi[t - k] += norm(np.einsum("bi,bij->bj", raw.direct[t], found[t, k]), -1).mean()
+    return phi
+
+
+def _bound(phi):
+    """Of all later lags, as they decay most slowly so far."""
+    if phi[-1] == 0:
+        return 0
+    if len(phi) == 1 or phi[0] == 0:
+        return math.inf
+    beta = max((phi[k] / phi[0]) ** (1 / k) for k in range(1, len(phi)))
+    return phi[-1] * beta / (1 - beta) if beta < 1 else math.inf
+
+
+def artbp(length, alpha):
+    made = ARTBP(length, alpha)
+
+    def change(raw, jacobians, reach):
+        cut, found = raw.given.draws[made]["carried"] == 0, np.array(jacobians)
+        for b in range(raw.batch):
+            since = 1
+            for t in range(raw.steps):
+                chance = 1 / length if alpha is None else (alpha - 1) / ((alpha - 2) * length + since)
+                found[t, b] *= 0 if cut[t, b] else 1 / (1 - chance)
+                since = 1 if cut[t, b] else since + 1
+        return found, reach
+
+    return Act(made, jacobians=change)
+
+
+def h_detach(probability, h):
+    """Of an LSTM: without `h` all that is left of the step is what c does through the forget gate."""
+    made = HDetach(probability)
+
+    def change(raw, jacobians, reach):
+        found = np.array(jacobians)
+        for t, b in np.argwhere(raw.given.draws[made]["detached"]):
+            found[t, b, :, :] = raw.jacobians[t, b]
+            found[t, b, :, h] = 0
+        return found, reach
+
+    return Act(made, jacobians=change)
 
 
 def by_step(slope):
@@ -132,13 +214,13 @@ def by_step(slope):
 def unit_gain():
     def change(raw, jacobians, reach):
         mean = norm(raw.jacobians, (-1, -2)).mean()
-        return jacobians * (math.sqrt(raw.given.cell.size) / mean), reach
+        return jacobians * (math.sqrt(raw.given.cell.size) / mean if mean else 1), reach
 
     return Act(probes.UnitGain(), jacobians=change)
 
 
 def clip_adjoint(limit):
-    def change(adjoint):
+    def change(adjoint, time, last):
         size = norm(adjoint, -1)[:, None]
         return adjoint * np.where(size > limit, limit / np.where(size > 0, size, 1), 1)
 
@@ -146,7 +228,28 @@ def clip_adjoint(limit):
 
 
 def turn():
-    return Act(Turn(), adjoint=lambda a: np.concatenate([a[:, -1:], a[:, :-1]], axis=1) / 2)
+    return Act(Turn(), adjoint=lambda a, *_: np.concatenate([a[:, -1:], a[:, :-1]], axis=1) / 2)
+
+
+def clip_adjoint_value(limit):
+    return Act(
+        ClipValue(limit, where="adjoint"), adjoint=lambda a, *_: np.minimum(np.maximum(a, -limit), limit)
+    )
+
+
+def clip_chunk_edges(k1, threshold, shrink, limit, blocks):
+    def change(adjoint, time, last):
+        found = np.array(adjoint)
+        if time == 0 or time == last or time % k1:
+            return found
+        for i in range(len(found)):
+            for block in blocks:
+                size = norm(adjoint[i, block], -1)
+                kept = min(shrink, limit / size) if size > 0 else shrink
+                found[i, block] *= 0 if size > threshold else kept
+        return found
+
+    return Act(ClipChunkEdges(k1, threshold, shrink, limit), adjoint=change)
 
 
 def clip_contributions(limit):
@@ -161,19 +264,84 @@ def clip_contributions(limit):
     return Act(ClipNorm(limit, where="contribution"), contributions=change)
 
 
+def clip_contributions_value(limit):
+    def change(contributions):
+        return {n: np.minimum(np.maximum(c, -limit), limit) for n, c in contributions.items()}
+
+    return Act(ClipValue(limit, where="contribution"), contributions=change)
+
+
 def rtrl():
     return Act(RTRL(), rule=True)
 
 
+def snap():
+    """With more steps than a run has, nothing is left out."""
+    return Act(SnAp(1000), rule=True)
+
+
+def forward_windows(k1, k2):
+    return Act(TruncateForward(k1, k2), rule=True, jacobians=windows(k1, k2))
+
+
+def immediate():
+    return Act(Immediate(), rule=True, jacobians=lambda raw, jacobians, reach: (0 * jacobians, reach))
+
+
+def rflo(leak):
+    def change(raw, jacobians, reach):
+        return 0 * jacobians + (1 - leak) * np.eye(jacobians.shape[-1]), reach
+
+    return Act(RFLO(leak), rule=True, jacobians=change)
+
+
+def e_prop(units):
+    """`units`: the unit of each component of the state."""
+    same = np.array([[a == b for b in units] for a in units])
+
+    def change(raw, jacobians, reach):
+        return jacobians if raw.given.cell.groups > 1 else same * jacobians, reach
+
+    return Act(EProp(), rule=True, jacobians=change)
+
+
 def clip_norm(limit):
-    def change(gradient):
+    def change(gradient, raw):
         return {n: g * min(1, limit / (_total(gradient) or limit)) for n, g in gradient.items()}
 
     return Act(ClipNorm(limit), gradient=change)
 
 
+def clip_parameters(limit):
+    def change(gradient, raw):
+        return {n: g * min(1, limit / (norm(g, None) or limit)) for n, g in gradient.items()}
+
+    return Act(ClipNorm(limit, where="parameter"), gradient=change)
+
+
+def clip_adaptive(limit, floor):
+    def change(gradient, raw):
+        found, params = {}, {**raw.given.params, **raw.given.readout}
+        for name, g in gradient.items():
+            units = [(g[i], params[name][i]) for i in range(len(g))] if g.ndim > 1 else [(g, params[name])]
+            cut = [
+                x * min(1, limit * max(norm(w, None), floor) / (norm(x, None) or 1e-300)) for x, w in units
+            ]
+            found[name] = np.array(cut).reshape(g.shape)
+        return found
+
+    return Act(ClipAdaptive(limit, floor), gradient=change)
+
+
+def gradient_noise(eta):
+    made = GradientNoise(eta)
+    return Act(
+        made, gradient=lambda gradient, raw: {n: g + raw.given.draws[made][n] for n, g in gradient.items()}
+    )
+
+
 def clip_value(limit):
-    def change(gradient):
+    def change(gradient, raw):
         return {n: np.minimum(np.maximum(g, -limit), limit) for n, g in gradient.items()}
 
     return Act(ClipValue(limit), gradient=change)
@@ -181,11 +349,11 @@ def clip_value(limit):
 
 def auto_clip(percentile):
     """A run on its own remembers no norm but that of its gradient, which is any percentile."""
-    return Act(AutoClip(percentile), gradient=lambda gradient: gradient)
+    return Act(AutoClip(percentile), gradient=lambda gradient, raw: gradient)
 
 
 def gradient_centralisation():
-    def change(gradient):
+    def change(gradient, raw):
         centred = {}
         for name, g in gradient.items():
             several = g.ndim > 1 and g.shape[1] > 1
@@ -203,6 +371,53 @@ def weight_decay(l2, l1):
         return value, {n: l2 * p + l1 * np.sign(p) for n, p in chosen.items()}, None
 
     return Act(WeightDecay(l2, l1), penalty=add)
+
+
+def activity(weight, temporal, units):
+    def add(raw, adjoints):
+        h, slope = raw.states, np.zeros(raw.states.shape)
+        count, value = raw.steps * raw.batch * len(units), 0
+        for t in range(1, raw.steps + 1):
+            for i in units:
+                change = h[t, :, i] - h[t - 1, :, i]
+                value += (weight * h[t, :, i] ** 2 + temporal * change**2).sum() / count
+                slope[t, :, i] += 2 * (weight * h[t, :, i] + temporal * change) / count
+                slope[t - 1, :, i] -= 2 * temporal * change / count
+        return value, {}, slope
+
+    return Act(Activity(weight, temporal), penalty=add)
+
+
+def norm_stabiliser(weight, units):
+    def add(raw, adjoints):
+        slope, value, scale = np.zeros(raw.states.shape), 0, weight / (raw.batch * raw.steps)
+        for t in range(1, raw.steps + 1):
+            for b in range(raw.batch):
+                now, before = (norm(raw.states[s, b, units], None) for s in (t, t - 1))
+                value += scale * (now - before) ** 2
+                for s, size, sign in ((t, now, 1), (t - 1, before, -1)):
+                    if size > 0:
+                        slope[s, b, units] += (
+                            sign * 2 * scale * (now - before) * raw.states[s, b, units] / size
+                        )
+        return value, {}, slope
+
+    return Act(NormStabiliser(weight), penalty=add)
+
+
+def soft_orthogonality(weight, names):
+    def add(raw, adjoints):
+        value, slopes = 0, {}
+        for name in names:
+            w = raw.given.params[name]
+            n, slopes[name] = w.shape[1], np.zeros(w.shape)
+            for r in range(0, len(w), n):
+                away = w[r : r + n].T @ w[r : r + n] - np.eye(n)
+                value += weight * (away**2).sum()
+                slopes[name][r : r + n] = 4 * weight * w[r : r + n] @ away
+        return value, slopes, None
+
+    return Act(SoftOrthogonality(weight), penalty=add)
 
 
 def jacobian_penalty(weight, form):

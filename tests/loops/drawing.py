@@ -148,43 +148,80 @@ def _cell(rng, features, extreme):
 def _acts(rng, cell, smooth, extreme, far):
     limit = lambda: _log_uniform(rng, 1e-3, 1)
     k1 = int(rng.integers(1, 9))
+    span = k1 + int(rng.integers(0, 9))
+    seen = [i for name in cell.output_blocks for i in range(cell.state_size)[cell.block(name)]]
     around = {"gate": lambda: acts.gate(float(rng.normal())), "leak": lambda: acts.leak(rng.uniform(0.1, 1))}
     backward = {
-        "truncate": lambda: acts.truncate(k1, k1 + int(rng.integers(0, 9))),
+        "truncate": lambda: acts.truncate(k1, span),
+        "adaptive": lambda: acts.adaptive(rng.uniform(0.01, 0.9), k1),
+        "artbp": lambda: acts.artbp(rng.uniform(1.1, 9), rng.choice([None, 2.5, 4.0])),
         "annealed": lambda: acts.annealed(int(rng.integers(1, 9))),
         "by_step": lambda: acts.by_step(rng.uniform(-0.02, 0.02)),
         "unit_gain": acts.unit_gain,
         "clip_adjoint": lambda: acts.clip_adjoint(limit()),
         "turn": acts.turn,
+        "clip_adjoint_value": lambda: acts.clip_adjoint_value(limit()),
+        "chunk_edges": lambda: acts.clip_chunk_edges(
+            k1, 10 * limit(), rng.uniform(0.1, 1), limit(), [cell.block(name) for name in cell.blocks]
+        ),
         "clip_contributions": lambda: acts.clip_contributions(limit()),
+        "clip_contributions_value": lambda: acts.clip_contributions_value(limit()),
     }
     last = {
         "clip_norm": lambda: acts.clip_norm(limit()),
         "clip_value": lambda: acts.clip_value(limit()),
+        "clip_parameters": lambda: acts.clip_parameters(limit()),
+        "clip_adaptive": lambda: acts.clip_adaptive(limit(), limit()),
+        "gradient_noise": lambda: acts.gradient_noise(limit()),
         "auto_clip": lambda: acts.auto_clip(rng.uniform(5, 50)),
         "gradient_centralisation": acts.gradient_centralisation,
         "weight_decay": lambda: acts.weight_decay(limit(), limit()),
         "steady_norm": lambda: acts.steady_norm(limit()),
+        "activity": lambda: acts.activity(limit(), limit(), seen),
+        "norm_stabiliser": lambda: acts.norm_stabiliser(limit(), seen),
     }
     if smooth:  # what the plain loops take differences of
         form = str(rng.choice(["ratio", "squared_ratio"]))
         last["jacobian_penalty"] = lambda: acts.jacobian_penalty(limit(), form)
         last["jacobian_regulariser"] = lambda: acts.jacobian_regulariser(limit())
     if far:  # mitigations of the adjoint take plain numbers, which vanish; those of a gradient that has grown
-        del backward["clip_adjoint"], backward["turn"], backward["by_step"]
+        for name in ("clip_adjoint", "clip_adjoint_value", "chunk_edges", "turn", "by_step"):
+            del backward[name]
     if cell.recurrent_weights:
         last["orthogonal"] = lambda: acts.orthogonal(rng.uniform(0.5, 1.2))
+        last["soft_orthogonality"] = lambda: acts.soft_orthogonality(limit(), cell.recurrent_weights)
+    if isinstance(cell, LSTM) and rng.random() < 0.5:
+        around = {}  # whose paths are others
+        backward["h_detach"] = lambda: acts.h_detach(rng.random(), cell.block("h"))
     if extreme:
         around, last = {}, {}
-        backward = {n: backward[n] for n in ("truncate", "annealed", "by_step")}
-    if rng.random() < 0.1 and not extreme:
-        backward = {"rtrl": acts.rtrl}
+        backward = {n: backward[n] for n in ("truncate", "annealed", "artbp", "by_step")}
+    if rng.random() < 0.15 and not extreme:
+        rules = {
+            "rtrl": acts.rtrl,
+            "snap": acts.snap,
+            "forward_windows": lambda: acts.forward_windows(k1, span),
+            "immediate": acts.immediate,
+            "rflo": lambda: acts.rflo(rng.uniform(0.1, 1)),
+            "e_prop": lambda: acts.e_prop(_units(cell)),
+        }
+        name = str(rng.choice(list(rules)))
+        backward = {name: rules[name]}
     known = {**around, **backward, **last}
     count = min(len(known), int(rng.choice([0, 1, 1, 2, 2, 3, 4])))
     chosen = list(rng.choice(list(known), size=count, replace=False))
     if count and chosen[0] in ("truncate", "clip_norm", "leak") and rng.random() < 0.3:
         chosen.append(chosen[0])  # two of a kind
     return [known[name]() for name in chosen]
+
+
+def _units(cell):
+    """The unit of each component: layer, size of its block, and place in it."""
+    found = []
+    for name, size in cell.blocks.items():
+        layer = name.split("_")[0] if name.startswith("layer") else ""
+        found += [(layer, size, place) for place in range(size)]
+    return found
 
 
 def _blocks(rng, cell):

@@ -97,7 +97,7 @@ def _back(config, raw, adjoints, slopes, effective):
     before = _size(gradient)
     for act in acts:
         if act.gradient:
-            gradient = act.gradient(gradient)
+            gradient = act.gradient(gradient, raw)
     acted = any(act.gradient for act in acts) and before > 0
     factor = _size(gradient) / before if acted else 1.0
     gradient = {n: gradient.get(n, 0 * p[0]) for n, p in parts.items()}

@@ -32,6 +32,7 @@ class Given:
     targets: np.ndarray | None = None
     weights: np.ndarray | None = None
     acts: Sequence[Any] = ()
+    draws: Any = None
 
 
 def norm(x, axes):
@@ -182,7 +183,7 @@ class Flow:
                 windows = windows or {self.earliest[t]: 0 * direct[t]}
                 before = sum(windows.values())
                 for act in change:
-                    windows = {reach: act(w) for reach, w in windows.items()}
+                    windows = {reach: act(w, t, r.steps) for reach, w in windows.items()}
                 after = sum(windows.values())
                 over, under = norm(after, -1), norm(before, -1)
                 factors[t] = np.divide(over, under, out=np.ones_like(over), where=under > 0)

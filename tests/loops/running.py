@@ -46,7 +46,7 @@ def recorded(config: Configuration) -> list[Any]:
     elif changed:
         back = ("adjoint", "contribution", "gradient", "input_gradient", "input_adjoint", "loops_sum")
         twins = [r for r in twins if r.name.startswith(back)]
-    both = [] if rule else [AdjointGap()]
+    both = [] if rule or config.extreme else [AdjointGap()]  # beyond the range there is no difference
     return [*(r() for r in raw), *(r(effective=True) for r in twins), *both]
 
 
@@ -107,4 +107,5 @@ def given(config: Configuration, setup) -> Given:
         task.episode.targets if task else None,
         task.episode.weights if task else None,
         config.acts,
+        setup.draws,
     )

@@ -37,7 +37,7 @@ class UnitGain(Mitigation):
     def gradsim_jacobians(self, trajectory, measured):
         jacobians = yield
         gain = float(np.nanmean(measured[self]["product_norm"])) / trajectory.cell.state_size**0.5
-        return jacobians.changed(lambda blocks: blocks / gain)
+        return jacobians.changed(lambda blocks: blocks / (gain or 1))
 
 
 @dataclass(frozen=True, eq=False)
