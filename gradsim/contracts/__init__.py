@@ -1,7 +1,7 @@
 """What plugins stand on: the contract of each family, and the hooks of a run.
 
 The names below are promised to authors of plugins; each is a name of `gradsim` as well. So are the pieces
-that recorders are given, in `gradsim.contracts.recorder`, what slopes and kernels of dense cells are made of,
+that recorders are given, in `gradsim.contracts.pieces`, what slopes and kernels of dense cells are made of,
 in `gradsim.contracts.dense`, the hooks in `gradsim.contracts.hookspecs`, the
 types in `gradsim.types`, the errors in `gradsim.errors` and the conformance kit in `gradsim.testing`. Nothing
 else is.

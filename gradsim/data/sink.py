@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gradsim.contracts.recorder import Region, Variable, local
+from gradsim.contracts.pieces import Region, local
+from gradsim.contracts.recorder import Variable
 from gradsim.data.labelled import labelled
 from gradsim.data.schema import Coordinates, Frame
 from gradsim.types import Array

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gradsim.contracts.pieces import Adjoints, Contributions
 from gradsim.contracts.plugin import calling
-from gradsim.contracts.recorder import Adjoints, Contributions
 from gradsim.contracts.trajectory import Pulled, Trajectory
 from gradsim.engine.derivatives import singular
 from gradsim.engine.pulled import contributions_of, gradient_of

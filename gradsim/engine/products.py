@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gradsim.contracts.pieces import LossRows, ProductNorms, Products, Region, local
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import LossRows, ProductNorms, Products, Region, local
 from gradsim.engine.jacobians import ScaledJacobians
 from gradsim.engine.layout import Tile
 from gradsim.engine.stack import Stack, stack_of

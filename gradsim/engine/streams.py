@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradsim.contracts.jacobians import Jacobians
-from gradsim.contracts.recorder import (
+from gradsim.contracts.pieces import (
     Adjoints,
     Contributions,
     Exponents,

@@ -9,8 +9,8 @@ import functools
 import math
 import os
 
+from gradsim.contracts.pieces import Contributions, Exponents, LossRows, ProductNorms, Products
 from gradsim.contracts.plugin import number_of
-from gradsim.contracts.recorder import Contributions, Exponents, LossRows, ProductNorms, Products
 from gradsim.engine import layout
 from gradsim.engine.lyapunov import WINDOW
 from gradsim.engine.segments import jacobian_length, segment_length

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradsim.contracts.recorder import LossRows, ProductNorms, Products, Variable
+from gradsim.contracts.pieces import LossRows, ProductNorms, Products
+from gradsim.contracts.recorder import Variable
 from gradsim.engine import layout
 from gradsim.engine.streams import ALONG_TIME
 from gradsim.plan.needs import Needs

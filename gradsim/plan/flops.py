@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gradsim.contracts.recorder import LossRows, ProductNorms, Products
+from gradsim.contracts.pieces import LossRows, ProductNorms, Products
 from gradsim.engine import layout
 from gradsim.engine.revolve import Schedule
 from gradsim.engine.segments import segment_length

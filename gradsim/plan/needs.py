@@ -11,16 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradsim.contracts.hooks import RunHooks
+from gradsim.contracts.pieces import Gradient, LossRows, ProductNorms, Products
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import (
-    Gradient,
-    LossRows,
-    ProductNorms,
-    Products,
-    Recorder,
-    Variable,
-    declared,
-)
+from gradsim.contracts.recorder import Recorder, Variable, declared
 from gradsim.engine import layout
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS, PRODUCTS
 

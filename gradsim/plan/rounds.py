@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradsim.contracts.pieces import LossRows
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import LossRows
 from gradsim.engine.layout import Tile, cut, job_shape, whole
 from gradsim.plan.needs import Needs
 

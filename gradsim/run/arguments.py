@@ -13,6 +13,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.episodes import refuse_wrong_task, repeatable, sampled
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.pieces import Gradient
 from gradsim.contracts.plugin import Passed, drawn, refuse_by_value
 from gradsim.contracts.promises import (
     DRAWS_OTHERS,
@@ -22,7 +23,7 @@ from gradsim.contracts.promises import (
     layout_mistakes,
     refuse,
 )
-from gradsim.contracts.recorder import Gradient, Recorder
+from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.task import Episode, Task
 from gradsim.engine.loss import READOUT, init_readout
 from gradsim.engine.streams import FROM_JACOBIANS

@@ -14,9 +14,9 @@ import numpy as np
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Measured, Penalty
+from gradsim.contracts.pieces import Gradient
 from gradsim.contracts.plugin import calling
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Gradient
 from gradsim.contracts.returned import refuse_other_arrays
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.engine.backward import Backward, Change, ThroughJacobians, after

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from gradsim.contracts.jacobians import Jacobians
-from gradsim.contracts.recorder import Exponents, LossRows, ProductNorms, Products
+from gradsim.contracts.pieces import Exponents, LossRows, ProductNorms, Products
 from gradsim.contracts.trajectory import Trajectory, step_rows
 from gradsim.data.sink import Block, Sink
 from gradsim.engine.jacobians import Drift, ScaledJacobians

@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from gradsim.contracts.pieces import Both, Piece, Products, Region, set_writeable
 from gradsim.contracts.plugin import calling, parameters_of
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Both, Piece, Products, Recorder, Region, Variable, set_writeable
+from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.data.sink import Block, Bounds, Sink
 from gradsim.engine.layout import Tile, time_chunk
 from gradsim.errors import OutOfRangeWarning, PluginError, unknown

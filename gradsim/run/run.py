@@ -10,15 +10,7 @@ import numpy as np
 from gradsim.contracts.compiled import CompiledSteps
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Measured
-from gradsim.contracts.recorder import (
-    Adjoints,
-    Both,
-    Contributions,
-    Forward,
-    FullAdjoints,
-    Gradient,
-    LossTerms,
-)
+from gradsim.contracts.pieces import Adjoints, Both, Contributions, Forward, FullAdjoints, Gradient, LossTerms
 from gradsim.contracts.trajectory import Trajectory, time_rows
 from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink, Sink

@@ -12,9 +12,10 @@ import xarray as xr
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.jacobians import Jacobians
+from gradsim.contracts.pieces import Piece
 from gradsim.contracts.plugin import Plugin
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Piece, Recorder, Variable
+from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.numerics.scaled import Scaled
 from gradsim.run.prepared import Simulation

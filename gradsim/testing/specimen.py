@@ -14,9 +14,10 @@ from gradsim.contracts.dense import Dense, Term
 from gradsim.contracts.hooks import hookimpl
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.pieces import Forward
 from gradsim.contracts.plugin import drawn
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Forward, Recorder, Variable
+from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.contracts.task import Episode, Task, squared_error
 from gradsim.contracts.wrapper import Wrapper
 from gradsim.errors import InputError

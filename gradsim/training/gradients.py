@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from gradsim.contracts.pieces import Adjoints, Gradient, Piece
 from gradsim.contracts.problem import Problem
-from gradsim.contracts.recorder import Adjoints, Gradient, Piece, Recorder, Variable
+from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink
 from gradsim.engine.revolve import Snapshots

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
+from gradsim.contracts.pieces import Adjoints, Contributions, FullAdjoints, Gradient
 from gradsim.contracts.problem import axis_dim
-from gradsim.contracts.recorder import Adjoints, Contributions, FullAdjoints, Gradient
 from gradsim.numerics.scaled import Scaled, add, norm
 from gradsim_recorders.ranged import both, sized
 

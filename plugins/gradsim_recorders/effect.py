@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.contracts.recorder import Adjoints, Contributions, Gradient
+from gradsim.contracts.pieces import Adjoints, Contributions, Gradient
 from gradsim.numerics.scaled import Scaled, add, combine, norm, or_zero
 
 

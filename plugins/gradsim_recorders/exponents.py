@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Jacobians, Recorder, Variable
-from gradsim.contracts.recorder import Exponents
+from gradsim.contracts.pieces import Exponents
 from gradsim.errors import InputError
 from gradsim.types import NonNegativeInt, PositiveInt
 

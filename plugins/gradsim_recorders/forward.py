@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradsim import Jacobians, Recorder, Variable
-from gradsim.contracts.recorder import Forward, LossTerms
+from gradsim.contracts.pieces import Forward, LossTerms
 
 
 class StateRecorder(Recorder):

@@ -10,8 +10,8 @@ import numpy as np
 from annotated_types import Ge
 
 from gradsim import Recorder, Variable
+from gradsim.contracts.pieces import Forward
 from gradsim.contracts.problem import axis_dim
-from gradsim.contracts.recorder import Forward
 from gradsim.engine.loss import READOUT
 from gradsim.numerics.scaled import Scaled, add, norm
 from gradsim.types import NonNegativeInt

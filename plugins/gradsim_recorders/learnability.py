@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from gradsim import Recorder
-from gradsim.contracts.recorder import Forward, Products
+from gradsim.contracts.pieces import Forward, Products
 from gradsim.engine.segments import jacobian_length, jacobian_steps
 from gradsim.numerics import autodiff
 from gradsim.numerics.scaled import Scaled

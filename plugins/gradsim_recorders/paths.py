@@ -8,8 +8,8 @@ import numpy as np
 
 from gradsim import Recorder, Variable
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.pieces import Forward
 from gradsim.contracts.plugin import drawn
-from gradsim.contracts.recorder import Forward
 from gradsim.engine.segments import jacobian_steps
 from gradsim.errors import InputError
 from gradsim.numerics import autodiff

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Jacobians, Recorder, Variable
-from gradsim.contracts.recorder import LossRows, ProductNorms, Products
+from gradsim.contracts.pieces import LossRows, ProductNorms, Products
 from gradsim.numerics.bidiagonal import smallest_singular_value
 from gradsim.numerics.scaled import Scaled, combine, norm
 from gradsim_recorders.ranged import both, sized

@@ -7,7 +7,7 @@ import pytest
 
 from gradsim import Recorder, Variable
 from gradsim.comparison.alike import Alike
-from gradsim.contracts.recorder import Forward
+from gradsim.contracts.pieces import Forward
 from gradsim.errors import InputError
 from gradsim.simulation import prepare
 from gradsim_cells import GRU, LSTM, Elman

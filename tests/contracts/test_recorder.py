@@ -1,4 +1,4 @@
-"""Variables, the places of pieces, and the effective twins of recorders."""
+"""Variables, and the effective twins of recorders."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from small import Labelled
 
 import gradsim
 from gradsim import Recorder, Variable
-from gradsim.contracts import recorder as pieces
-from gradsim.contracts import registry
-from gradsim.contracts.recorder import local
+from gradsim.contracts import pieces, registry
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import PluginError
 from gradsim.testing import checks_of
@@ -33,16 +31,6 @@ def test_a_variable_has_the_bytes_of_its_array(problem):
     found = Variable("x", ("time", "batch", "component"), "x").bytes(problem)
     assert found == np.zeros((10, 3, 4), dtype=np.float32).nbytes
     assert Variable("x", ("step",), "x", dtype="float64").bytes(problem) == np.zeros(9).nbytes
-
-
-@pytest.mark.parametrize("index", [slice(13, 17), 14, np.array([11, 15])])
-def test_places_in_a_part_are_those_in_the_whole(index):
-    whole = np.arange(30)
-    np.testing.assert_array_equal(whole[10:20][local(index, 10)], whole[index])
-
-
-def test_a_whole_axis_stays_whole():
-    assert local(slice(None), 10) == slice(None)
 
 
 @pytest.mark.parametrize("name", ["product_norm", "adjoint", "gradient", "lyapunov"])

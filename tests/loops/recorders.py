@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.contracts.recorder import Adjoints, Contributions
+from gradsim.contracts.pieces import Adjoints, Contributions
 
 
 class AdjointGap(Recorder):

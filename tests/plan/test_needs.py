@@ -9,7 +9,7 @@ import pytest
 
 import gradsim
 from gradsim import Mitigation, hookimpl
-from gradsim.contracts.recorder import Adjoints, Forward, Gradient, Products
+from gradsim.contracts.pieces import Adjoints, Forward, Gradient, Products
 from gradsim_cells import Elman
 from gradsim_mitigations import ClipNorm, JacobianPenalty, Truncate, WeightDecay
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.contracts.recorder import Adjoints, Contributions, Forward
+from gradsim.contracts.pieces import Adjoints, Contributions, Forward
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from probes.recorders import InputGradient, LargestState, RunningCosine
 
 import gradsim
 from gradsim import Mitigation, Recorder, Variable, hookimpl
-from gradsim.contracts.recorder import Exponents, Forward, Products
+from gradsim.contracts.pieces import Exponents, Forward, Products
 from gradsim.engine import segments
 from gradsim.errors import InputError, PluginError
 from gradsim.testing import conformance

@@ -10,7 +10,7 @@ import xarray as xr
 
 import gradsim
 from gradsim import Pairs, Recorder, Variable
-from gradsim.contracts.recorder import ProductNorms
+from gradsim.contracts.pieces import ProductNorms
 from gradsim.errors import OutOfRangeWarning
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear
 from gradsim_mitigations import Truncate

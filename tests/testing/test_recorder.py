@@ -8,7 +8,7 @@ import numpy as np
 from proofs import WRONG, proven
 
 from gradsim import Recorder, Variable
-from gradsim.contracts.recorder import Adjoints
+from gradsim.contracts.pieces import Adjoints
 from gradsim.testing import check_recorder
 from gradsim.testing.recorder import CHECKS
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts import promises
+from gradsim.contracts.pieces import Products
 from gradsim.contracts.problem import Pairs
-from gradsim.contracts.recorder import Products
 from gradsim.engine.probe import Place
 from gradsim.numerics import autodiff
 from gradsim.numerics.blocks import dense_blocks

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.pieces import Forward
 from gradsim.contracts.plugin import drawn
 from gradsim.contracts.promises import (
     CHANGED,
@@ -23,7 +24,6 @@ from gradsim.contracts.promises import (
     result_mistakes,
     start_mistakes,
 )
-from gradsim.contracts.recorder import Forward
 from gradsim.contracts.task import mirrored
 from gradsim.engine.probe import Place
 from gradsim.errors import GradsimError, InputError, PluginError

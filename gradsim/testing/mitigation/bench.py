@@ -16,15 +16,8 @@ from gradsim.contracts.hooks import RUN_HOOKS, RunHooks, hookimpl
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.pieces import Adjoints, Contributions, Forward, Gradient, LossRows, Products
 from gradsim.contracts.plugin import call_with, drawn
-from gradsim.contracts.recorder import (
-    Adjoints,
-    Contributions,
-    Forward,
-    Gradient,
-    LossRows,
-    Products,
-)
 from gradsim.contracts.task import Task
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.run.arguments import as_dtype

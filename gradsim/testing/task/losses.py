@@ -9,7 +9,7 @@ import autograd.numpy as anp
 import numpy as np
 
 from gradsim.contracts.episodes import baseline_mistakes, metric_mistakes
-from gradsim.contracts.recorder import Adjoints, LossTerms
+from gradsim.contracts.pieces import Adjoints, LossTerms
 from gradsim.contracts.task import Task
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
