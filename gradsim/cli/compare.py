@@ -34,7 +34,7 @@ def command(
       gradsim compare
       gradsim compare --cell lstm,gru,elman --match params=10000 --seeds 3
       gradsim compare --cell lru,lem --task adding --set cells.lem.hidden_size=64
-      gradsim compare --cell lstm --mitigations truncate,clip_adjoint,truncate+clip_norm
+      gradsim compare --cell lstm --mitigations truncate,clip_value,truncate+clip_norm
 
     \b
     An experiment file:

@@ -206,14 +206,12 @@ _EFFECTS = {
     "adjoint_factor": _short,
     "gradient_factor": _short,
     "energy_removed": _short,
-    "horizon": lambda steps: "beyond" if math.isinf(steps) else _short(steps),
     "effective_horizon": lambda steps: "beyond" if math.isinf(steps) else _short(steps),
-    "forward_flops": lambda n: _MISSING if math.isnan(n) else count(n),
     "backward_flops": lambda n: _MISSING if math.isnan(n) else count(n),
     "memory_bytes": lambda n: human(n),
     "gradient_seconds": _short,
 }
-"""What is shown of the effects of mitigations, and how."""
+"""What is shown of the effects of mitigations, and how: as much as a terminal holds."""
 
 
 def _effects(ds: Dataset) -> tuple[Any, str]:
