@@ -23,6 +23,8 @@ from gradsim.engine import layout, segments
 ELSEWHERE = (
     *("path_jacobian", "path_norm", "path_product_norm", "gate"),
     *("influence", "learnability_envelope", "learnability_envelope_diagonal"),
+    *("gradient_bias", "gradient_cosine", "contribution_bias", "contribution_cosine"),
+    "adjoint_energy_removed",
 )
 """Recorders that have loops of their own in tests/plugins; most cells here have no paths."""
 
