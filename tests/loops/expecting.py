@@ -98,11 +98,11 @@ def _back(config, raw, adjoints, slopes, effective):
     for act in acts:
         if act.gradient:
             gradient = act.gradient(gradient, raw)
-    acted = any(act.gradient for act in acts) and before > 0
-    factor = _size(gradient) / before if acted else 1.0
+    after = _size(gradient)
+    factor = after / before if any(act.gradient for act in acts) and before > 0 else 1.0
     gradient = {n: gradient.get(n, 0 * p[0]) for n, p in parts.items()}
     if effective:
-        found["gradient_factor"] = Expected(factor)
+        found["gradient_factor"] = Expected(factor if before > 0 or after == 0 else np.inf)
     axes = {n: tuple(range(1, p.ndim)) for n, p in parts.items()}
     for n, part in parts.items():
         largest = terms[n].max(axis=axes[n], keepdims=True)
