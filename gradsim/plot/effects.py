@@ -15,9 +15,10 @@ from gradsim.analysis.choose import GAINS, has, log10_of
 from gradsim.errors import InputError
 from gradsim.plot import style
 from gradsim.plot.decades import DecadeLocator, as_powers
-from gradsim.plot.lines import gain_by_lag
+from gradsim.plot.lines import around_one, gain_line
 
 _NONE = "none"
+_EFFECTIVE = "effective: "
 
 
 def gain_by_lag_of_mitigations(ds: xr.Dataset, *, band: bool = False) -> Figure:
@@ -35,18 +36,18 @@ def gain_by_lag_of_mitigations(ds: xr.Dataset, *, band: bool = False) -> Figure:
     cells = [str(cell) for cell in ds["cell"].values]
     looks = dict(zip((str(m) for m in ds["mitigation"].values), _looks(), strict=False))
     with style.applied():
-        figure = style.new_figure(min(style.PAGE, 0.9 + 2.4 * len(cells)), 2.8)
+        figure = style.new_figure(min(style.PAGE, 2.5 + 2.2 * len(cells)), 2.6)
         axes = figure.subplots(1, len(cells), sharey=True, squeeze=False)[0]
         shown: dict[str, Any] = {}
         for cell, ax in zip(cells, axes, strict=True):
-            lines = dict(_lines(ds.sel(cell=cell)))
-            gain_by_lag({label: one for label, (one, _) in lines.items()}, ax, band=band, legend=False)
-            for line, (label, (_, dashed)) in zip(ax.get_lines(), lines.items(), strict=False):
-                look = looks[label.removeprefix("effective: ")]
-                line.set(**look, linestyle="--" if dashed else "-")
-                shown.setdefault(label, line)
-            ax.set(title=cell, ylabel=style.typeset("median RMS gain of ds_t/ds_k") if ax is axes[0] else "")
-        figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=3, fontsize=7)
+            for label, (line, dashed) in _lines(ds.sel(cell=cell)):
+                look = looks[label.removeprefix(_EFFECTIVE)]
+                gain_line(ax, line, {**look, "linestyle": "--" if dashed else "-"}, label, band=band)
+            around_one(ax, style.typeset("median RMS gain of ds_t/ds_k") if ax is axes[0] else "")
+            ax.set_title(cell)
+            handles, labels = ax.get_legend_handles_labels()
+            shown |= dict(zip(labels, handles, strict=True))
+        figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=7)
     return figure
 
 
@@ -66,7 +67,7 @@ def _lines(ds: xr.Dataset) -> Iterator[tuple[str, tuple[xr.Dataset, bool]]]:
         if effective is not None:
             changed = effective.sel(mitigation=label)
             if bool(changed.notnull().any()) and not _same(changed, own):
-                yield f"effective: {label}", (_by_lag(ds, label, "effective_gain"), True)
+                yield f"{_EFFECTIVE}{label}", (_by_lag(ds, label, "effective_gain"), True)
 
 
 def _same(one: xr.DataArray, other: xr.DataArray) -> bool:

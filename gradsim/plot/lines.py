@@ -55,11 +55,9 @@ def gain_by_lag(
     }
     with style.axes(ax) as ax:
         for (label, summary), look in zip(summaries.items(), style.lines(), strict=False):
-            around = summary["quantiles"].values if band else None
-            _line(ax, summary["lag"].values, summary["median"].values, around, look, label)
+            gain_line(ax, summary, look, label, band=band)
             if effective and has(named[label], GAINS["effective_gain"][0]):
                 changed = analysis.gain_by_lag(named[label], "effective_gain", apart=())
-                around = changed["quantiles"].values if band else None
                 dashed = {
                     **look,
                     "linestyle": (0, (2, 1)),
@@ -67,14 +65,19 @@ def gain_by_lag(
                     "markeredgewidth": 0.8,
                 }
                 what = f"{label}, effective" if label else "effective"
-                _line(ax, changed["lag"].values, changed["median"].values, around, dashed, what)
-        ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
-        ax.set(xlabel=r"Lag $t - k$ (step)", ylabel=_shared_label(summaries))
-        ax.margins(x=0.01)
-        as_powers(ax.yaxis)
+                gain_line(ax, changed, dashed, what, band=band)
+        around_one(ax, _shared_label(summaries))
         if legend and any(named):
             ax.legend()
     return ax
+
+
+def around_one(ax: Axes, label: str) -> None:
+    """Let axes show powers of ten against the lag, with a line at 1."""
+    ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
+    ax.set(xlabel=r"Lag $t - k$ (step)", ylabel=label)
+    ax.margins(x=0.01)
+    as_powers(ax.yaxis)
 
 
 def _by_cell(ds: xr.Dataset) -> dict[str, xr.Dataset]:
@@ -91,10 +94,16 @@ def _shared_label(summaries: Mapping[str, xr.Dataset]) -> str:
     return style.typeset(" / ".join(labels))
 
 
+def gain_line(ax: Axes, summary: xr.Dataset, look: Mapping[str, object], label: str, *, band: bool) -> None:
+    """Draw what `analysis.gain_by_lag` made of a run."""
+    around = summary["quantiles"].values if band else None
+    _line(ax, summary["lag"].values, summary["median"].values, around, look, label)
+
+
 def _line(
     ax: Axes, x: Array, median: Array, around: Array | None, look: Mapping[str, object], label: str
 ) -> None:
-    """A median with markers here and there, its band, and a cross where it falls to exactly zero."""
+    """A median with markers here and there, its band, and an arrow where it falls to exactly zero."""
     finite = np.isfinite(median)
     every = max(1, math.ceil(len(x) / 8))
     ax.plot(x, np.where(finite, median, np.nan), label=label, markevery=every, **look)  # type: ignore[arg-type]
