@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Cell, Derived, Mitigation, hookimpl
+from gradsim.errors import InputError
 from gradsim.types import NonNegativeFloat
 from gradsim_mitigations.acting import refuse_unknown
 
@@ -48,6 +49,13 @@ class WeightNoise(Mitigation):
 
     size: NonNegativeFloat = 0.075
     names: tuple[str, ...] | None = None
+
+    def refuse(self, cell, task):
+        if task is not None and isinstance(cell, NoisyWeights) and cell.own_output:
+            raise InputError(
+                f"weight_noise: the output of {cell.cell.name} is made with weights, too, and would see them "
+                "without their noise; leave it out, or take a cell whose readout sees its state"
+            )
 
     @hookimpl(wrapper=True)
     def gradsim_cell(self):

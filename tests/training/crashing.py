@@ -21,7 +21,16 @@ from gradsim.data import zarr_sink
 from gradsim.training import history, setup
 from gradsim.training.verb import train
 from gradsim_cells import LSTM
-from gradsim_mitigations import AutoClip, ClipNorm, TruncateAdaptive, TruncateAnnealed
+from gradsim_mitigations import (
+    AutoClip,
+    ClipNorm,
+    Dropout,
+    ScheduledSampling,
+    TeacherForcing,
+    TruncateAdaptive,
+    TruncateAnnealed,
+    WeightNoise,
+)
 from gradsim_optimizers import SGD, Adam
 
 PROBE = {"every": 4, "recorders": ["product_norm", "adjoint_norm"]}
@@ -46,6 +55,21 @@ SETTINGS = {
         "epochs": 4,
         "batch": 3,
         "mitigations": [TruncateAnnealed(1, 6), TruncateAdaptive(0.3), AutoClip(50.0), ClipNorm(0.1)],
+        "record": PROBE,
+        "validate": {"every": 4},
+    },
+    "forced": {
+        "cell": LSTM(1, 3),
+        "task": Stream(),
+        "optimizer": SGD(0.1),
+        "updates": 12,
+        "batch": 2,
+        "mitigations": [
+            TeacherForcing(0.5, measured=True),
+            ScheduledSampling(decay="exponential", k=0.8),
+            Dropout(0.2),
+            WeightNoise(0.05),
+        ],
         "record": PROBE,
         "validate": {"every": 4},
     },

@@ -66,7 +66,7 @@ def lives(server, tmp_path_factory):
         ds = gradsim.open_run(home / "run").load()
         return ds, json.loads((home / "calls").read_text()), seconds
 
-    return {setting: lived(setting) for setting in ("stopped", "whole")}
+    return {setting: lived(setting) for setting in ("stopped", "whole", "forced")}
 
 
 def finish(server, setting, folder, reference):
@@ -131,6 +131,13 @@ def test_killed_at_every_kind_of_file(server, lives, setting, tmp_path):
         status, _ = server.live(setting, folder, place=place, call=call, when=when)
         assert status == KILLED, (place, call)
     finish(server, setting, folder, lives[setting][0])
+
+
+def test_what_is_forced_and_drawn_goes_on_from_a_kill(server, lives, tmp_path):
+    for call in (2, 3, 5):
+        order = {"place": "replace checkpoint.npz", "call": call, "when": "after"}
+        assert server.live("forced", tmp_path / "run", **order)[0] == KILLED
+    finish(server, "forced", tmp_path / "run", lives["forced"][0])
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -14,7 +14,7 @@ from gradsim.testing import conformance
 from gradsim.testing.specimen import stage
 from gradsim.training.resuming import resume
 from gradsim.training.verb import train
-from gradsim_cells import GRU, LSTM, Elman, Linear, MinGRU
+from gradsim_cells import GRU, LSTM, S4D, Elman, Linear, MinGRU
 from gradsim_mitigations import (
     Dilate,
     Dropout,
@@ -363,6 +363,11 @@ def test_parameters_out_of_range_are_refused(make, message):
 def test_what_the_cell_lacks_is_named(mitigation, message):
     with pytest.raises(UnknownNameError, match=message):
         gradsim.simulate(LSTM(2, 3), task=played(), batch=3, mitigations=[mitigation])
+
+
+def test_weight_noise_needs_a_readout_of_the_state():
+    with pytest.raises(InputError, match="the output of s4d is made with weights, too"):
+        gradsim.simulate(S4D(2, 3), task=played(), batch=3, mitigations=[WeightNoise()])
 
 
 def test_forcing_needs_targets_that_are_numbers(inputs):
