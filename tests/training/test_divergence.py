@@ -111,7 +111,7 @@ def velocity_after_two(cell, task, setting):
 
 @pytest.mark.parametrize("update", [1, 4])
 def test_bad_inputs_of_a_task_are_named(update):
-    task = Recall(broken_at=update + 2)  # the first batch is drawn twice more, before the first update
+    task = Recall(broken_at=update + 3)  # the first batch is drawn three times more, before the first update
     pattern = rf"update {update}: Recall\(.*\): inputs is nan for the first time at time 2, batch 1"
     with pytest.raises(DivergedError, match=pattern):
         train(Elman(2, 3), task, optimizer=Adam(0.1), updates=6, batch=2)
