@@ -103,7 +103,7 @@ def _task():
 _NEEDED = {"learning_rate": 0.01, "max_norm": 2.0, "window": 5, "every": 5, "limit": 1.0, "steps": 5}
 
 
-_PARTICULAR = {"orthogonal_init", "scheduled_sampling", "teacher_forcing"}
+_PARTICULAR = {"h_detach", "kf_rtrl", "orthogonal_init", "scheduled_sampling", "soft_cap", "teacher_forcing"}
 """What does not go with every cell and task."""
 
 
