@@ -162,7 +162,7 @@ def at_edges(chunk, threshold, shrink, cap, last):
         (ClipChunkEdges(5, threshold=0.04, shrink=0.7, max_norm=0.01), at_edges(5, 0.04, 0.7, 0.01, 30)),
         (ClipChunkEdges(7, threshold=1.0, shrink=0.0), at_edges(7, -1, 0, 0, 30)),
     ],
-    ids=repr,
+    ids=("norm", "value", "shrunk_at_edges", "cut_at_edges"),
 )
 def test_clipped_adjoints_are_those_of_a_plain_loop(mitigation, change):
     record = ["adjoint", "step_jacobian", "effective_adjoint", "effective_adjoint_factor"]
