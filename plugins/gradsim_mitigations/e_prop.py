@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.feedback import draw_feedback, fed_back, refuse_no_readout
-from gradsim_mitigations.influence import Forward, influence_bytes, own_unit
+from gradsim_mitigations.feedback import WithinUnits
+from gradsim_mitigations.influence import own_unit
 
 
 @dataclass(frozen=True, eq=False)
-class EProp(Mitigation):
+class EProp(WithinUnits):
     """Carry the influence of the parameters forward within units, and none from one to another: e-prop.
 
     M_t = D_t M_{t-1} + I_t, and the gradient is the sum over t of q_t M_t; letters as in `rtrl`. D_t: of J_t,
@@ -36,21 +34,5 @@ class EProp(Mitigation):
 
     name = "e_prop"
 
-    feedback: Literal["readout", "random"] = "readout"
-
-    def refuse(self, shapes):
-        if self.feedback == "random":
-            refuse_no_readout(self, shapes)
-
-    def draw(self, rng, shapes):
-        return draw_feedback(rng, shapes) if self.feedback == "random" else {}
-
-    def carry_bytes(self, problem):
-        return influence_bytes(problem, min(len(problem.cell.blocks), problem.block))
-
-    @hookimpl(wrapper=True)
-    def gradsim_rule(self, trajectory, direct, errors, params, draws, moment):
-        yield
-        if self.feedback == "random":
-            direct = fed_back(self, trajectory, direct, errors, params, draws, moment)
-        return Forward(trajectory, own_unit).gradient(direct)
+    def blocks(self, trajectory):
+        return own_unit(trajectory)

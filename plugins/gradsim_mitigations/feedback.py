@@ -1,38 +1,66 @@
-"""Random feedback: errors reach the state by fixed random weights instead of those of the readout."""
+"""Rules that carry influence within units, and random feedback, which is an option of theirs."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Literal
+
 import numpy as np
 
+from gradsim import Mitigation, hookimpl
 from gradsim.errors import InputError
 from gradsim.numerics import autodiff
+from gradsim_mitigations.influence import Forward, influence_bytes
 
 READOUT = "readout_W"
 
 
-def refuse_no_readout(mitigation, shapes):
-    """Raise unless there are weights of a readout to take the place of."""
-    if READOUT not in shapes:
-        raise InputError(
-            f"{mitigation.name}: feedback='random' takes the place of the weights of a readout, and this run "
-            "has none; give it a task with a readout, or feedback='readout'"
-        )
+@dataclass(frozen=True, eq=False)
+class WithinUnits(Mitigation):
+    """A rule that carries influence forward by `blocks` in the place of J, each unit by itself.
 
-
-def draw_feedback(rng, shapes):
-    """Draw B, of the shape (output, features) of the readout's weights, with entries N(0, 1 / features)."""
-    return {"feedback": rng.standard_normal(shapes[READOUT]) / np.sqrt(shapes[READOUT][1])}
-
-
-def fed_back(mitigation, trajectory, direct, errors, params, draws, moment):
-    """The derivatives q with B in the place of the readout's weights W: q_t + e_t (B - W) do_t/ds_t.
-
-    e_t (output): the errors dL_t/dy_t; o_t (features): what the readout sees of s_t. A training remembers the
-    B of its first update.
+    With ``feedback="random"`` errors reach the state by fixed random weights B, of the shape (output,
+    features) of the readout's weights W and with entries N(0, 1 / features), in the place of W.
     """
-    weights = moment.memory(mitigation).get("feedback", draws[mitigation]["feedback"])
-    moment.remember(mitigation, feedback=weights)
-    seen = errors[1:] @ (weights - params[READOUT]).astype(errors.dtype)
-    place = trajectory.params, trajectory.after, trajectory.inputs, seen, {}
-    moved = autodiff.provider().state_vjp(trajectory.cell.output, *place)
-    return direct + np.concatenate((np.zeros_like(moved[:1]), moved))
+
+    feedback: Literal["readout", "random"] = field(default="readout", kw_only=True)
+
+    @abstractmethod
+    def blocks(self, trajectory):
+        """What stands in the place of J: blocks (steps, batch, g, k, k), of any g."""
+
+    def refuse(self, shapes):
+        if self.feedback == "random" and READOUT not in shapes:
+            raise InputError(
+                f"{self.name}: feedback='random' takes the place of the weights of a readout, and this run "
+                "has none; give it a task with a readout, or feedback='readout'"
+            )
+
+    def draw(self, rng, shapes):
+        if self.feedback == "readout":
+            return {}
+        return {"feedback": rng.standard_normal(shapes[READOUT]) / np.sqrt(shapes[READOUT][1])}
+
+    def carry_bytes(self, problem):
+        return influence_bytes(problem, min(len(problem.cell.blocks), problem.block))
+
+    @hookimpl(wrapper=True)
+    def gradsim_rule(self, trajectory, direct, errors, params, draws, moment):
+        yield
+        if self.feedback == "random":
+            direct = self._fed_back(trajectory, direct, errors, params, draws, moment)
+        return Forward(trajectory, self.blocks).gradient(direct)
+
+    def _fed_back(self, trajectory, direct, errors, params, draws, moment):
+        """The derivatives q with B in the place of W: q_t + e_t (B - W) do_t/ds_t.
+
+        e_t (output): the errors dL_t/dy_t; o_t (features): what the readout sees of s_t. A training remembers
+        the B of its first update.
+        """
+        weights = moment.memory(self).get("feedback", draws[self]["feedback"])
+        moment.remember(self, feedback=weights)
+        seen = errors[1:] @ (weights - params[READOUT]).astype(errors.dtype)
+        place = trajectory.params, trajectory.after, trajectory.inputs, seen, {}
+        moved = autodiff.provider().state_vjp(trajectory.cell.output, *place)
+        return direct + np.concatenate((np.zeros_like(moved[:1]), moved))

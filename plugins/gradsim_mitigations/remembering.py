@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,9 +41,9 @@ class Remembering(Wrapper):
     def own_output(self):
         return self.cell.own_output
 
+    @abstractmethod
     def new(self, inside, newest, oldest, xp):
         """The state s_t: `inside` is the step of the cell inside, of a state."""
-        raise NotImplementedError
 
     def step(self, params, state, inputs, xp, **data):
         m = self.cell.state_size

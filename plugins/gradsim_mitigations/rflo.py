@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Interval
 
-from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.feedback import draw_feedback, fed_back, refuse_no_readout
-from gradsim_mitigations.influence import Forward, influence_bytes, own_unit
+from gradsim_mitigations.feedback import WithinUnits
+from gradsim_mitigations.influence import own_unit
 
 
 @dataclass(frozen=True, eq=False)
-class RFLO(Mitigation):
+class RFLO(WithinUnits):
     """Let the influence of the parameters leak away, as the state of each unit would by itself: RFLO.
 
     M_t = (1 - a) M_{t-1} + I_t with a = `leak`, and the gradient is the sum over t of q_t M_t; letters as in
@@ -34,25 +33,9 @@ class RFLO(Mitigation):
     name = "rflo"
 
     leak: Annotated[float, Interval(gt=0, le=1)] | None = None
-    feedback: Literal["readout", "random"] = "readout"
 
-    def refuse(self, shapes):
-        if self.feedback == "random":
-            refuse_no_readout(self, shapes)
-
-    def draw(self, rng, shapes):
-        return draw_feedback(rng, shapes) if self.feedback == "random" else {}
-
-    def carry_bytes(self, problem):
-        return influence_bytes(problem, min(len(problem.cell.blocks), problem.block))
-
-    @hookimpl(wrapper=True)
-    def gradsim_rule(self, trajectory, direct, errors, params, draws, moment):
-        yield
-        if self.feedback == "random":
-            direct = fed_back(self, trajectory, direct, errors, params, draws, moment)
-        return Forward(trajectory, own_unit if self.leak is None else self._leaking).gradient(direct)
-
-    def _leaking(self, trajectory):
+    def blocks(self, trajectory):
+        if self.leak is None:
+            return own_unit(trajectory)
         after = trajectory.after
         return np.full((*after.shape, 1, 1), 1 - self.leak, dtype=after.dtype)

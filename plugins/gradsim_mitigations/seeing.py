@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -73,9 +74,9 @@ class Forcing(Mitigation):
         """Whether it never forces anything."""
         return False
 
+    @abstractmethod
     def share(self, steps, draws, moment):
         """How much of the target is in what each of these steps sees, (steps, batch) or such."""
-        raise NotImplementedError
 
     @hookimpl(wrapper=True)
     def gradsim_cell(self):

@@ -34,10 +34,18 @@ from gradsim_mitigations.influence import through
 from gradsim_tasks import CopyMemory, FlipFlop
 
 test_rules_keep_the_contract = conformance(
-    SnAp(n=2), EProp("random"), RFLO(leak=0.2), RFLO(feedback="random"), TruncateForward(1, 3)
+    SnAp(n=2), EProp(feedback="random"), RFLO(leak=0.2), RFLO(feedback="random"), TruncateForward(1, 3)
 )
 
-APPROXIMATIONS = [SnAp(), EProp(), RFLO(), RFLO(leak=0.3), Immediate(), SparseRTRL(1), EProp("random")]
+APPROXIMATIONS = [
+    SnAp(),
+    EProp(),
+    RFLO(),
+    RFLO(leak=0.3),
+    Immediate(),
+    SparseRTRL(1),
+    EProp(feedback="random"),
+]
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -211,7 +219,7 @@ def test_feedback_by_the_readouts_own_weights_is_none(cell, factor):
 
     params = cell.init_params(np.random.default_rng(4))
     given = {**params, "readout_W": weight, "readout_b": np.zeros(3)}
-    (_, ours), (_, theirs) = (both(cell, rule, params=given) for rule in (Known("random"), EProp()))
+    (_, ours), (_, theirs) = (both(cell, rule, params=given) for rule in (Known(feedback="random"), EProp()))
     close(ours, {n: factor * g if n in params else g for n, g in theirs.items()}, 1e-13)
 
 
@@ -219,7 +227,7 @@ def test_random_feedback_stays_the_same_through_a_training(rng):
     trajectory, _ = taken(Elman(2, 4), rng)
     errors = rng.standard_normal((8, 2, 3))
     weight, first, other = rng.standard_normal((3, 3, 4))
-    rule, moment = EProp("random"), Moment(1, 5, "learn")
+    rule, moment = EProp(feedback="random"), Moment(1, 5, "learn")
     given = trajectory, errors @ weight, errors, {"readout_W": weight}
     one = ruled(rule, *given, {"feedback": first}, moment)
     later = Moment(2, 5, "learn", {rule: moment.noted[rule]})
@@ -285,4 +293,4 @@ def test_what_cannot_be_is_refused():
         with refused(InputError, "RFLO: leak should be"):
             RFLO(leak=leak)
     with refused(InputError, "EProp: feedback should be"):
-        EProp("symmetric")
+        EProp(feedback="symmetric")
