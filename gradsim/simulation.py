@@ -77,7 +77,7 @@ def _prepared(
 ) -> Simulation:
     task, kind = given.task, float_dtype(given.dtype)
     seeds, hooks = Seeds(given.rng), RunHooks(given.mitigations)
-    prepared = prepared_cell(given.cell, hooks)
+    prepared = prepared_cell(given.cell, hooks, task)
     arrays = read(params=given.params, inputs=given.inputs, initial_state=given.initial_state)
     params: Params | None = arrays.get("params")
     most = FEW if tried else None

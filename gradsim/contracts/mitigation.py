@@ -45,10 +45,11 @@ class Mitigation(Plugin, ABC):
         return Pairs()
 
     def refuse(self) -> None:
-        """Raise an `InputError` where there is nothing for it to act on, before anything is drawn or runs.
+        """Raise an `InputError` where there is nothing for it to act on, before any mitigation draws.
 
-        It may name the `cell` that is going to run, the `shapes` of all parameters, the readout's included,
-        by name, and the `task` (None without one).
+        What all mitigations of a run refuse, here or in `gradsim_cell`, is told at once. It may name the
+        `cell` that is going to run, the `shapes` of all parameters, the readout's included, by name, and the
+        `task` (None without one).
         """
 
     def draw(self, rng: np.random.Generator) -> dict[str, Array]:

@@ -27,9 +27,10 @@ from gradsim.contracts.recorder import Recorder
 from gradsim.contracts.task import Episode, Task
 from gradsim.engine.loss import READOUT, init_readout
 from gradsim.engine.streams import FROM_JACOBIANS
-from gradsim.errors import BudgetError, InputError, PluginError, shown, unknown
+from gradsim.errors import BudgetError, InputError, PluginError, UnknownNameError, shown, unknown
 from gradsim.run.budget import refuse_large
 from gradsim.run.given import INITIAL_STATE, INPUTS, array, finite, named
+from gradsim.run.refusals import refuse_together
 from gradsim.run.seeds import Seeds
 from gradsim.types import FLOAT_DTYPES, Array, Params, StepData
 
@@ -45,9 +46,19 @@ def float_dtype(dtype: DTypeLike) -> np.dtype:
     return kind
 
 
-def prepared_cell(cell: Cell, hooks: RunHooks) -> Cell:
-    """The cell as the mitigations change it."""
-    prepared: Cell = hooks("gradsim_cell", cell=cell)
+def prepared_cell(cell: Cell, hooks: RunHooks, task: Task | None) -> Cell:
+    """The cell as the mitigations change it.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        With all that mitigations refuse, where some do not change this cell.
+    """
+    try:
+        prepared: Cell = hooks("gradsim_cell", cell=cell)
+    except (InputError, UnknownNameError):
+        refuse_together(hooks, cell, task)
+        raise
     if prepared not in _laid_out:
         refuse(prepared, layout_mistakes(prepared))
         _laid_out.add(prepared)

@@ -11,13 +11,14 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.mitigation import Draws
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.plugin import call_with, calling, drawn, refuse_other_draws
+from gradsim.contracts.plugin import drawn, refuse_other_draws
 from gradsim.contracts.task import Episode, Task
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import PluginError
 from gradsim.numerics.locked import all_locked, locked
 from gradsim.run.arguments import as_dtype, known_step_data, wanted_step_data
 from gradsim.run.budget import FEW
+from gradsim.run.refusals import Refusals
 from gradsim.run.seeds import Seeds
 from gradsim.types import Array, Params, StepData
 
@@ -82,19 +83,21 @@ class Model:
         """
         inputs = locked(inputs)
         shapes = {n: p.shape for n, p in {**params, **readout}.items()}
-        draws = {}
+        draws, refusals = {}, Refusals()
+        if _is_first(moment):
+            refusals.ask(self.hooks, self.cell, shapes, self.task)
+            refusals.tell()
         for i, mitigation in enumerate(self.hooks.mitigations):
             if moment.validating and not hasattr(mitigation, "gradsim_step_data"):
                 continue  # nothing else of it is asked
-            if _is_first(moment):
-                with calling(mitigation, "refuse", shapes):
-                    call_with(mitigation.refuse, cell=self.cell, shapes=shapes, task=self.task)
             key = (i, replicate) if replicate else (i,)
             rng, offered = seeds.generator("mitigation", *key), {"cell": self.cell, "shapes": shapes}
-            found = drawn(mitigation.draw, rng, inputs, moment, **offered)
-            if found and _is_first(moment):
-                refuse_other_draws(mitigation.draw, inputs[:, :FEW], moment, **offered)
-            draws[mitigation] = all_locked(as_dtype(found, self.dtype))
+            with refusals.of(mitigation):
+                found = drawn(mitigation.draw, rng, inputs, moment, **offered)
+                if found and _is_first(moment):
+                    refuse_other_draws(mitigation.draw, inputs[:, :FEW], moment, **offered)
+                draws[mitigation] = all_locked(as_dtype(found, self.dtype))
+        refusals.tell()
         data: StepData = {}
         if self.cell.step_data:
             known = known_step_data(self.cell, episode, seeds.generator("cell"), inputs, moment)

@@ -67,7 +67,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     for mistake in slot_mistakes(optimizer):
         raise PluginError(f"{optimizer!r}: {mistake}")
     kind, seeds, hooks = float_dtype(given.dtype), Seeds(given.rng), RunHooks(mitigations)
-    prepared = prepared_cell(cell, hooks)
+    prepared = prepared_cell(cell, hooks, task)
     probe, validation = setting(Probe, given.record), setting(Validation, given.validate)
     stopping = setting(Stopping, given.stop) or Stopping()
     _check_stopping(task, validation, stopping)

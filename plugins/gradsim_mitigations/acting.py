@@ -20,19 +20,16 @@ class OnWeights(Mitigation):
     names: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     def refuse(self, cell, shapes):
-        if self.names == ():
-            raise InputError(f"{self.name}: names are empty; name some, or leave them out")
+        refuse_names(self, shapes)
         if not self.acts_on(cell):
             raise InputError(
                 f"{self.name}: {cell.name} has no recurrent weights that train; leave it out or give names"
             )
-        refuse_unknown(self, self.acts_on(cell), shapes)
         for name in self.acts_on(cell):
             shape = shapes[name]
             if len(shape) != 2 or shape[0] % shape[1]:
                 raise InputError(f"{self.name}: {name} should have shape (r n, n), not {shape}")
-            if name in cell.fixed:
-                raise InputError(f"{self.name}: {name} is fixed, and no training changes it; leave it out")
+        refuse_fixed(self, self.acts_on(cell), cell)
 
     def refuse_params(self, cell, params):
         """The same, of these parameters."""
@@ -41,7 +38,7 @@ class OnWeights(Mitigation):
     def acts_on(self, cell):
         """The names of the weights."""
         if self.names is not None:
-            return self.names
+            return tuple(dict.fromkeys(self.names))
         return tuple(n for n in cell.recurrent_weights if n not in cell.fixed)
 
     def each_block(self, change, cell, params):
@@ -50,11 +47,52 @@ class OnWeights(Mitigation):
         return params | {n: w.astype(params[n].dtype) for n, w in changed.items()}
 
 
-def refuse_unknown(mitigation, names, shapes):
-    """Raise unless there are such parameters."""
-    for name in names or ():
+@dataclass(frozen=True, eq=False)
+class OnParams(Mitigation):
+    """One that acts on parameters of any shape.
+
+    `names` says which; by default all with two or more axes, which leaves biases alone.
+    """
+
+    names: tuple[str, ...] | None = field(default=None, kw_only=True)
+
+    def refuse(self, cell, shapes):
+        self.refuse_none(cell, shapes)
+        refuse_fixed(self, self.names or (), cell)
+
+    def refuse_none(self, cell, shapes):
+        """Raise unless there are parameters to act on."""
+        refuse_names(self, shapes)
+        if not self.acts_on(shapes):
+            raise InputError(
+                f"{self.name}: no parameter of {cell.name} has two or more axes; leave it out or give names"
+            )
+
+    def acts_on(self, shapes):
+        """The names of the parameters."""
+        chosen = self.names
+        return tuple(n for n, shape in shapes.items() if (len(shape) >= 2 if chosen is None else n in chosen))
+
+
+def refuse_names(mitigation, shapes):
+    """Raise unless its `names` are left out, or those of some parameters."""
+    refuse_empty(mitigation, "names")
+    for name in mitigation.names or ():
         if name not in shapes:
             raise unknown(f"parameter in {mitigation.name}", name, shapes)
+
+
+def refuse_fixed(mitigation, names, cell):
+    """Raise if one of these parameters never changes."""
+    for name in names:
+        if name in cell.fixed:
+            raise InputError(f"{mitigation.name}: {name} is fixed, and no training changes it; leave it out")
+
+
+def refuse_empty(mitigation, option):
+    """Raise if an option that names what a mitigation acts on names nothing."""
+    if getattr(mitigation, option) == ():
+        raise InputError(f"{mitigation.name}: {option} are empty; name some, or leave them out")
 
 
 def squares(weight):
@@ -80,7 +118,6 @@ class OnBlocks(Mitigation):
 
     def units(self, cell):
         """Where the blocks lie in the state vector."""
+        refuse_empty(self, "blocks")
         names = cell.output_blocks if self.blocks is None else dict.fromkeys(self.blocks)
-        if not names:
-            raise InputError(f"{self.name}: blocks are empty; name some, or leave them out")
         return np.concatenate([np.arange(cell.state_size)[cell.block(name)] for name in names])

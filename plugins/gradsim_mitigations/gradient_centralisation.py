@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.acting import refuse_unknown
+from gradsim import hookimpl
+from gradsim.errors import InputError
+from gradsim_mitigations.acting import OnParams
 
 
 @dataclass(frozen=True, eq=False)
-class GradientCentralisation(Mitigation):
+class GradientCentralisation(OnParams):
     """Take from the gradient of each unit's weights their mean: g_ij <- g_ij - (1 / n) sum over j of g_ij.
 
     It projects the gradient of a row of weights (n) onto those that sum to 0, so that the sum of the row
@@ -22,21 +24,22 @@ class GradientCentralisation(Mitigation):
 
     name = "gradient_centralisation"
 
-    names: tuple[str, ...] | None = None
-
-    def refuse(self, shapes):
-        refuse_unknown(self, self.names, shapes)
+    def refuse(self, cell, shapes):
+        super().refuse(cell, shapes)
+        for name in self.names or ():
+            if not _has_rows(shapes[name]):
+                raise InputError(f"{self.name}: {name} has no rows of two or more weights; leave it out")
 
     @hookimpl(wrapper=True)
     def gradsim_gradient(self):
         gradient = yield
-        return {n: self._centred(g) if self._acts_on(n) else g for n, g in gradient.items()}
+        chosen = self.acts_on({n: g.shape for n, g in gradient.items()})
+        return {n: _centred(g) if n in chosen and _has_rows(g.shape) else g for n, g in gradient.items()}
 
-    def _acts_on(self, name):
-        return self.names is None or name in self.names
 
-    @staticmethod
-    def _centred(g):
-        if g.ndim < 2 or g[0].size < 2:
-            return g
-        return g - g.mean(axis=tuple(range(1, g.ndim)), keepdims=True)
+def _has_rows(shape):
+    return len(shape) >= 2 and math.prod(shape[1:]) >= 2
+
+
+def _centred(g):
+    return g - g.mean(axis=tuple(range(1, g.ndim)), keepdims=True)

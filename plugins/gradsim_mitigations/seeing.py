@@ -78,6 +78,10 @@ class Forcing(Mitigation):
     def share(self, steps, draws, moment):
         """How much of the target is in what each of these steps sees, (steps, batch) or such."""
 
+    def refuse(self, task):
+        if task is None:
+            raise InputError(f"{self.name}: there are no targets to force units to; give task=")
+
     @hookimpl(wrapper=True)
     def gradsim_cell(self):
         cell = yield
@@ -108,8 +112,6 @@ class Forcing(Mitigation):
 
     def _targets(self, cell, episode):
         """The targets (time, batch, k), and the units that they are for."""
-        if episode is None:
-            raise InputError(f"{self.name}: there are no targets to force units to; give task=")
         targets, units = np.asarray(episode.targets), self._units(cell)
         if targets.ndim != 3 or targets.dtype.kind != "f":
             raise InputError(

@@ -10,6 +10,7 @@ from gradsim import Dense, Mitigation, hookimpl
 from gradsim.errors import InputError, unknown
 from gradsim.types import PositiveFloat
 from gradsim_cells.algebra import capped
+from gradsim_mitigations.acting import refuse_empty
 
 
 def soft_capped(cell, cap, numbers):
@@ -47,6 +48,7 @@ class SoftCap(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_cell(self):
         cell = yield
+        refuse_empty(self, "gates")
         if self.gates is None and any(f.name == "soft_cap" for f in fields(cell)):
             return replace(cell, soft_cap=self.cap)
         if not (isinstance(cell, Dense) and cell.of_units):

@@ -50,7 +50,8 @@ class TeacherForcing(Forcing):
         alpha = moment.memory(self).get("alpha", self.alpha)
         return np.where((steps - 1) % self.every == 0, alpha, 0.0)
 
-    def refuse(self, cell):
+    def refuse(self, cell, task):
+        super().refuse(task)
         if self.measured and self.around(cell).state_size != cell.state_size:
             raise InputError(
                 f"teacher_forcing: with measured the norms are those of the whole state, and {cell.name} "

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Mitigation, Penalty, hookimpl
+from gradsim import Penalty, hookimpl
 from gradsim.types import NonNegativeFloat
-from gradsim_mitigations.acting import refuse_unknown
+from gradsim_mitigations.acting import OnParams
 
 
 @dataclass(frozen=True, eq=False)
-class WeightDecay(Mitigation):
+class WeightDecay(OnParams):
     """Add (l2 / 2) sum w^2 + l1 sum |w| to the loss.
 
     `names` says which parameters; by default all with two or more axes, the readout's included, which
@@ -27,17 +27,11 @@ class WeightDecay(Mitigation):
 
     l2: NonNegativeFloat = 1e-4
     l1: NonNegativeFloat = 0.0
-    names: tuple[str, ...] | None = None
-
-    def refuse(self, shapes):
-        refuse_unknown(self, self.names, shapes)
 
     @hookimpl(wrapper=True)
     def gradsim_penalty(self, params):
         penalty = yield
-        weights = {
-            n: w for n, w in params.items() if (w.ndim >= 2 if self.names is None else n in self.names)
-        }
+        weights = {n: params[n] for n in self.acts_on({n: p.shape for n, p in params.items()})}
         value = sum(0.5 * self.l2 * np.sum(w * w) + self.l1 * np.sum(np.abs(w)) for w in weights.values())
         gradient = {n: self.l2 * w + self.l1 * np.sign(w) for n, w in weights.items()}
         return penalty + Penalty(float(value), gradient)

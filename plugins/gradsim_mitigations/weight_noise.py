@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Derived, Mitigation, hookimpl
+from gradsim import Cell, Derived, hookimpl
 from gradsim.errors import InputError
 from gradsim.types import NonNegativeFloat
-from gradsim_mitigations.acting import refuse_unknown
+from gradsim_mitigations.acting import OnParams
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class NoisyWeights(Derived):
 
 
 @dataclass(frozen=True, eq=False)
-class WeightNoise(Mitigation):
+class WeightNoise(OnParams):
     """Let the cell see W + N(0, size^2) in place of its weights, drawn anew for each pass.
 
     All steps and sequences of a batch see the same noise, and the gradient is that at the noisy weights.
@@ -48,7 +48,6 @@ class WeightNoise(Mitigation):
     idle = {"size": 0.0}
 
     size: NonNegativeFloat = 0.075
-    names: tuple[str, ...] | None = None
 
     def refuse(self, cell, task):
         if task is not None and isinstance(cell, NoisyWeights) and cell.own_output:
@@ -60,7 +59,6 @@ class WeightNoise(Mitigation):
     @hookimpl(wrapper=True)
     def gradsim_cell(self):
         cell = yield
-        params = cell.init_params(np.random.default_rng(0))
-        refuse_unknown(self, self.names, params)
-        names = tuple(n for n, w in params.items() if w.ndim >= 2) if self.names is None else self.names
-        return NoisyWeights(cell, names, self.size) if self.size and names else cell
+        shapes = {n: p.shape for n, p in cell.init_params(np.random.default_rng(0)).items()}
+        self.refuse_none(cell, shapes)
+        return NoisyWeights(cell, self.acts_on(shapes), self.size) if self.size else cell

@@ -164,7 +164,7 @@ def test_weight_noise_has_its_size():
             Linear(1, 1),
             np.ones((2, 3, 1)),
             params=params,
-            mitigations=[WeightNoise(0.2, ("W",))],
+            mitigations=[WeightNoise(0.2, names=("W",))],
             record=["state"],
             rng=rng,
         )
