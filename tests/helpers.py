@@ -11,6 +11,8 @@ import pytest
 
 import gradsim
 from gradsim import Cell, Mitigation, hookimpl
+from gradsim_optimizers import Adam
+from gradsim_tasks import Adding
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +119,20 @@ def assert_gradient_of_the_loss(cell, inputs):
     for name in params:
         expected = numerical_gradient(lambda p: loss_of(cell, p, inputs=inputs, rng=3), params, name)
         np.testing.assert_allclose(ds[f"gradient_{name}"], expected, rtol=1e-6, atol=1e-8)
+
+
+def assert_trained_and_derived_by_jax(cell):
+    """A few updates of a training are sound, and derivatives by JAX those by autograd."""
+    task = Adding(length=20)
+    ds = gradsim.train(cell, task, optimizer=Adam(), updates=3, batch=4, rng=0)
+    assert np.isfinite(ds.train_loss).all()
+    assert (ds.train_gradient_norm > 0).all()
+    one, other = (
+        gradsim.simulate(cell, task=task, batch=2, rng=0, record=["gradient", "adjoint"], derivatives=by)
+        for by in ("autograd", "jax")
+    )
+    for name in one.data_vars:
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-9, atol=1e-12)
 
 
 def descent(optimizer, start, gradient, updates):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import assert_gradient_of_the_loss
+from helpers import assert_gradient_of_the_loss, assert_trained_and_derived_by_jax
 
 import gradsim
 from gradsim.testing import check_cell, conformance
 from gradsim_cells import LIF, ModernHopfield, ShallowPLRNN, Stack
-from gradsim_optimizers import Adam
-from gradsim_tasks import Adding
 
 SMALL = (
     ModernHopfield(2, 3, patterns=4, beta=1.5),
@@ -28,16 +26,7 @@ test_small_ones = conformance(*SMALL)
 
 @each
 def test_they_are_trained_and_derived_by_jax(cell):
-    task = Adding(length=20)
-    ds = gradsim.train(cell, task, optimizer=Adam(), updates=3, batch=4, rng=0)
-    assert np.isfinite(ds.train_loss).all()
-    assert (ds.train_gradient_norm > 0).all()
-    one, other = (
-        gradsim.simulate(cell, task=task, batch=2, rng=0, record=["gradient", "adjoint"], derivatives=by)
-        for by in ("autograd", "jax")
-    )
-    for name in one.data_vars:
-        np.testing.assert_allclose(other[name], one[name], rtol=1e-9, atol=1e-12)
+    assert_trained_and_derived_by_jax(cell)
 
 
 @pytest.mark.parametrize("cell", [c for c in SMALL if c.exact], ids=repr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from stepping import drawn, seen, sigmoid
 
 import gradsim
 from gradsim.errors import InputError
@@ -44,27 +45,8 @@ test_kit = conformance(
 )
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
 def softplus(x):
     return np.log(1 + np.exp(x))
-
-
-def drawn(cell, rng, times=0.7):
-    """Parameters none of which is zero, and a sequence."""
-    params = {n: p + times * rng.standard_normal(p.shape) for n, p in cell.init_params(rng).items()}
-    return params, rng.standard_normal((7, cell.input_size))
-
-
-def seen(cell, params, xs, state=None):
-    """What is read of each state, (steps, output)."""
-    state, found = cell.initial_state() if state is None else state, []
-    for x in xs:
-        state = cell.step(params, state, x, np)
-        found.append(cell.output(params, state, x, np))
-    return np.stack(found)
 
 
 # Each cell once more, as its paper has it: unit by unit, gate by gate.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import refused
+from stepping import moved, sigmoid
 
 import gradsim
 from gradsim.errors import InputError
@@ -40,17 +41,12 @@ from gradsim_cells import (
 from gradsim_optimizers import SGD
 from gradsim_tasks.adding import Adding
 
-
-def sigma(x):
-    return 1 / (1 + np.exp(-x))
-
-
 # One step for one sequence each: parameters, blocks of the state before, inputs -> blocks after.
 
 
 def original_lstm(p, h, c, x):
     net = p["W"] @ x + p["U"] @ h + p["b"]
-    into, squashed, out = sigma(net[:3]), np.tanh(net[3:6]), sigma(net[6:])
+    into, squashed, out = sigmoid(net[:3]), np.tanh(net[3:6]), sigmoid(net[6:])
     cell = c + into * squashed
     return out * np.tanh(cell), cell
 
@@ -58,14 +54,14 @@ def original_lstm(p, h, c, x):
 def peephole_lstm(p, h, c, x):
     net_i, net_f, net_g, net_o = (p["W"] @ x + p["U"] @ h + p["b"]).reshape(4, 3)
     w_i, w_f, w_o = p["p"].reshape(3, 3)
-    cell = sigma(net_f + w_f * c) * c + sigma(net_i + w_i * c) * np.tanh(net_g)
-    return sigma(net_o + w_o * cell) * np.tanh(cell), cell
+    cell = sigmoid(net_f + w_f * c) * c + sigmoid(net_i + w_i * c) * np.tanh(net_g)
+    return sigmoid(net_o + w_o * cell) * np.tanh(cell), cell
 
 
 def ugrnn(p, h, x):
     net_g, net_c = (p["W"] @ x + p["U"] @ h + p["b"]).reshape(2, 3)
     candidate = np.tanh(net_c)
-    return (candidate + sigma(net_g) * (h - candidate),)
+    return (candidate + sigmoid(net_g) * (h - candidate),)
 
 
 def janet(p, c, x):
@@ -75,58 +71,58 @@ def janet(p, c, x):
 
 def ligru(p, h, x):
     z, a = (p["W"] @ x + p["U"] @ h + p["b"]).reshape(2, 3)
-    return (sigma(z) * h + sigma(-z) * np.maximum(a, 0),)
+    return (sigmoid(z) * h + sigmoid(-z) * np.maximum(a, 0),)
 
 
 def cfn(p, h, x):
     v_theta, v_eta, w = p["W"].reshape(3, 3, 2)
     theta, eta = (p["U"] @ h + p["b"]).reshape(2, 3)
-    return (sigma(theta + v_theta @ x) * np.tanh(h) + sigma(eta + v_eta @ x) * np.tanh(w @ x),)
+    return (sigmoid(theta + v_theta @ x) * np.tanh(h) + sigmoid(eta + v_eta @ x) * np.tanh(w @ x),)
 
 
 def star(p, h, x):
     w_k, w_z = p["W"].reshape(2, 3, 2)
     b_k, b_z = p["b"].reshape(2, 3)
-    k = sigma(w_k @ x + p["U"] @ h + b_k)
+    k = sigmoid(w_k @ x + p["U"] @ h + b_k)
     return (np.tanh(h + k * (np.tanh(w_z @ x + b_z) - h)),)
 
 
 def brc(p, h, x):
     a, c, n = (p["W"] @ x + p["b"]).reshape(3, 3)
     w_a, w_c = p["w"].reshape(2, 3)
-    feedback, kept = 1 + np.tanh(a + w_a * h), sigma(c + w_c * h)
+    feedback, kept = 1 + np.tanh(a + w_a * h), sigmoid(c + w_c * h)
     return (kept * h + (1 - kept) * np.tanh(n + feedback * h),)
 
 
 def nbrc(p, h, x):
     a, c, n = (p["W"] @ x + p["b"]).reshape(3, 3)
     u_a, u_c = p["U"].reshape(2, 3, 3)
-    feedback, kept = 1 + np.tanh(a + u_a @ h), sigma(c + u_c @ h)
+    feedback, kept = 1 + np.tanh(a + u_a @ h), sigmoid(c + u_c @ h)
     return (kept * h + (1 - kept) * np.tanh(n + feedback * h),)
 
 
 def atr(p, h, x):
     p_t, q_t = p["W"] @ x + p["b"], p["U"] @ h
-    return (p_t * sigma(p_t + q_t) + h * sigma(p_t - q_t),)
+    return (p_t * sigmoid(p_t + q_t) + h * sigmoid(p_t - q_t),)
 
 
 def mgu(p, h, x):
     w_f, w_n = p["W"].reshape(2, 3, 2)
     u_f, u_n = p["U"].reshape(2, 3, 3)
-    f = sigma(w_f @ x + u_f @ h + p["b"][:3])
+    f = sigmoid(w_f @ x + u_f @ h + p["b"][:3])
     return (h + f * (np.tanh(w_n @ x + u_n @ (f * h) + p["b"][3:]) - h),)
 
 
 def minimal_rnn(p, h, x):
     z = np.tanh(p["W"] @ x + p["b_z"])
-    u = sigma(p["U"] @ h + p["V"] @ z + p["b_u"])
+    u = sigmoid(p["U"] @ h + p["V"] @ z + p["b_u"])
     return (z + u * (h - z),)
 
 
 def ran(p, c, x, g=np.tanh):
     i, f, content = (p["W"] @ x + p["b"]).reshape(3, 3)
     from_i, from_f = (p["U"] @ g(c)).reshape(2, 3)
-    return (sigma(i + from_i) * content + sigma(f + from_f) * c,)
+    return (sigmoid(i + from_i) * content + sigmoid(f + from_f) * c,)
 
 
 def additive(p, c, x):
@@ -139,10 +135,10 @@ def mut(form):
         *w_hz, w_hr, w_hh = p["U"].reshape(-1, 3, 3)
         b_z, b_r, b_h = p["b"].reshape(3, 3)
         if form == 1:
-            z = sigma(w_xz @ x + b_z)
+            z = sigmoid(w_xz @ x + b_z)
         else:
-            z = sigma(w_xz @ x + w_hz[0] @ {2: h, 3: np.tanh(h)}[form] + b_z)
-        r = sigma(w_xr @ x + w_hr @ h + b_r)
+            z = sigmoid(w_xz @ x + w_hz[0] @ {2: h, 3: np.tanh(h)}[form] + b_z)
+        r = sigmoid(w_xr @ x + w_hr @ h + b_r)
         into = np.tanh(w_xh @ x) if form == 1 else w_xh @ x
         return (np.tanh(w_hh @ (r * h) + into + b_h) * z + h * (1 - z),)
 
@@ -153,8 +149,8 @@ def rhn(depth, coupled):
     def loop(p, s, x):
         for layer in range(depth):
             net = p[f"U{layer + 1}"] @ s + p[f"b{layer + 1}"] + (layer == 0) * (p["W"] @ x)
-            t = sigma(net[3:6])
-            s = np.tanh(net[:3]) * t + s * (1 - t if coupled else sigma(net[6:]))
+            t = sigmoid(net[3:6])
+            s = np.tanh(net[:3]) * t + s * (1 - t if coupled else sigmoid(net[6:]))
         return (s,)
 
     return loop
@@ -163,14 +159,14 @@ def rhn(depth, coupled):
 def multiplicative_lstm(p, h, c, x):
     m = (p["W_m"] @ x) * (p["U_m"] @ h)
     net_i, net_f, net_h, net_o = (p["W"] @ x + p["U"] @ m + p["b"]).reshape(4, 3)
-    cell = sigma(net_f) * c + sigma(net_i) * np.tanh(net_h)
-    return np.tanh(cell) * sigma(net_o), cell
+    cell = sigmoid(net_f) * c + sigmoid(net_i) * np.tanh(net_h)
+    return np.tanh(cell) * sigmoid(net_o), cell
 
 
 def lstm_projected(p, r, c, x):
     net_i, net_f, net_c, net_o = (p["W"] @ x + p["U"] @ r + p["b"]).reshape(4, 3)
-    cell = sigma(net_f) * c + sigma(net_i) * np.tanh(net_c)
-    return p["V"] @ (sigma(net_o) * np.tanh(cell)), cell
+    cell = sigmoid(net_f) * c + sigmoid(net_i) * np.tanh(net_c)
+    return p["V"] @ (sigmoid(net_o) * np.tanh(cell)), cell
 
 
 def cornn(implicit):
@@ -187,7 +183,7 @@ def lem(p, y, z, x):
     dt = 0.5
     v_1, v_2, v_z, v_y = (p["W"] @ x + p["b"]).reshape(4, 3)
     w_1, w_2, w_z = p["U"].reshape(3, 3, 3)
-    step, step_bar = dt * sigma(w_1 @ y + v_1), dt * sigma(w_2 @ y + v_2)
+    step, step_bar = dt * sigmoid(w_1 @ y + v_1), dt * sigmoid(w_2 @ y + v_2)
     z = (1 - step) * z + step * np.tanh(w_z @ y + v_z)
     return (1 - step_bar) * y + step_bar * np.tanh(p["U_h"] @ z + v_y), z
 
@@ -238,19 +234,13 @@ LOOPS = {
 each_cell = pytest.mark.parametrize("cell", LOOPS, ids=repr)
 
 
-def params_of(cell, rng, **given):
-    """Parameters of a cell, none of them 0, and some as given."""
-    drawn = cell.init_params(rng)
-    return {n: p + 0.3 * rng.standard_normal(p.shape) for n, p in drawn.items()} | given
-
-
 def run(cell, params, inputs, record=("state",), **options):
     return gradsim.simulate(cell, inputs, params=params, record=list(record), **options)
 
 
 @each_cell
 def test_a_cell_takes_the_steps_of_its_paper(cell, inputs, rng):
-    params = params_of(cell, rng)
+    params = moved(cell, rng)
     start = 0.5 * rng.standard_normal(cell.state_size)
     ds = run(cell, params, inputs, initial_state=start)
     for b in range(inputs.shape[1]):
@@ -262,7 +252,7 @@ def test_a_cell_takes_the_steps_of_its_paper(cell, inputs, rng):
 
 @each_cell
 def test_a_cotangent_is_pulled_back_as_jax_does(cell, rng):
-    params = params_of(cell, rng)
+    params = moved(cell, rng)
     state, cotangent = rng.standard_normal((2, 4, cell.state_size))
     x = rng.standard_normal((4, 2))
     with jax.enable_x64(True):
@@ -291,13 +281,13 @@ def test_without_forget_gate_the_error_in_a_cell_stays_the_same():
     """The constant error carousel: dc_t/dc_k = 1 where gates see no state."""
     cell = OriginalLSTM(1, 3)
     rng = np.random.default_rng(0)
-    params = params_of(cell, rng, U=np.zeros((9, 3)))
+    params = moved(cell, rng) | {"U": np.zeros((9, 3))}
     ds = run(cell, params, rng.standard_normal((60, 1, 1)), ["jacobian_product"])
     assert (ds.jacobian_product[-1, 0, 0, 3:, 3:].values == np.eye(3)).all()
 
 
 def test_without_forget_gate_it_is_an_lstm_that_forgets_nothing(inputs, rng):
-    params = params_of(OriginalLSTM(2, 3), rng)
+    params = moved(OriginalLSTM(2, 3), rng)
     i, g, o = (slice(3 * k, 3 * k + 3) for k in range(3))
     whole = {n: np.concatenate((p[i], np.zeros_like(p[i]), p[g], p[o])) for n, p in params.items()}
     whole["b"][3:6] = 1e3
@@ -306,7 +296,7 @@ def test_without_forget_gate_it_is_an_lstm_that_forgets_nothing(inputs, rng):
 
 
 def test_without_peepholes_it_is_the_lstm(inputs, rng):
-    params = params_of(LSTM(2, 3), rng)
+    params = moved(LSTM(2, 3), rng)
     ours = run(PeepholeLSTM(2, 3), params | {"p": np.zeros(9)}, inputs, ["state", "jacobian_product"])
     theirs = run(LSTM(2, 3), params, inputs, ["state", "jacobian_product"])
     np.testing.assert_allclose(ours.state, theirs.state, rtol=1e-12, atol=1e-14)
@@ -314,7 +304,7 @@ def test_without_peepholes_it_is_the_lstm(inputs, rng):
 
 
 def test_of_a_janet_with_beta_0_nothing_is_left_but_a_ugrnn(inputs, rng):
-    params = params_of(UGRNN(2, 3), rng)
+    params = moved(UGRNN(2, 3), rng)
     ours, theirs = run(JANET(2, 3, beta=0.0), params, inputs), run(UGRNN(2, 3), params, inputs)
     np.testing.assert_allclose(ours.state, theirs.state, rtol=1e-12, atol=1e-14)
 
@@ -331,7 +321,7 @@ def test_the_state_of_a_janet_tends_to_e_to_the_beta(beta):
 
 @pytest.mark.parametrize("cell", [UGRNN(2, 3), LiGRU(2, 3)], ids=repr)
 def test_an_open_update_gate_keeps_state_and_gradient(cell, inputs, rng):
-    params = params_of(cell, rng)
+    params = moved(cell, rng)
     params["b"][:3] = 1e3
     start = np.array([0.3, -0.2, 0.9])
     ds = run(cell, params, inputs, ["state", "jacobian_product"], initial_state=start)
@@ -342,7 +332,7 @@ def test_an_open_update_gate_keeps_state_and_gradient(cell, inputs, rng):
 def test_a_chaos_free_network_falls_silent_without_inputs(rng):
     """Each unit shrinks, whatever the weights (Laurent & von Brecht 2017)."""
     cell = CFN(2, 20)
-    params = {n: 10 * p for n, p in params_of(cell, rng).items()}
+    params = {n: 10 * p for n, p in moved(cell, rng).items()}
     ds = run(cell, params, np.zeros((50, 4, 2)), initial_state=3 * rng.standard_normal(20))
     size = np.abs(ds.state.values)
     assert (size[1:] <= size[:-1]).all()
@@ -352,10 +342,10 @@ def test_a_chaos_free_network_falls_silent_without_inputs(rng):
 def test_the_step_jacobian_of_star(inputs, rng):
     """diag(1 - h'^2) (diag(1 - k) + diag((z - h) k (1 - k)) U)."""
     cell = STAR(2, 3)
-    params = params_of(cell, rng)
+    params = moved(cell, rng)
     ds = run(cell, params, inputs, ["state", "step_jacobian"])
     old, new, x = ds.state[4, 1].values, ds.state[5, 1].values, inputs[4, 1]
-    k = sigma(params["W"][:3] @ x + params["U"] @ old + params["b"][:3])
+    k = sigmoid(params["W"][:3] @ x + params["U"] @ old + params["b"][:3])
     z = np.tanh(params["W"][3:] @ x + params["b"][3:])
     expected = np.diag(1 - new**2) @ (np.diag(1 - k) + np.diag((z - old) * k * (1 - k)) @ params["U"])
     np.testing.assert_allclose(ds.step_jacobian[4, 1], expected, rtol=1e-12, atol=1e-14)
@@ -371,7 +361,7 @@ def test_a_bistable_cell_remembers_a_sign_if_its_feedback_exceeds_1(a, rest):
 
 
 def test_a_bistable_cell_is_the_modulated_one_with_diagonal_weights(inputs, rng):
-    params = params_of(BRC(2, 3), rng)
+    params = moved(BRC(2, 3), rng)
     w = params.pop("w")
     u = np.concatenate([np.diag(w[:3]), np.diag(w[3:])])
     record = ["state", "jacobian_product"]
@@ -394,7 +384,7 @@ def test_the_twin_gates_of_atr_add_up_where_there_is_no_input():
 
 
 def test_a_minimal_gated_unit_with_a_closed_gate_keeps_all(inputs, rng):
-    params = params_of(MGU(2, 3), rng)
+    params = moved(MGU(2, 3), rng)
     params["b"][:3] = -1e3
     ds = run(MGU(2, 3), params, inputs, ["state", "jacobian_product"], initial_state=[0.3, -2, 5])
     assert (ds.state == [0.3, -2, 5]).all()
@@ -403,10 +393,10 @@ def test_a_minimal_gated_unit_with_a_closed_gate_keeps_all(inputs, rng):
 
 def test_a_minimal_network_whose_gate_sees_no_state_multiplies_its_gates(inputs, rng):
     cell = MinimalRNN(2, 3)
-    params = params_of(cell, rng, U=np.zeros((3, 3)))
+    params = moved(cell, rng) | {"U": np.zeros((3, 3))}
     ds = run(cell, params, inputs, ["jacobian_product"])
     z = np.tanh(inputs @ params["W"].T + params["b_z"])
-    u = sigma(z @ params["V"].T + params["b_u"])
+    u = sigmoid(z @ params["V"].T + params["b_u"])
     for b in range(inputs.shape[1]):
         expected = np.diag(u[4:, b].prod(axis=0))
         np.testing.assert_allclose(ds.jacobian_product[-1, 4, b], expected, rtol=1e-12, atol=1e-15)
@@ -416,10 +406,10 @@ def test_a_minimal_network_whose_gate_sees_no_state_multiplies_its_gates(inputs,
 def test_an_additive_network_adds_up_what_it_has_seen(activation, inputs, rng):
     """c_t = sum_j i_j f_{j+1} ... f_t c~_j, where the gates see no state; and g(c_t) is read."""
     cell = RAN(2, 3, activation=activation)
-    params = params_of(cell, rng, U=np.zeros((6, 3)))
+    params = moved(cell, rng) | {"U": np.zeros((6, 3))}
     i, f, content = np.split(inputs @ params["W"].T + params["b"], 3, axis=-1)
-    kept = np.cumprod(sigma(f), axis=0)
-    expected = (sigma(i) * content / kept).sum(axis=0) * kept[-1]
+    kept = np.cumprod(sigmoid(f), axis=0)
+    expected = (sigmoid(i) * content / kept).sum(axis=0) * kept[-1]
     last = run(cell, params, inputs).state[-1].values
     np.testing.assert_allclose(last, expected, rtol=1e-10)
     read = np.tanh(expected) if activation == "tanh" else expected
@@ -427,7 +417,7 @@ def test_an_additive_network_adds_up_what_it_has_seen(activation, inputs, rng):
 
 
 def test_the_second_mutation_is_a_gru_that_resets_before_the_product(inputs, rng):
-    params = params_of(MUT(2, 3, form=2), rng)
+    params = moved(MUT(2, 3, form=2), rng)
     z, r, n = (slice(3 * k, 3 * k + 3) for k in range(3))
     gru = {k: np.concatenate((p[r], -p[z], p[n])) for k, p in params.items()} | {"c": np.zeros(9)}
     record = ["state", "jacobian_product"]
@@ -438,7 +428,7 @@ def test_the_second_mutation_is_a_gru_that_resets_before_the_product(inputs, rng
 
 
 def test_a_highway_of_one_layer_is_a_ugrnn_with_the_other_sign(inputs, rng):
-    params = params_of(UGRNN(2, 3), rng)
+    params = moved(UGRNN(2, 3), rng)
     gate, candidate = slice(0, 3), slice(3, 6)
     turned = {n: np.concatenate((p[candidate], -p[gate])) for n, p in params.items()}
     highway = {"W": turned["W"], "U1": turned["U"], "b1": turned["b"]}
@@ -460,7 +450,7 @@ def test_of_a_constant_input_a_multiplicative_lstm_can_make_an_lstm(inputs, rng)
     """W_m x = 1 and U_m = I leave m = h."""
     x = inputs.copy()
     x[..., 0] = 1
-    params = params_of(LSTM(2, 3), rng)
+    params = moved(LSTM(2, 3), rng)
     same = {"W_m": np.array([[1.0, 0.0]] * 3), "U_m": np.eye(3)}
     ours, theirs = run(MultiplicativeLSTM(2, 3), params | same, x), run(LSTM(2, 3), params, x)
     np.testing.assert_allclose(ours.state, theirs.state, rtol=1e-12, atol=1e-14)
@@ -468,13 +458,13 @@ def test_of_a_constant_input_a_multiplicative_lstm_can_make_an_lstm(inputs, rng)
 
 def test_without_input_nothing_reaches_a_multiplicative_lstm_from_its_output(rng):
     cell = MultiplicativeLSTM(2, 3)
-    ds = run(cell, params_of(cell, rng), np.zeros((3, 1, 2)), ["step_jacobian"], initial_state=np.ones(6))
+    ds = run(cell, moved(cell, rng), np.zeros((3, 1, 2)), ["step_jacobian"], initial_state=np.ones(6))
     assert (ds.step_jacobian[..., :3] == 0).all()
 
 
 def test_an_lstm_that_projects_is_that_of_pytorch(inputs, rng):
     cell = LSTMProjected(2, 5, projection_size=3)
-    params = params_of(cell, rng)
+    params = moved(cell, rng)
     theirs = torch.nn.LSTM(2, 5, proj_size=3, dtype=torch.float64)
     names = {"W": "weight_ih_l0", "U": "weight_hh_l0", "V": "weight_hr_l0", "b": "bias_ih_l0"}
     given = {names[n]: torch.tensor(p) for n, p in params.items()}
@@ -502,7 +492,7 @@ def test_without_force_oscillators_turn_and_decay(implicit):
 
 
 def test_a_long_expressive_memory_with_closed_steps_keeps_all(inputs, rng):
-    params = params_of(LEM(2, 3), rng)
+    params = moved(LEM(2, 3), rng)
     params["b"][:6] = -1e3
     start = np.array([0.3, -2, 5, 1, 2, 3])
     ds = run(LEM(2, 3), params, inputs, ["state", "jacobian_product"], initial_state=start)
@@ -512,7 +502,7 @@ def test_a_long_expressive_memory_with_closed_steps_keeps_all(inputs, rng):
 
 def test_a_long_expressive_memory_with_whole_steps_is_a_network_of_two_layers(inputs, rng):
     """h' = tanh(W_h x + U_h tanh(W_z x + U_z h)), whose Jacobian is known."""
-    params = params_of(LEM(2, 3), rng)
+    params = moved(LEM(2, 3), rng)
     params["b"][:6] = 1e3
     ds = run(LEM(2, 3), params, inputs, ["state", "step_jacobian"])
     h, z = ds.state[1:, :, :3].values, ds.state[1:, :, 3:].values
@@ -525,14 +515,14 @@ def test_a_long_expressive_memory_with_whole_steps_is_a_network_of_two_layers(in
 
 def test_a_memory_that_its_heads_do_not_see_does_not_decay(inputs, rng):
     cell = NRU(2, 3, memory_size=8, heads=2)
-    drawn = params_of(cell, rng)
+    drawn = moved(cell, rng)
     ds = run(cell, drawn | {"B": 0 * drawn["B"], "C": 0 * drawn["C"]}, inputs, ["jacobian_product"])
     assert (ds.jacobian_product[-1, 0, 0, 3:, 3:].values == np.eye(8)).all()
 
 
 def test_what_one_head_writes_has_the_length_of_its_strength(inputs, rng):
     cell = NRU(2, 3, memory_size=4, heads=1)
-    params = params_of(cell, rng)
+    params = moved(cell, rng)
     params = {n: 0 * p if n in "ABC" else p for n, p in params.items()}
     params["d"] = np.array([2.5, -1.0, *[1.0, 0.3], *[0.5, -0.7], *np.ones(4)])
     ds = run(cell, params, inputs)

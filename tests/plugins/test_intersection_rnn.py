@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from stepping import moved
 
 import gradsim
 from gradsim.testing import conformance
@@ -17,13 +18,9 @@ def run(cell, params, inputs):
     return gradsim.simulate(cell, inputs, params=params, record=["state"]).state[1:].values
 
 
-def params_of(cell, rng):
-    return {n: p + 0.3 * rng.standard_normal(p.shape) for n, p in cell.init_params(rng).items()}
-
-
 def test_along_time_it_is_a_ugrnn_and_along_depth_a_highway(inputs, rng):
     cell = IntersectionRNN(2, 3)
-    params = params_of(cell, rng)
+    params = moved(cell, rng)
     found = run(cell, params, inputs)
     along = {n: params[n][:6] for n in "WUb"}
     np.testing.assert_allclose(found[..., :3], run(UGRNN(2, 3), along, inputs), rtol=1e-13)
@@ -37,7 +34,7 @@ def test_along_time_it_is_a_ugrnn_and_along_depth_a_highway(inputs, rng):
 
 def test_an_open_gate_along_depth_hands_the_input_on(inputs, rng):
     cell = IntersectionRNN(2, 2)
-    params = params_of(cell, rng)
+    params = moved(cell, rng)
     params["W"][4:6], params["U"][4:6], params["b"][4:6] = 0.0, 0.0, 800.0
     params["W"][8:] = np.eye(2)
     np.testing.assert_array_equal(run(cell, params, inputs)[..., 2:], inputs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stepping import sigmoid
 
 import gradsim
 from gradsim import load_weights
@@ -51,10 +52,6 @@ def test_two_directions_are_refused():
     arrays = {"W": np.ones((2, 8, 3)), "R": np.ones((2, 8, 2))}
     with pytest.raises(InputError, match=r"onnx_lstm: R has shape \(2, 8, 2\), where .* one direction"):
         load_weights(arrays, "onnx_lstm")
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 @pytest.fixture

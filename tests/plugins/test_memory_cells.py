@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import assert_gradient_of_the_loss
+from helpers import assert_gradient_of_the_loss, assert_trained_and_derived_by_jax
+from stepping import drawn, seen, sigmoid, taken
 
-import gradsim
 from gradsim.testing import conformance
 from gradsim_cells import NTM, Elman, FastWeights
-from gradsim_optimizers import Adam
-from gradsim_tasks import Adding
 
 SMALL = (
     NTM(2, 2, slots=3, width=2),
@@ -25,41 +23,12 @@ test_small_ones = conformance(*SMALL)
 
 @each
 def test_they_are_trained_and_derived_by_jax(cell):
-    task = Adding(length=20)
-    ds = gradsim.train(cell, task, optimizer=Adam(), updates=3, batch=4, rng=0)
-    assert np.isfinite(ds.train_loss).all()
-    assert (ds.train_gradient_norm > 0).all()
-    one, other = (
-        gradsim.simulate(cell, task=task, batch=2, rng=0, record=["gradient", "adjoint"], derivatives=by)
-        for by in ("autograd", "jax")
-    )
-    for name in one.data_vars:
-        np.testing.assert_allclose(other[name], one[name], rtol=1e-9, atol=1e-12)
+    assert_trained_and_derived_by_jax(cell)
 
 
 @each
 def test_gradients_are_those_of_the_loss(cell, inputs):
     assert_gradient_of_the_loss(cell, inputs)
-
-
-def sigma(a):
-    return 1 / (1 + np.exp(-a))
-
-
-def drawn(cell, rng, steps=6):
-    """Parameters none of which is zero, and a sequence."""
-    params = {n: p + 0.3 * rng.standard_normal(p.shape) for n, p in cell.init_params(rng).items()}
-    return params, rng.standard_normal((steps, cell.input_size))
-
-
-def seen(cell, params, xs, state=None):
-    """The states and what is read of them."""
-    state, states, read = cell.initial_state() if state is None else state, [], []
-    for x in xs:
-        state = cell.step(params, state, x, np)
-        states.append(state)
-        read.append(cell.output(params, state, x, np))
-    return np.stack(states), np.stack(read)
 
 
 # Neural Turing machine.
@@ -78,7 +47,7 @@ def turing_machine(cell, params, xs):
         content = np.array(like) / sum(like)
         if not full:
             return content
-        gated = sigma(a[1]) * content + (1 - sigma(a[1])) * np.array(places[which])
+        gated = sigmoid(a[1]) * content + (1 - sigmoid(a[1])) * np.array(places[which])
         moving = dict(zip((-1, 0, 1), np.exp(a[3:]) / np.exp(a[3:]).sum(), strict=True))
         moved = [sum(moving[j] * gated[(i - j) % slots] for j in moving) for i in range(slots)]
         sharp = np.array(moved) ** (1 + np.log(1 + np.exp(a[2])))
@@ -91,7 +60,7 @@ def turing_machine(cell, params, xs):
         to_read, to_write, erase, add = keys(params, h)
         write, new = address(np.tanh(to_write), 1, h, memory), memory.copy()
         for i in range(slots):
-            new[i] = memory[i] * (1 - write[i] * sigma(erase)) + write[i] * np.tanh(add)
+            new[i] = memory[i] * (1 - write[i] * sigmoid(erase)) + write[i] * np.tanh(add)
         memory, places = new, [address(np.tanh(to_read), 0, h, new), write]
         read = sum(w * row for w, row in zip(places[0], memory, strict=True))
         yield np.concatenate((h, memory.ravel(), *(places if full else []))), np.concatenate((h, read))
@@ -106,7 +75,7 @@ def test_a_turing_machine_reads_and_writes_as_its_paper_says(addressing, rng):
     cell = NTM(2, 3, slots=4, width=5, addressing=addressing)
     params, xs = drawn(cell, rng)
     states, read = zip(*turing_machine(cell, params, xs), strict=True)
-    found = seen(cell, params, xs)
+    found = taken(cell, params, xs)
     np.testing.assert_allclose(found[0], states, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(found[1], read, rtol=1e-7, atol=1e-9)
 
@@ -143,7 +112,7 @@ def test_a_head_that_ignores_content_goes_round_the_ring(shift):
     for which in (0, 6):
         params["s"][which : which + 3] = 0.0, -800.0, 50.0
         params["s"][which + 4 + shift] = 800.0
-    states, _ = seen(cell, params, np.zeros((7, 1)))
+    states, _ = taken(cell, params, np.zeros((7, 1)))
     for t, state in enumerate(states, start=1):
         for name in ("read", "write"):
             np.testing.assert_allclose(state[cell.block(name)], np.eye(5)[shift * t % 5], atol=1e-12)
@@ -156,8 +125,8 @@ def test_a_head_that_stays_where_its_content_is_addresses_by_content(rng):
     params["R"][:] = 0.0  # heads start elsewhere
     whole = params | {"S": np.zeros((12, 3)), "s": np.tile([0.0, 800.0, -800.0, -800.0, 0.0, -800.0], 2)}
     whole["S"][::6], whole["s"][::6] = params["S"], params["s"]
-    found = seen(cell, whole, xs)[1]
-    np.testing.assert_allclose(found, seen(content, params, xs)[1], rtol=1e-6)
+    found = seen(cell, whole, xs)
+    np.testing.assert_allclose(found, seen(content, params, xs), rtol=1e-6)
 
 
 # Fast weights.
@@ -169,9 +138,9 @@ def test_fast_weights_attend_to_past_states_by_likeness(normalised, inner_steps,
     """No matrix here: each past state weighs in by its product with the present one."""
     rate = 0.3 if normalised else 0.02
     cell = FastWeights(2, 4, decay=0.9, rate=rate, inner_steps=inner_steps, normalised=normalised)
-    params, xs = drawn(cell, rng)
+    params, xs = drawn(cell, rng, 0.3)
     past, h = [], np.zeros(4)
-    states, _ = seen(cell, params, xs)
+    states, _ = taken(cell, params, xs)
     for x, state in zip(xs, states, strict=True):
         slow = params["W"] @ x + params["U"] @ h
         h = np.maximum(slow + params["b"], 0)
@@ -187,8 +156,8 @@ def test_fast_weights_attend_to_past_states_by_likeness(normalised, inner_steps,
 def test_without_a_rate_they_are_an_elman_network_beside_a_memory_that_decays(rng):
     cell = FastWeights(2, 3, rate=0.0, decay=0.8, normalised=False, activation="tanh")
     params, xs = drawn(cell, rng)
-    states, _ = seen(cell, params, xs)
-    np.testing.assert_allclose(states[:, :3], seen(Elman(2, 3), params, xs)[0], rtol=1e-13)
+    states, _ = taken(cell, params, xs)
+    np.testing.assert_allclose(states[:, :3], taken(Elman(2, 3), params, xs)[0], rtol=1e-13)
     state = np.concatenate((rng.standard_normal(3), np.zeros(9)))
     j = cell.step_jacobian(params, state[None], xs[:1])[0, 0]
     np.testing.assert_allclose(j[3:, 3:], 0.8 * np.eye(9), atol=1e-14)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sru import SRU
+from stepping import sigmoid
 
 import gradsim
 from gradsim import Pairs, analysis, plot
@@ -176,10 +177,6 @@ def test_ways_of_one_path_beyond_the_range_of_floats(rng):
     slope = np.diff(ds.path_product_norm_log10.sel(path="direct")[1:, 0])
     np.testing.assert_allclose(slope, -np.log10(1 + np.exp(12)), rtol=2e-2)
     assert ds.path_product_norm_log10[-1].min() < -500
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 def test_the_gates_of_an_lstm_are_those_of_its_equations(x):

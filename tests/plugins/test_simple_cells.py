@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from helpers import refused
+from stepping import moved, sigmoid
 
 import gradsim
 from gradsim.errors import InputError
@@ -36,15 +37,11 @@ from gradsim_tasks import Sunspots
 STEPS = 9
 
 
-def logistic(a):
-    return 1 / (1 + np.exp(-a))
-
-
 # What the papers say, for one sequence x (steps, input): the state after each step.
 
 
 def leaky(cell, p, h, x):
-    phi = {"tanh": np.tanh, "relu": lambda a: np.maximum(a, 0), "logistic": logistic}[cell.activation]
+    phi = {"tanh": np.tanh, "relu": lambda a: np.maximum(a, 0), "logistic": sigmoid}[cell.activation]
     for u in x:
         rate = phi(p["W"].dot(u) + p["U"].dot(h) + p["b"])
         h = h + cell.time_step * (rate - h)
@@ -71,7 +68,7 @@ def rate_network(cell, p, h, x):
 
 
 def jordan(cell, p, y, x):
-    g = {"identity": lambda a: a, "tanh": np.tanh, "logistic": logistic}[cell.reading]
+    g = {"identity": lambda a: a, "tanh": np.tanh, "logistic": sigmoid}[cell.reading]
     for u in x:
         hidden = np.tanh(p["W"].dot(u) + p["U"].dot(y) + p["b"])
         y = g(p["V"].dot(hidden) + p["c"])
@@ -82,7 +79,7 @@ def scrn(cell, p, state, x):
     h, s = np.split(state, [cell.hidden_size])
     for u in x:
         s = cell.keep * s + (1 - cell.keep) * p["B"].dot(u)
-        h = logistic(p["P"].dot(s) + p["W"].dot(u) + p["U"].dot(h))
+        h = sigmoid(p["P"].dot(s) + p["W"].dot(u) + p["U"].dot(h))
         yield np.concatenate((h, s))
 
 
@@ -103,7 +100,7 @@ def narx(cell, p, state, x):
 def fast_rnn(cell, p, h, x):
     for u in x:
         candidate = np.tanh(p["W"].dot(u) + p["U"].dot(h) + p["b"])
-        h = logistic(p["alpha"][0]) * candidate + logistic(p["beta"][0]) * h
+        h = sigmoid(p["alpha"][0]) * candidate + sigmoid(p["beta"][0]) * h
         yield h
 
 
@@ -111,8 +108,8 @@ def fast_grnn(cell, p, h, x):
     for_gate, for_candidate = np.split(p["b"], 2)
     for u in x:
         shared = p["W"].dot(u) + p["U"].dot(h)
-        z = logistic(shared + for_gate)
-        weight = logistic(p["zeta"][0]) * (1 - z) + logistic(p["nu"][0])
+        z = sigmoid(shared + for_gate)
+        weight = sigmoid(p["zeta"][0]) * (1 - z) + sigmoid(p["nu"][0])
         h = weight * np.tanh(shared + for_candidate) + z * h
         yield h
 
@@ -136,7 +133,7 @@ def antisymmetric(cell, p, h, x):
         drive = p["W"].dot(u) + p["b"]
         if cell.gated:
             gate, candidate = np.split(drive, 2)
-            h = h + cell.time_step * logistic(gate + turn.dot(h)) * np.tanh(candidate + turn.dot(h))
+            h = h + cell.time_step * sigmoid(gate + turn.dot(h)) * np.tanh(candidate + turn.dot(h))
         else:
             h = h + cell.time_step * np.tanh(drive + turn.dot(h))
         yield h
@@ -208,11 +205,6 @@ BY_JAX = "clockwork_rnn", "exp_rnn", "urnn"
 
 each = pytest.mark.parametrize("cell", CELLS, ids=repr)
 test_in_the_kit = conformance(*CELLS)
-
-
-def moved(cell, rng, size=0.3):
-    """Parameters near those that it draws; what is told apart by its zeros is not zero."""
-    return {n: p + size * rng.standard_normal(p.shape) for n, p in cell.init_params(rng).items()}
 
 
 def run(cell, params, inputs, first, record=("state", "step_jacobian")):
@@ -333,7 +325,7 @@ def test_a_fast_network_whose_update_is_off_is_a_multiple_of_the_identity(rng):
     cell = FastRNN(2, 3)
     params = cell.init_params(rng) | {"alpha": np.array([-800.0])}
     ds = run(cell, params, rng.standard_normal((STEPS, 2)), rng.standard_normal(3))
-    np.testing.assert_allclose(ds.step_jacobian, np.broadcast_to(logistic(3) * np.eye(3), (STEPS, 3, 3)))
+    np.testing.assert_allclose(ds.step_jacobian, np.broadcast_to(sigmoid(3) * np.eye(3), (STEPS, 3, 3)))
 
 
 def test_a_module_of_a_clockwork_rests_and_sees_no_faster_one(rng):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from stepping import moved
 
 from gradsim import Cell, Dense
 from gradsim.errors import PluginError
@@ -19,8 +20,7 @@ CELLS = [
 
 
 def place(cell, rng):
-    params = {n: p + 0.3 * rng.standard_normal(p.shape) for n, p in cell.init_params(rng).items()}
-    return params, rng.standard_normal((5, 3, cell.state_size)), rng.standard_normal((5, 3, 2))
+    return moved(cell, rng), rng.standard_normal((5, 3, cell.state_size)), rng.standard_normal((5, 3, 2))
 
 
 def expect_same(found, expected):
