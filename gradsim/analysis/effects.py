@@ -17,7 +17,7 @@ _RECORDED = {
     "gradient_factor": "effective_gradient_factor",
     "energy_removed": "adjoint_energy_removed",
     **{name: name for name in ("forward_flops", "backward_flops", "memory_bytes")},
-    **{name: name for name in ("forward_seconds", "gradient_seconds")},
+    **{name: name for name in ("forward_seconds", "backward_seconds", "gradient_seconds")},
 }
 """What each column is the median of."""
 
@@ -44,8 +44,9 @@ def effects(ds: xr.Dataset, *, threshold: float = 0.01) -> xr.Dataset:
         trajectory; over replicates its `variance`, and `mean_bias`, the bias of its mean; `horizon` and
         `effective_horizon`, infinite where they lie beyond the record; `adjoint_factor` and
         `gradient_factor`, which mitigations of adjoint and gradient apply; `energy_removed` of the adjoint;
-        `forward_flops`, `backward_flops`, `memory_bytes`, `forward_seconds` and `gradient_seconds` of one
-        gradient. NaN where there is none, as of the effective products under a rule.
+        `forward_flops`, `backward_flops`, `memory_bytes`, `forward_seconds`, `backward_seconds` and
+        `gradient_seconds` of one gradient. NaN where there is none, as of the effective products under a
+        rule.
     """
     if "mitigation" not in ds.dims:
         raise InputError("effects() needs a comparison with mitigations; give compare() some")

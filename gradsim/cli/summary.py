@@ -209,7 +209,8 @@ _EFFECTS = {
     "effective_horizon": lambda steps: "beyond" if math.isinf(steps) else _short(steps),
     "backward_flops": lambda n: _MISSING if math.isnan(n) else count(n),
     "memory_bytes": lambda n: human(n),
-    "gradient_seconds": _short,
+    "forward_seconds": _short,
+    "backward_seconds": _short,
 }
 """What is shown of the effects of mitigations, and how: as much as a terminal holds."""
 

@@ -51,9 +51,9 @@ def compare(given: CompareParameters) -> xr.Dataset:
         along `cell`: `hidden_size`, `state_size`, `param_count` and `all_param_count`, `derivatives`; and,
         where cells are matched, `match`, `budget` and `budget_deviation`. Along `mitigation` there are the
         `phases` in which they act, in order. Of what one gradient costs there are then `forward_flops`,
-        `backward_flops` (NaN under a rule, which takes its own way) and `memory_bytes` as planned, and
-        `forward_seconds` and `gradient_seconds` (forward and backward), which are measured: they alone
-        differ from run to run.
+        `backward_flops` (NaN under a rule that does not say its own) and `memory_bytes` as planned, and
+        `forward_seconds`, `backward_seconds` (those of the rule where there is one) and `gradient_seconds`
+        (both, and what it takes to start), which are measured: they alone differ from run to run.
 
     Raises
     ------

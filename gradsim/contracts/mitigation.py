@@ -67,6 +67,14 @@ class Mitigation(Plugin, ABC):
         """The bytes of what its hooks carry through a run and make on the way, for the plan."""
         return 0.0
 
+    def flops(self, problem: Problem) -> float:
+        """The floating-point operations of its hooks over the whole run, for the plan.
+
+        Those of a rule above all, which are the only ones of the way back then. A rule that says 0 counts as
+        one that says nothing.
+        """
+        return 0.0
+
 
 Draws = Mapping[Mitigation, StepData]
 """What each mitigation has drawn."""

@@ -35,7 +35,7 @@ def flops(needs: Needs) -> dict[str, float]:
     products = len(needs.walked) * p.product_count * p.batch * 2 * m * k * k
     rows = needs.asks(LossRows) * needs.runs_of(LossRows) * p.product_count * p.batch * 2 * m * k
     jacobians = needs.makes_jacobians * p.steps * p.batch * 3 * m * k
-    backward = needs.asks(*BACKWARD) * needs.runs_of(*BACKWARD) * p.steps * p.batch * 2 * weights
+    backward = needs.ways_back * p.steps * p.batch * 2 * weights
     return {
         "forward": p.steps * p.batch * weights + _recording(needs, *FORWARD),
         "step Jacobians": jacobians + _recording(needs, *SINGLE),
@@ -43,6 +43,7 @@ def flops(needs: Needs) -> dict[str, float]:
         "products": products + _recording(needs, *(Products,) if needs.halved else (Products, ProductNorms)),
         "loss rows": rows + _recording(needs, LossRows),
         "backward": backward + _recording(needs, *BACKWARD),
+        "mitigations": needs.mitigating,
     }
 
 
@@ -62,6 +63,7 @@ def work(needs: Needs, again: int, rounds: int, written: int) -> dict[str, float
         "norms": _PAIR * pairs * bool(needs.halved) * needs.runs_of(ProductNorms),
         "products": len(needs.walked) * (_CALL * _tile_steps(needs) + _PAIR * pairs),
         "loss rows": needs.asks(LossRows) * needs.runs_of(LossRows) * rows,
+        "mitigations": _CALL * p.steps * (needs.measures and needs.has_rule),
     }
     writing = float(written + _VARIABLE * len(needs.variables()))
     return {s: units + more.get(s, 0) for s, units in counted.items()} | {"writing": writing}

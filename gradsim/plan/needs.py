@@ -12,6 +12,7 @@ from functools import cached_property
 
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.pieces import Gradient, LossRows, ProductNorms, Products
+from gradsim.contracts.plugin import number_of
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Recorder, Variable, declared
 from gradsim.engine import layout
@@ -105,11 +106,24 @@ class Needs:
         """Whether a mitigation puts another algorithm in place of backpropagation."""
         return self.hooks.uses("gradsim_rule")
 
+    @cached_property
+    def mitigating(self) -> float:
+        """The operations that mitigations say their hooks take, if they act at all."""
+        acting = self.hooks.mitigations if self.measures else ()
+        return sum(number_of(m, "flops", self.problem) for m in acting)
+
     # What follows.
 
     @property
     def _goes_back(self) -> bool:
         return self.asks(*BACKWARD, effective=True)
+
+    @property
+    def ways_back(self) -> int:
+        """How often adjoints are carried back: raw, effective but not by a rule, and for a penalty."""
+        raw = self.asks(*BACKWARD, effective=False)
+        again = self.penalty_needs_adjoint and (not raw or bool(self.together))
+        return raw + again + (self._goes_back and not self.has_rule)
 
     @property
     def measures(self) -> bool:

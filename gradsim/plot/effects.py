@@ -93,7 +93,7 @@ def bias_against_cost(
     ----------
     cost
         What is on the horizontal axis. Seconds are measured and differ from run to run; the others are
-        planned, and under a rule no operations are known.
+        planned, and a rule need not say its operations.
     """
     _refuse_none(ds, "bias_against_cost")
     table = analysis.effects(ds)

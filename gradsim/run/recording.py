@@ -29,7 +29,7 @@ class Recording:
 
     def __init__(self, plan: Plan, sink: Sink, threads: int) -> None:
         self.plan, self.sink, self.workers = plan, sink, Workers(threads)
-        plan.costs()  # refused here if they are none, also where nobody looks at the progress
+        plan.flops()  # refused here if somebody says none, also where nobody looks at the progress
         self._out_of_range: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._rolling = Rolling(sink, plan.chunks)

@@ -209,7 +209,7 @@ class Run:
                         whole[adjoints.region["time"]] = adjoints.adjoint.value
             for stream in together.intersection(*(walk.pieces for walk in walks)):
                 self.recording.along_time(Both(*(walk.pieces[stream] for walk in walks)))
-            share = len(taken.steps) / p.steps / self.plan.runs_of(*BACKWARD)
+            share = len(taken.steps) / p.steps / self.plan.ways_back
             self.advance("backward", share * len(flows))
         self._gradients += [walk.gradient() for walk in walks if walk.wants_gradient]
         return whole
@@ -254,6 +254,7 @@ class Run:
             total.add(self.losses.gradient(taken.steps, taken.after))
         self._gradients.append(flow.gradient(total.parts()))
         self.recording.piece(self._gradients[-1], effective=True)
+        self.advance("mitigations", 1.0)
 
     def _measured(self) -> Measured:
         """What mitigations require, each measured on its own pairs of the raw run."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradsim import Mitigation, hookimpl
 from gradsim.types import NonNegativeFloat, PositiveInt
-from gradsim_mitigations.influence import plain
+from gradsim_mitigations.influence import gradient_flops, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,10 @@ class DNI(Mitigation):
 
     def carry_bytes(self, problem):
         return (problem.steps + 1) * problem.batch * problem.cell.state_size * problem.dtype.itemsize
+
+    def flops(self, problem):
+        guessed = 8 * (problem.steps // self.k) * problem.batch * problem.cell.state_size**2
+        return guessed + 1.5 * gradient_flops(problem)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, moment):

@@ -11,7 +11,7 @@ import numpy as np
 from gradsim import Mitigation, hookimpl
 from gradsim.errors import InputError
 from gradsim.numerics import autodiff
-from gradsim_mitigations.influence import Forward, influence_bytes
+from gradsim_mitigations.influence import Forward, influence_bytes, influence_flops
 
 READOUT = "readout_W"
 
@@ -44,6 +44,9 @@ class WithinUnits(Mitigation):
 
     def carry_bytes(self, problem):
         return influence_bytes(problem, min(len(problem.cell.blocks), problem.block))
+
+    def flops(self, problem):
+        return influence_flops(problem, min(len(problem.cell.blocks), problem.block))
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, errors, params, draws, moment):

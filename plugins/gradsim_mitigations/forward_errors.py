@@ -9,7 +9,7 @@ import numpy as np
 from gradsim import Mitigation, hookimpl
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.blocks import through_blocks
-from gradsim_mitigations.influence import pieces, plain, step_jacobian
+from gradsim_mitigations.influence import gradient_flops, pieces, plain, positions_flops, step_jacobian
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,10 @@ class ForwardErrors(Mitigation):
     def carry_bytes(self, problem):
         kept = 2 * (problem.steps + 1) + problem.block
         return kept * problem.batch * problem.cell.state_size * problem.dtype.itemsize
+
+    def flops(self, problem):
+        inverse = product = 2 * problem.cell.state_size * problem.block**2
+        return 2 * positions_flops(problem, inverse + product) + gradient_flops(problem)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):

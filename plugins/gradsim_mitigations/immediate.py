@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradsim import Mitigation, hookimpl
+from gradsim_mitigations.influence import gradient_flops
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,9 @@ class Immediate(Mitigation):
     """
 
     name = "immediate"
+
+    def flops(self, problem):
+        return gradient_flops(problem)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):

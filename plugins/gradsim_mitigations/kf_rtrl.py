@@ -11,7 +11,7 @@ from gradsim.contracts.dense.slopes import slopes_at
 from gradsim.contracts.dense.weights import weights_of
 from gradsim.contracts.trajectory import step_rows
 from gradsim.errors import InputError
-from gradsim_mitigations.influence import pieces, plain, step_jacobian, through
+from gradsim_mitigations.influence import pieces, plain, positions_flops, step_jacobian, through
 from gradsim_mitigations.rank_one import balanced, signs
 
 
@@ -55,6 +55,11 @@ class KFRTRL(Mitigation):
         inside = _inside(problem.cell)
         numbers = inside.state_size * inside.sums * inside.units
         return 4 * problem.batch * numbers * problem.dtype.itemsize
+
+    def flops(self, problem):
+        inside = _inside(problem.cell)
+        rows, seen = inside.sums * inside.units, inside.input_size + inside.units + 1
+        return positions_flops(problem, 2 * rows * (inside.state_size * (problem.block + 4) + seen))
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, draws):

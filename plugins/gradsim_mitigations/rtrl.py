@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.influence import Forward, influence_bytes
+from gradsim_mitigations.influence import Forward, influence_bytes, influence_flops
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,9 @@ class RTRL(Mitigation):
 
     def carry_bytes(self, problem):
         return influence_bytes(problem, problem.block)
+
+    def flops(self, problem):
+        return influence_flops(problem, problem.block)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):

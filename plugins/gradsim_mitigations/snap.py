@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gradsim import Mitigation, hookimpl
 from gradsim.types import PositiveInt
-from gradsim_mitigations.influence import Forward, influence_bytes
+from gradsim_mitigations.influence import Forward, influence_bytes, influence_flops
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,13 @@ class SnAp(Mitigation):
     n: PositiveInt = 1
 
     def carry_bytes(self, problem):
-        own = min(len(problem.cell.blocks), problem.block)
-        return influence_bytes(problem, own if self.n == 1 else problem.block)
+        return influence_bytes(problem, self._rows(problem))
+
+    def flops(self, problem):
+        return influence_flops(problem, self._rows(problem))
+
+    def _rows(self, problem):
+        return min(len(problem.cell.blocks), problem.block) if self.n == 1 else problem.block
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):

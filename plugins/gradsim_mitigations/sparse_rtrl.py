@@ -8,7 +8,7 @@ import numpy as np
 
 from gradsim import Mitigation, hookimpl
 from gradsim.types import PositiveInt
-from gradsim_mitigations.influence import Forward, influence_bytes, step_jacobian
+from gradsim_mitigations.influence import Forward, influence_bytes, influence_flops, step_jacobian
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,9 @@ class SparseRTRL(Mitigation):
 
     def carry_bytes(self, problem):
         return influence_bytes(problem, problem.block)
+
+    def flops(self, problem):
+        return influence_flops(problem, problem.block)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, draws, moment):

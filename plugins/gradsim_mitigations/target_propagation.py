@@ -8,7 +8,7 @@ import numpy as np
 
 from gradsim import Mitigation, hookimpl
 from gradsim.types import NonNegativeFloat
-from gradsim_mitigations.influence import plain
+from gradsim_mitigations.influence import gradient_flops, param_count, plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,12 @@ class TargetPropagation(Mitigation):
     def carry_bytes(self, problem):
         kept = 4 if self.noise else 2
         return kept * (problem.steps + 1) * problem.batch * problem.cell.state_size * problem.dtype.itemsize
+
+    def flops(self, problem):
+        m = problem.cell.state_size
+        learning = 4 * m * (m + problem.cell.input_size + 1)
+        each = learning + 2 * m**2 + (2 * param_count(problem) if self.noise else 0)
+        return problem.steps * problem.batch * each + gradient_flops(problem)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, draws, moment):

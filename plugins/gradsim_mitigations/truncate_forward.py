@@ -9,7 +9,7 @@ import numpy as np
 from gradsim import Mitigation, hookimpl
 from gradsim.errors import InputError
 from gradsim.types import PositiveInt
-from gradsim_mitigations.influence import Forward, influence_bytes
+from gradsim_mitigations.influence import Forward, influence_bytes, influence_flops
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,10 @@ class TruncateForward(Mitigation):
 
     def carry_bytes(self, problem):
         return influence_bytes(problem, problem.block)
+
+    def flops(self, problem):
+        ends = [min(start + self.k1, problem.steps) for start in range(0, problem.steps, self.k1)]
+        return influence_flops(problem, problem.block, sum(min(end, self.k2) for end in ends))
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct):

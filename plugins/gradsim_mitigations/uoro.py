@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradsim import Mitigation, hookimpl
 from gradsim.contracts.trajectory import step_rows
-from gradsim.engine.loss import READOUT
-from gradsim_mitigations.influence import by_name, in_a_row, pieces, plain, step_jacobian, through
+from gradsim_mitigations.influence import (
+    by_name,
+    in_a_row,
+    param_count,
+    pieces,
+    plain,
+    positions_flops,
+    step_jacobian,
+    through,
+)
 from gradsim_mitigations.rank_one import balanced, signs
 
 
@@ -38,8 +45,11 @@ class UORO(Mitigation):
         return {"signs": signs(rng, steps, batch, cell.state_size)}
 
     def carry_bytes(self, problem):
-        size = sum(math.prod(shape) for n, shape in problem.param_shapes.items() if n not in READOUT)
-        return 4 * problem.batch * size * problem.dtype.itemsize
+        return 4 * problem.batch * param_count(problem) * problem.dtype.itemsize
+
+    def flops(self, problem):
+        product = 2 * problem.cell.state_size * problem.block
+        return positions_flops(problem, 12 * param_count(problem) + product)
 
     @hookimpl(wrapper=True)
     def gradsim_rule(self, trajectory, direct, draws):

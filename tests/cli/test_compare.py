@@ -158,7 +158,7 @@ def test_mitigations_come_with_a_table_figures_and_a_csv(gradsim_cli):
     how = {"task": Sunspots(length=20), "seeds": 2, "pairs": gradsim.Pairs(max_lag=100)}
     by_label = {"truncate": Truncate(2, 4), "truncate+clip_norm": both, "rtrl": RTRL()}
     expected = gradsim.compare({"elman": Elman(1, 4)}, mitigations=by_label, **how)
-    measured = ["forward_seconds", "gradient_seconds"]
+    measured = ["forward_seconds", "backward_seconds", "gradient_seconds"]
     xr.testing.assert_equal(ds.drop_vars(measured), expected.drop_vars(measured))
     table = pd.read_csv(folder / "effects.csv").set_index("mitigation")
     bias = analysis.effects(ds).bias.sel(cell="elman")

@@ -139,11 +139,14 @@ def test_what_is_recorded_does_not_change_what_is_required(cell, required, rng):
 
 
 @pytest.mark.parametrize("said", [-1.0, np.nan, None])
-def test_what_it_carries_is_a_number_of_bytes(said, rng):
+@pytest.mark.parametrize("method", ["carry_bytes", "flops"])
+def test_what_it_carries_and_takes_are_numbers(method, said, rng):
     carrying = broken(
-        "gradsim_gradient", returning(lambda gradient: gradient), carry_bytes=lambda self, problem: said
+        "gradsim_gradient",
+        returning(lambda gradient: gradient),
+        **{method: lambda self, problem: said},
     )
-    with refused(PluginError, f"Broken(): carry_bytes() should be a number, 0 or more, not {said}"):
+    with refused(PluginError, f"Broken(): {method}() should be a number, 0 or more, not {said}"):
         gradsim.simulate(
             Elman(2, 4),
             rng.standard_normal((9, 1, 2)),
