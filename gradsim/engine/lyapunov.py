@@ -8,8 +8,8 @@ as the product of the triangular factors of single steps. Here the steps of an i
 Accuracy. Rounding turns A into A + E and changes R[i, i] by about |E|, so that an interval may last until
 the fastest direction has grown some 1e8 times more than the slowest. `_intervals` estimates |E| from the
 norms of all partial products, so that cancellation does not go unseen. Where it is above `_LOST` times the
-smallest |R[i, i]| the interval is redone as two halves, down to single steps, which are Benettin's.
-The next intervals are as long as the growth in the last ones makes likely to succeed.
+smallest |R[i, i]| the interval is redone as two halves, down to single steps, which are Benettin's; see
+`graded_factors`. The next intervals are as long as the growth in the last ones makes likely to succeed.
 
 Where kernels are compiled, all but the smallest blocks are telescoped instead, as many spectra are so wide
 that an interval could last two or three steps only. A frame Z, whose columns need not quite be orthonormal,
@@ -88,7 +88,7 @@ class LyapunovSum:
         self._steps += len(blocks)
 
     def exponents(self) -> Array:
-        """(batch, g * k), natural logarithm per step, decreasing; -inf where a direction is annihilated."""
+        """(batch, g * k), natural logarithm per step, decreasing; -inf where a direction is lost."""
         total = np.concatenate([frame.total() for frame in self._frames])
         return np.sort((total / self._steps).reshape(self._batch, -1))[:, ::-1]
 
@@ -172,35 +172,31 @@ class _Frame:
             smallest = size.min(axis=-1, where=self.living, initial=np.inf)
             lost = float(np.maximum((error / smallest).max(), _ROUNDING))
             if lost <= _LOST:
-                self._go_on(basis, size)
+                self._go_on(basis, _log(size))
                 spread = max(float((size.max(axis=-1) / smallest).max()), 1.001)
                 rooms.append(length * math.log(_LOST / lost) / math.log(spread))
             elif length > 1:
                 self._advance(blocks[i * length : (i + 1) * length], length // 2)
                 rooms.append(-1.0)
             else:
-                exponent = np.frexp(np.abs(product).max(axis=(-2, -1)))[1][..., None]
-                self._go_on(*self._survivors(np.ldexp(product, -exponent[..., None])))
-                self.grown += exponent * math.log(2)
+                self._go_on(*self._survivors(product))
                 rooms.append(-1.0)
         if rest := len(blocks) % length:
             self._advance(blocks[-rest:], rest)
         return rooms
 
-    def _go_on(self, basis: Array, size: Array) -> None:
+    def _go_on(self, basis: Array, growth: Array) -> None:
         self.basis = basis if self.living.all() else basis * self.living[..., None, :]
-        self.grown += _log(size)
+        self.grown += growth
 
     def _survivors(self, step: Array) -> tuple[Array, Array]:
-        """The factors of a nearly singular step, without directions that cannot be told from zero."""
-        floor = 2 * step.shape[-1] * _ROUNDING * np.linalg.norm(np.abs(step) @ np.abs(self.basis), axis=-2)
-        basis, size = _gram_schmidt(np.matmul(step, self.basis), floor)
-        # The dead go behind the living, so that a later factorisation does not mix them in again.
-        order = np.argsort(size == 0, axis=-1, kind="stable")
-        self.grown = np.take_along_axis(self.grown, order, -1)
-        size = np.take_along_axis(size, order, -1)
-        self.living = size > 0
-        return np.take_along_axis(basis, order[..., None, :], -1), size
+        """The factors of a nearly singular step, the directions that it annihilates last."""
+        basis, growth = graded_factors(step, self.basis)
+        order = np.argsort(np.isneginf(growth), axis=-1, kind="stable")
+        # They stay there, so that a later factorisation does not mix them in again.
+        self.grown, growth = (np.take_along_axis(x, order, -1) for x in (self.grown, growth))
+        self.living = growth > -np.inf
+        return np.take_along_axis(basis, order[..., None, :], -1), growth
 
 
 def _intervals(blocks: Array, length: int) -> zip[tuple[Array, Array]]:
@@ -226,24 +222,67 @@ def factors(matrix: Array) -> tuple[Array, Array]:
     return basis, np.abs(np.diagonal(r, axis1=-2, axis2=-1))
 
 
-def _gram_schmidt(matrix: Array, floor: Array) -> tuple[Array, Array]:
-    """Q and |R[i, i]| of matrices (..., k, k) whose columns are known up to `floor` (..., k).
+@np.errstate(all="ignore")
+def graded_factors(step: Array, basis: Array) -> tuple[Array, Array]:
+    """Q and log |R[i, i]| of Q R = step basis, for steps (..., k, k) and bases (..., k, count).
 
-    Zero where that may be all that is left. Each direction is a sum of columns, with the weights `mixed`.
+    Zero in Q and -inf where a direction cannot be told from one that the step annihilates. Units that are
+    closed or saturated shrink columns and rows by any factor, which says nothing about the digits of what is
+    left: with D the sizes of its columns, step = B D, and R is that of B Q_D times that of D basis = Q_D R_D.
     """
-    basis, size = matrix.copy(), np.zeros(floor.shape)
-    mixed = np.broadcast_to(np.eye(matrix.shape[-1]), matrix.shape).copy()
-    for i in range(floor.shape[-1]):
-        column, weights = basis[..., i], mixed[..., i]
-        length, unknown = np.linalg.norm(column, axis=-1), np.vecdot(np.abs(weights), floor)
-        size[..., i] = np.where(length > unknown, length, 0)
-        unit = np.where(size[..., i] > 0, 1 / length, 0)[..., None]
-        column *= unit
-        weights *= unit
-        share = np.matmul(column[..., None, :], basis[..., i + 1 :])
-        basis[..., i + 1 :] -= column[..., None] * share
-        mixed[..., i + 1 :] -= weights[..., None] * share
-    return basis, size
+    step, power = _over(step, (-2, -1))
+    step, powers = _over(step, -2)
+    inside, one = _by_rows(np.ldexp(np.eye(step.shape[-1]), powers), basis)
+    found, other = _by_rows(step, inside)
+    return found, _log(one) + _log(other) + power[..., 0] * math.log(2)
+
+
+def _over(matrix: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array]:
+    """A matrix over the powers of two of its largest entries along some axes, and these."""
+    power = np.frexp(np.abs(matrix).max(axis=axis, keepdims=True))[1]
+    return np.ldexp(matrix, -power), power
+
+
+def _by_rows(step: Array, basis: Array) -> tuple[Array, Array]:
+    """Q and |R[i, i]|, zero for -inf, of a step of which each row is known to its own rounding.
+
+    By reflections, for which large rows come first (Cox & Higham 1998, Stability of Householder QR
+    factorization for weighted least squares problems): what they leave of a small row has no error of the
+    large ones. Each direction of Q is a sum of columns of the product, with the weights `mixed`.
+    """
+    shape, (k, count) = basis.shape, basis.shape[-2:]
+    step, basis = step.reshape(-1, k, k), basis.reshape(-1, k, count)
+    largest = np.matmul(np.abs(step), np.abs(basis))
+    order = np.argsort(-largest.max(axis=-1), axis=-1)[..., None]
+    step, largest = (np.take_along_axis(x, order, -2) for x in (step, largest))
+    identity, each = np.broadcast_to(np.eye(k), step.shape), np.arange(len(step))
+    work = np.concatenate((np.matmul(step, basis), identity), axis=-1)
+    mixed = np.broadcast_to(np.eye(count), (len(step), count, count)).copy()
+    found, size, rank = np.zeros(basis.shape), np.zeros((len(step), count)), np.zeros(len(step), dtype=int)
+    for i in range(count):
+        np.maximum(largest, np.abs(work[..., :count]), out=largest)
+        normal, power = _over(np.where(np.arange(k) < rank[:, None], 0, work[..., i]), -1)
+        length = np.linalg.norm(normal, axis=-1)
+        sign = np.where(normal[each, rank] < 0, -1, 1)
+        normal[each, rank] += sign * length
+        length = np.ldexp(length, power[:, 0])
+        square, rest = np.vecdot(normal, normal), work[..., i + 1 :]
+        share = _times(normal, rest) * np.where(square > 0, 2 / square, 0)[:, None]
+        row = sign[:, None] * (normal[each, rank][:, None] * share - rest[each, rank])  # of R, and of Q
+        direction, weights = row[:, count - i - 1 :], mixed[..., i].copy()
+        error = 2 * k * _ROUNDING * _times(np.abs(direction), largest)
+        lives = length > np.vecdot(error, np.abs(weights))
+        size[:, i], found[..., i] = np.where(lives, length, 0), np.where(lives[:, None], direction, 0)
+        rest -= np.where(lives[:, None], normal, 0)[..., None] * share[:, None]
+        left = np.where(lives[:, None], row[:, : count - i - 1] / length[:, None], 0)
+        mixed[..., i + 1 :] -= weights[..., None] * left[:, None]
+        rank += lives
+    np.put_along_axis(ordered := np.empty_like(found), order, found, -2)
+    return ordered.reshape(shape), size.reshape(*shape[:-2], count)
+
+
+def _times(vectors: Array, matrices: Array) -> Array:
+    return np.asarray(np.matmul(vectors[:, None], matrices)[:, 0])
 
 
 def _norm(matrix: Array) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradsim import Jacobians, Recorder, Variable
 from gradsim.contracts.pieces import Exponents
+from gradsim.engine.lyapunov import graded_factors
 from gradsim.errors import InputError
 from gradsim.types import NonNegativeInt, PositiveInt
 
@@ -17,7 +18,12 @@ class LyapunovRecorder(Recorder):
     """Finite-time Lyapunov exponents over the whole run, natural logarithm per step, decreasing.
 
     From the triangular factors of steps, or of short products of as many steps as float64 allows for 1e-8
-    in an exponent (Benettin, Galgani, Giorgilli & Strelcyn 1980). -inf where a direction is annihilated.
+    in an exponent (Benettin, Galgani, Giorgilli & Strelcyn 1980). -inf where a direction is annihilated, or
+    cannot be told from one that is: where what is left of it is the difference of numbers that agree to
+    rounding, or a slope that has been rounded to zero, as that of tanh beyond 19 in float64 and 9 in float32.
+
+    Directions start as the components of the state, and turn in the first steps; `leading_lyapunov` with all
+    `modes` and a `transient` leaves these out.
 
     Parameters
     ----------
@@ -51,7 +57,7 @@ class LeadingLyapunovRecorder(Recorder):
     Only as many directions as exponents are carried along and made orthonormal after every step, which for a
     few of a large state takes far less than `lyapunov`. They start at random, the same in every run; the
     first `transient` steps turn them, and bring the state to its attractor, but do not count. -inf where a
-    direction is annihilated.
+    direction is annihilated, as said at `lyapunov`.
 
     Parameters
     ----------
@@ -132,15 +138,19 @@ class _Frame:
 
     def advance(self, blocks, counts):
         """Go on by a step, blocks (batch, g, k, k)."""
-        self.basis, r = np.linalg.qr(np.matmul(blocks.astype(np.float64, copy=False), self.basis))
-        if counts:
-            size = np.abs(np.diagonal(r, axis1=-2, axis2=-1))
-            # What rounding may have left of a direction counts as nothing.
-            largest = np.abs(blocks).max(axis=(-2, -1), initial=0)[..., None]
-            floor = blocks.shape[-1] * np.finfo(np.float64).eps * largest
-            with np.errstate(divide="ignore"):
-                self.grown = self.grown + np.log(np.where(size > floor, size, 0))
-            self.steps += 1
+        before, blocks = self.basis, blocks.astype(np.float64, copy=False)
+        self.basis, r = np.linalg.qr(np.matmul(blocks, before))
+        if not counts:
+            return
+        self.steps += 1
+        with np.errstate(all="ignore"):
+            growth = np.log(np.abs(np.diagonal(r, axis1=-2, axis2=-1)))
+            largest = np.log(np.abs(blocks).max(axis=(-2, -1)))[..., None]
+            # The last digits may be all that is left of a direction: these take a closer look.
+            if (np.isfinite(self.grown) & (growth < largest - 14)).any():
+                found, growth = graded_factors(blocks, before)
+                self.basis = np.where(np.isfinite(growth)[..., None, :], found, self.basis)
+        self.grown = self.grown + growth
 
     def exponents(self):
         """Those of all groups together, the largest ones, (batch, mode)."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from helpers import Henon
+from loops.reference import exact_exponents
 from threadpoolctl import threadpool_limits
 
 import gradsim
 from gradsim import Cell, Pairs
-from gradsim.engine.lyapunov import LyapunovSum, exponents
+from gradsim.engine.lyapunov import LyapunovSum, exponents, graded_factors
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
 
 STEP = 0.01
@@ -294,6 +295,36 @@ def test_an_annihilated_direction_takes_no_other_along():
         )
     np.testing.assert_array_equal(exponents_of(np.array([[0.0, 1.0], [0.0, 0.0]]), 20), -np.inf)
     np.testing.assert_array_equal(exponents_of(np.zeros((3, 3)), 20), -np.inf)
+
+
+def shrunk(rng, k, axis):
+    """Rows or columns of some steps times factors down to 1e-30, as of units that are saturated or closed."""
+    blocks = rng.standard_normal((20, 1, 1, k, k))
+    shape = (4, 1, 1, k, 1) if axis == -2 else (4, 1, 1, 1, k)
+    blocks[8:12] *= 10 ** rng.uniform(-30, 0, shape)
+    return blocks
+
+
+@pytest.mark.usefixtures("ways")
+@pytest.mark.parametrize("axis", [-2, -1], ids=["rows", "columns"])
+@pytest.mark.parametrize("k", [2, 4, 9])
+def test_what_saturated_and_closed_units_leave_is_not_lost(k, axis, rng):
+    for _ in range(4):
+        blocks = shrunk(rng, k, axis)
+        exact = -np.sort(-exact_exponents(blocks[:, 0, 0]))
+        np.testing.assert_allclose(exponents(blocks)[0], exact, rtol=0, atol=1e-8)
+
+
+def test_directions_of_a_graded_step(rng):
+    """Of fewer the first ones; their sizes multiply to the determinant, below the rounding of the largest."""
+    sizes = np.array([1e-25, 3.0, 1e-40, 1e200, 0.5])
+    step, frame = sizes[:, None] * ginibre(rng, 1, 2, 3, 5)[0], np.linalg.qr(ginibre(rng, 1, 2, 3, 5)[0])[0]
+    basis, growth = graded_factors(step, frame)
+    np.testing.assert_allclose(basis.swapaxes(-1, -2) @ basis, [[np.eye(5)] * 3] * 2, atol=1e-14)
+    logdet = np.linalg.slogdet(step / sizes[:, None])[1] + np.log(sizes).sum()
+    np.testing.assert_allclose(growth.sum(axis=-1), logdet, rtol=1e-12)
+    for one, all_of in zip(graded_factors(step, frame[..., :3]), (basis, growth), strict=True):
+        np.testing.assert_allclose(one, all_of[..., :3], rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.usefixtures("ways")

@@ -10,7 +10,7 @@ import gradsim
 from gradsim import analysis
 from gradsim.contracts import registry
 from gradsim.errors import InputError
-from gradsim_cells import LEM, LSTM, LeakyRNN, Linear, MinGRU, RateNetwork, Residual, Stack, Zoneout
+from gradsim_cells import LEM, LSTM, Elman, LeakyRNN, Linear, MinGRU, RateNetwork, Residual, Stack, Zoneout
 from gradsim_recorders import LeadingLyapunovRecorder, LyapunovRecorder
 
 
@@ -55,6 +55,20 @@ def test_a_direction_that_is_annihilated():
     recorder = LeadingLyapunovRecorder(modes=2, transient=2)
     ds = gradsim.simulate(Linear(1, 2), np.zeros((9, 1, 1)), params=params, record=[recorder])
     np.testing.assert_allclose(ds.leading_lyapunov, [[0, -np.inf]], atol=1e-12)
+
+
+def test_a_saturated_unit_is_not_annihilated(rng):
+    """Below the rounding of what other units do: their exponents sum to the mean log of the determinant."""
+    cell, x = Elman(1, 4), rng.uniform(-1, 1, (30, 2, 1))
+    weights = rng.standard_normal((4, 4)) / 2
+    params = {"W": np.ones((4, 1)), "U": weights, "b": np.array([0, 15.5, 0, 0])}
+    everything = LeadingLyapunovRecorder(modes=4)
+    ds = gradsim.simulate(cell, x, params=params, record=[everything, "lyapunov", "step_jacobian"])
+    slopes = ds.step_jacobian.values[..., 0] / weights[:, 0]
+    exact = np.log(slopes).sum(axis=-1).mean(axis=0) + np.linalg.slogdet(weights)[1]
+    assert 0 < slopes.min() < 1e-13
+    np.testing.assert_allclose(ds.leading_lyapunov.sum("leading_mode"), exact, rtol=1e-9)
+    np.testing.assert_allclose(ds.lyapunov.sum("mode"), exact, rtol=1e-9)
 
 
 def test_some_steps_have_to_count():
