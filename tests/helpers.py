@@ -68,6 +68,24 @@ class Henon(Cell):
         return xp.concat((1 - params["a"] * x * x + y, params["b"] * x), axis=-1)
 
 
+@dataclass(frozen=True, eq=False)
+class OneBlock(Cell):
+    """Three tanh units, as a cell with nothing but its step; others are made of it."""
+
+    name = "one_block"
+    input_size: int = 2
+
+    @property
+    def blocks(self):
+        return {"h": 3}
+
+    def init_params(self, rng):
+        return {"U": rng.standard_normal((3, 3)), "W": rng.standard_normal((3, 2))}
+
+    def step(self, params, state, inputs, xp):
+        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
+
+
 @contextmanager
 def refused(error, *parts):
     """Within it this error is raised, and its message holds these parts."""
@@ -133,6 +151,12 @@ def assert_trained_and_derived_by_jax(cell):
     )
     for name in one.data_vars:
         np.testing.assert_allclose(other[name], one[name], rtol=1e-9, atol=1e-12)
+
+
+def exponential(a):
+    """Of a skew-symmetric matrix, by the eigenvectors of i A, which is Hermitian."""
+    phases, vectors = np.linalg.eigh(1j * a)
+    return ((vectors * np.exp(-1j * phases)) @ vectors.conj().T).real
 
 
 def descent(optimizer, start, gradient, updates):
