@@ -35,13 +35,12 @@ Found = TypeVar("Found", xr.Dataset, xr.DataArray)
 def each(ds: xr.Dataset, dim: str, function: Callable[[xr.Dataset], Found]) -> Found:
     """What an analysis finds in every member of a dim, side by side along it."""
     found = [function(ds.isel({dim: i})) for i in range(ds.sizes[dim])]
-    found = [
-        one.drop_vars([n for n, c in ds.coords.items() if c.dims == (dim,)], errors="ignore") for one in found
-    ]
+    along = {n: c for n, c in ds.coords.items() if dim in c.dims}
+    found = [one.drop_vars(along, errors="ignore") for one in found]
     # What is alike in all is kept once; xarray's own defaults for this are about to change.
     how: dict[str, Any] = {"coords": "minimal", "compat": "override", "join": "exact", "data_vars": "all"}
     beside: Found = xr.concat(found, dim, combine_attrs="drop_conflicts", **how)
-    return beside.assign_coords({n: c for n, c in ds.coords.items() if c.dims == (dim,)})
+    return beside.assign_coords({n: c for n, c in along.items() if set(c.dims) <= set(beside.dims)})
 
 
 def has(ds: xr.Dataset, variable: str) -> bool:

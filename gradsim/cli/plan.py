@@ -106,14 +106,30 @@ def _of_training(training: Any, threads: int | None) -> Iterator[str]:
 
 def _of_comparison(comparison: Any, threads: int | None) -> Iterator[Any]:
     """How often it runs each cell, what each has of what is held equal, and its operations."""
+    from gradsim.data.schema import dims_of
+
     found = comparison.frame().coordinates(["cell"])
-    columns = [name for name, (dim, *_) in found.items() if dim == "cell"]
+    columns = [name for name, dims in dims_of(found).items() if dims[0] == "cell" and name != "cell"]
     yield f"{len(comparison.seeds)} seeds"
-    made = table("Cells", *columns, numbers=tuple(columns[1:]))
-    for row in zip(*(found[name][1] for name in columns), strict=True):
+    made = table("Cells", "cell", *columns, numbers=tuple(columns))
+    for row in _sized(comparison, [found[name][1].reshape(len(comparison.cells), -1) for name in columns]):
         made.add_row(*(f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in row))
     yield made
     yield f"{count(comparison.work)} operations in all"
+
+
+def _sized(comparison: Any, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """What each cell has, and what it has with mitigations that make another one of it.
+
+    `values`, shape (cell, mitigation), or (cell, 1) of what they leave alone.
+    """
+    names = [*(comparison.mitigations or ("none",))]
+    for i, cell in enumerate(comparison.cells):
+        rows: dict[tuple[Any, ...], list[str]] = {}
+        for j, name in enumerate(names):
+            rows.setdefault(tuple(x[i, j % x.shape[1]] for x in values), []).append(name)
+        for row, those in rows.items():
+            yield (cell if names[0] in those else f"{cell}, {' / '.join(those)}"), *row
 
 
 _COSTS = {"comparison": _of_comparison, "simulation": _of_simulation, "training": _of_training}

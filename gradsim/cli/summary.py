@@ -221,6 +221,8 @@ def _effects(ds: Dataset) -> tuple[Any, str]:
 
     found = effects(ds)
     there = {name: how for name, how in _EFFECTS.items() if name in found}
+    if (found["state_size"] != found["state_size"].sel(mitigation="none")).any():
+        there["state_size"] = lambda n: f"{n:.0f}"
     names = [name.replace("_", " ") for name in there]
     made = table("What mitigations do to the gradient", "cell", "mitigations", *names, numbers=tuple(names))
     made.padding = (0, 1, 0, 0)

@@ -13,7 +13,6 @@ from gradsim.contracts.mitigation import Mitigation
 from gradsim.contracts.recorder import Recorder
 from gradsim.errors import InputError
 from gradsim.run.arguments import why_not
-from gradsim.run.prepared import Simulation
 
 NONE = "none"
 """The label of no mitigation at all, which is always among those that are compared."""
@@ -42,15 +41,6 @@ class Member:
         if self.absent and not there:
             raise InputError(next(iter(self.absent.values())))
         return {**self.settings, "record": there}
-
-    def refuse_other_state(self, run: Simulation) -> None:
-        """Raise if the mitigations change the size of the state, which gains are relative to."""
-        size, given = run.problem.cell.state_size, self.cell.state_size
-        if size != given:
-            raise InputError(
-                f"the mitigations make a state of {size} components of one of {given}, so that gains are not "
-                "relative to one size; compare the cell that they make as a cell of its own"
-            )
 
 
 def left_out(record: Record, mitigations: Sequence[Mitigation]) -> dict[str, str]:

@@ -158,7 +158,10 @@ class Comparison(Prepared):
 
     def _coordinates(self, dims: Iterable[str]) -> Coordinates:
         along = {dim: (dim, values, {"long_name": DIMS[dim]}) for dim, values in self._values.items()}
-        told = {name: ("cell", x, {"long_name": what}) for name, (x, what) in self._protocol.items()}
+        told: Coordinates = {
+            name: (self.dims[: np.ndim(x)], x, {"long_name": what})
+            for name, (x, what) in self._protocol.items()
+        }
         if self.mitigations is not None:
             acting = [phases_in_words(run.provenance) for _, run in self._by_mitigation.values()]
             what = {"long_name": "phases in which mitigations act, in order"}
@@ -167,19 +170,26 @@ class Comparison(Prepared):
 
     @cached_property
     def _protocol(self) -> dict[str, tuple[Any, str]]:
-        """What a cell has, and what was held equal: the values by cell, and what they are."""
-        cells = self.cells.values()
-        derivatives = [run.provenance["derivatives_of"].values() for run in self._by_cell.values()]
-        found = {
-            "hidden_size": ([sum(units(c)) for c in cells], "units, of all layers together"),
-            "state_size": ([c.state_size for c in cells], "components of the state"),
-            "param_count": ([*map(parameter_count, cells)], "parameters of the cell that a training changes"),
-            "all_param_count": ([_numbers(c) for c in cells], "all parameters of the cell"),
+        """What a cell has, and what was held equal: the values by cell, and what they are.
+
+        What mitigations may change has their dim, too.
+        """
+        cells, run = self.cells.values(), [r.problem.cell for r in self.runs.values()]
+        derivatives = [r.provenance["derivatives_of"].values() for r in self.runs.values()]
+        of_runs: dict[str, tuple[list[Any], str]] = {
+            "state_size": ([c.state_size for c in run], "components of the state"),
+            "param_count": ([*map(parameter_count, run)], "parameters of the cell that a training changes"),
+            "all_param_count": ([*map(_numbers, run)], "all parameters of the cell"),
             "derivatives": ([" / ".join(dict.fromkeys(by)) for by in derivatives], "what makes derivatives"),
         }
         if (chosen := self.problem.pairs.blocks_in) is not None:
-            sizes = [sum(c.blocks[name] for name in chosen) for c in cells]
-            found["directions"] = (sizes, "components of the chosen blocks, which products start from")
+            sizes = [sum(c.blocks[name] for name in chosen) for c in run]
+            of_runs["directions"] = (sizes, "components of the chosen blocks, which products start from")
+        found: dict[str, tuple[Any, str]] = {
+            "hidden_size": ([sum(units(c)) for c in cells], "units, of all layers together")
+        }
+        for name, (values, what) in of_runs.items():
+            found[name] = np.reshape(values, [len(self._values[dim]) for dim in self.dims[:-1]]), what
         if self.match is not None and self.budget is not None:
             counts = [COUNTS[self.match](c) for c in cells]
             found |= {

@@ -38,22 +38,27 @@ def compare(given: CompareParameters) -> xr.Dataset:
 
     Inputs or task, loss and settings are the same for all cells, and so is what a seed draws besides the
     weights of the cell; `match` makes the cells of one size. What is compared is the gain, which does not
-    grow with the state: ``analysis.gain``, ``gain_by_lag`` and ``horizon`` take the result.
+    grow with the state: ``analysis.gain``, ``gain_by_lag`` and ``horizon`` take the result. What is recorded
+    by component, such as products themselves, can stand side by side for states of one layout only.
 
     With `mitigations` each cell runs with each of them, from the same parameters unless they change these;
-    ``analysis.effects`` says what they do to the gradient and what they cost.
+    ``analysis.effects`` says what they do to the gradient and what they cost. Where one makes the state
+    larger, gains are relative to its own size; if it carries older states along, such as `skip`, these are
+    part of it and of its gain, and ``Pairs(blocks_out=, blocks_in=)`` leads past them: from a block of the
+    cell to one. Bias and cosine by parameter are NaN for parameters that only others have.
 
     Returns
     -------
     xarray.Dataset
         The recorded variables, dims `cell` and `seed` before those of `simulate`, with mitigations
         `mitigation` in between; the values are those that `simulate` gives. The protocol is in coordinates
-        along `cell`: `hidden_size`, `state_size`, `param_count` and `all_param_count`, `derivatives`; and,
-        where cells are matched, `match`, `budget` and `budget_deviation`. Along `mitigation` there are the
-        `phases` in which they act, in order. Of what one gradient costs there are then `forward_flops`,
-        `backward_flops` (NaN under a rule that does not say its own) and `memory_bytes` as planned, and
-        `forward_seconds`, `backward_seconds` (those of the rule where there is one) and `gradient_seconds`
-        (both, and what it takes to start), which are measured: they alone differ from run to run.
+        along `cell`: `hidden_size`, `state_size`, `param_count` and `all_param_count`, `derivatives`, all but
+        the first along `mitigation`, too; and, where cells are matched, `match`, `budget` and
+        `budget_deviation`. Along `mitigation` there are the `phases` in which they act, in order. Of what one
+        gradient costs there are then `forward_flops`, `backward_flops` (NaN under a rule that does not say
+        its own) and `memory_bytes` as planned, and `forward_seconds`, `backward_seconds` (those of the rule
+        where there is one) and `gradient_seconds` (both, and what it takes to start), which are measured:
+        they alone differ from run to run.
 
     Raises
     ------
@@ -102,7 +107,6 @@ def _prepared(given: ComparisonParameters) -> Comparison:
     for member in members:
         with named(member.label):
             runs[member.label] = prepare(member.cell, rng=seeds[0], tried=True, **member.recording(record))
-            member.refuse_other_state(runs[member.label])
     absent = {member.label: member.absent for member in members}
     found = Comparison(
         cells,

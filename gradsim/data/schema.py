@@ -57,8 +57,13 @@ DIMS = {
 
 _CHOSEN = {"chosen_out": "out", "chosen_row": "out", "chosen_in": "in", "chosen_column": "in"}
 
-Coordinates = dict[str, tuple[str, Array, dict[str, str]]]
-"""name -> (dim, values, attributes)."""
+Coordinates = dict[str, tuple[str | tuple[str, ...], Array, dict[str, str]]]
+"""name -> (dim, or several, values, attributes)."""
+
+
+def dims_of(coordinates: Coordinates) -> dict[str, tuple[str, ...]]:
+    """The dims of each coordinate, by name."""
+    return {name: (dims,) if isinstance(dims, str) else dims for name, (dims, _, _) in coordinates.items()}
 
 
 @dataclass(frozen=True)

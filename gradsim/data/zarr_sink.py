@@ -13,7 +13,7 @@ from zarr.abc.codec import BytesBytesCodec
 
 from gradsim.contracts.recorder import Variable
 from gradsim.data import schema
-from gradsim.data.schema import Frame
+from gradsim.data.schema import Frame, dims_of
 from gradsim.data.sink import Bounds, Sink
 from gradsim.data.store import reading
 from gradsim.errors import StoreError
@@ -43,7 +43,7 @@ class ZarrSink(Sink):
     ) -> None:
         super().__init__(frame, variables)
         self.path = path
-        self._beside = " ".join(n for n, (dim, _, _) in self.coordinates().items() if n != dim)
+        self._beside = " ".join(n for n, dims in dims_of(self.coordinates()).items() if dims != (n,))
         if path.exists():
             with reading(path):
                 self.group = zarr.open_group(path, mode="r+")
@@ -86,10 +86,12 @@ class ZarrSink(Sink):
                 compressors=_codec(variable.dims),
                 config={"write_empty_chunks": True},
             )
-        for name, (dim, values, attrs) in self.coordinates().items():
+        found = self.coordinates()
+        dims = dims_of(found)
+        for name, (_, values, attrs) in found.items():
             dtype = str if values.dtype.kind == "U" else values.dtype
             array = self.group.create_array(
-                name, shape=values.shape, dtype=dtype, dimension_names=(dim,), attributes=dict(attrs)
+                name, shape=values.shape, dtype=dtype, dimension_names=dims[name], attributes=dict(attrs)
             )
             array[:] = values
 
@@ -107,7 +109,7 @@ class ZarrSink(Sink):
 
     def shorten(self, lengths: Mapping[str, int]) -> None:
         dims = {n: v.dims for n, v in self.variables.items()}
-        dims |= {n: (dim,) for n, (dim, _, _) in self.coordinates().items()}
+        dims |= dims_of(self.coordinates())
         for name, names in dims.items():
             array = self.group[name]
             assert isinstance(array, zarr.Array)

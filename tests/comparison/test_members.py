@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import gradsim
-from gradsim import compare, simulate
+from gradsim import analysis, compare, simulate
 from gradsim.comparison import prepared
+from gradsim.comparison.costs import MEASURED
 from gradsim.comparison.verb import MITIGATED, RECORD
 from gradsim.contracts.hooks import hookimpl
 from gradsim.contracts.mitigation import Mitigation
 from gradsim.errors import InputError, PluginError
 from gradsim_cells import GRU, Elman, Stack
-from gradsim_mitigations import RTRL, ClipNorm, Gate, Immediate, Truncate
+from gradsim_mitigations import RTRL, ClipNorm, Dilate, Gate, Immediate, Skip, Truncate
 
 CELLS = {"elman": Elman(2, 3), "gru": GRU(2, 3)}
 CHOSEN = {
@@ -124,9 +126,62 @@ class Doubled(Mitigation):
         return Stack((cell, Elman(3, 3)))
 
 
-def test_another_state_has_no_gains_to_compare(inputs):
-    with pytest.raises(InputError, match=r"elman, doubled: .* a state of 6 components of one of 3"):
-        compare({"elman": Elman(2, 3)}, inputs=inputs, mitigations=[Doubled()])
+LARGER = {"skip": Skip(3, 0.5), "dilated": Dilate(2), "doubled": Doubled(), "short": Truncate(1, 3)}
+
+
+@pytest.fixture(scope="module")
+def larger():
+    inputs = np.random.default_rng(5).standard_normal((10, 2, 2))
+    return inputs, compare(CELLS, inputs=inputs, mitigations=LARGER, seeds=[4, 1])
+
+
+def test_gains_are_relative_to_the_state_that_mitigations_make(larger):
+    """Along cell and mitigation, in what is made of the comparison, too."""
+    inputs, ds = larger
+    sizes = {"none": (3, 3), "skip": (9, 9), "dilated": (6, 6), "doubled": (6, 6), "short": (3, 3)}
+    for label, expected in sizes.items():
+        assert ds.state_size.sel(mitigation=label).values.tolist() == list(expected)
+    assert ds.param_count.sel(mitigation="doubled").values.tolist() == [18 + 21, 63 + 21]
+    assert ds.hidden_size.dims == ("cell",)
+    for name in ("skip", "dilated", "doubled"):
+        found = ds.sel(mitigation=name, cell="gru", seed=1)
+        record = [n for n in [*RECORD, *MITIGATED] if n in ds]
+        one = simulate(CELLS["gru"], inputs, mitigations=[LARGER[name]], rng=1, record=record)
+        for what in ("gain", "effective_gain"):
+            np.testing.assert_allclose(analysis.gain(found)[what], analysis.gain(one)[what], rtol=1e-14)
+    whole = analysis.gain(ds).gain
+    for k in range(11):
+        np.testing.assert_allclose(whole.isel(time=k, source=k), 1)
+    rates = analysis.decay_rate(ds, samples="batch")
+    effects = analysis.effects(ds)
+    for made in (rates, effects):
+        xr.testing.assert_equal(made.state_size.drop_vars("phases"), ds.state_size.drop_vars("phases"))
+
+
+def test_a_gain_between_blocks_leads_past_the_older_states(inputs):
+    """A dilated cell goes on from every second state; what lies between is zero for all but its memory."""
+    pairs = gradsim.Pairs(blocks_out=("h",), blocks_in=("h",))
+    ds = compare({"elman": Elman(2, 3)}, inputs=inputs, mitigations=[Dilate(2)], pairs=pairs, seeds=1)
+    assert ds.directions.values.tolist() == [[3, 3]]
+    plain, dilated = (analysis.by_lag(ds.sel(mitigation=m, cell="elman", seed=0)) for m in ("none", "dilate"))
+    assert (plain > 0).where(plain.notnull(), True).all()
+    odd = dilated.lag % 2 == 1
+    assert float(dilated.sel(lag=odd).max()) == 0
+    assert float(dilated.sel(lag=~odd).min()) > 0
+
+
+def test_a_comparison_of_several_sizes_is_stored_as_it_is(inputs, tmp_path):
+    how = {"inputs": inputs, "mitigations": [Skip(2)], "seeds": 1}
+    one = compare(CELLS, **how).drop_vars(MEASURED)
+    stored = compare(CELLS, store=tmp_path / "run", **how).load().drop_vars(MEASURED)
+    xr.testing.assert_identical(stored, one)
+    assert stored.state_size.dims == ("cell", "mitigation")
+
+
+def test_what_is_recorded_by_component_has_no_place_beside_another_state(inputs):
+    message = r"adjoint of elman, none and elman, skip cannot .* component .* 3 and 12 long. Leave 'adjoint'"
+    with pytest.raises(InputError, match=message):
+        compare({"elman": Elman(2, 3)}, inputs=inputs, mitigations=[Skip()], record=["adjoint"])
 
 
 def test_they_are_called_by_their_names_in_order(inputs):
