@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pytest
 
 import gradsim
 from gradsim.contracts import registry
@@ -13,8 +12,7 @@ from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.trajectory import one_by_one
 from gradsim_cells import GRU, LSTM, Elman
-from gradsim_optimizers import SGD
-from gradsim_tasks import Adding, FlipFlop
+from gradsim_tasks import FlipFlop
 
 SMALL = {
     "input_size": 3,
@@ -92,23 +90,3 @@ def by_definition(trajectory, direct, carry=lambda jacobian: jacobian, mask=None
             total = total + np.einsum("bi,bi...->...", direct[t + 1], influence)
         found[name] = total
     return found
-
-
-def trained_alike(rule, path):
-    """A training with probes, and one that was stopped and resumed, are that in one go, bit for bit."""
-    setting = dict(optimizer=SGD(learning_rate=0.05), batch=3, updates=6, rng=1, mitigations=[rule])
-    cell, task = Elman(2, 4), Adding(length=20)
-    whole = gradsim.train(cell, task, **setting)
-    watched = gradsim.train(cell, task, **setting, record={"every": 2}, validate={"every": 3, "sequences": 5})
-
-    def stop(event):
-        if event["event"] == "update" and event["update"] == 3:
-            raise KeyboardInterrupt
-
-    store = path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        gradsim.train(cell, task, **setting, store=store, report=stop, checkpoint_seconds=0)
-    resumed = gradsim.train(cell, task, **setting, store=store, resume=True)
-    for name in (n for n in whole.data_vars if n.startswith("trained_")):
-        np.testing.assert_array_equal(watched[name], whole[name])
-        np.testing.assert_array_equal(resumed[name], whole[name])

@@ -12,7 +12,6 @@ from gradsim.contracts.moment import Moment
 from gradsim.errors import InputError, UnknownNameError
 from gradsim.testing import conformance
 from gradsim.testing.specimen import stage
-from gradsim.training.resuming import resume
 from gradsim.training.verb import train
 from gradsim_cells import GRU, LSTM, S4D, Elman, Linear, MinGRU
 from gradsim_mitigations import (
@@ -253,34 +252,6 @@ def test_alpha_is_that_of_the_norms_at_the_update_before():
         np.testing.assert_allclose(
             found, np.broadcast_to((1 - alpha) * u, found.shape), rtol=1e-12, atol=1e-15
         )
-
-
-def chosen():
-    """What forces, draws and remembers."""
-    return [
-        TeacherForcing(0.5, measured=True),
-        ScheduledSampling(decay="exponential", k=0.8),
-        Dropout(0.2),
-        WeightNoise(0.05),
-    ]
-
-
-def test_a_measured_alpha_is_resumed_and_does_not_depend_on_probes(tmp_path):
-    options = {"optimizer": SGD(0.05), "updates": 6, "batch": 2}
-
-    def stop(event):
-        if (event["event"], event["update"]) == ("update", 3):
-            raise KeyboardInterrupt
-
-    whole = train(GRU(3, 4), TASK, mitigations=chosen(), **options)
-    with pytest.raises(KeyboardInterrupt):
-        train(GRU(3, 4), TASK, mitigations=chosen(), **options, store=tmp_path / "run", report=stop)
-    resumed = resume(tmp_path / "run")
-    probe = {"every": 1, "recorders": ["product_norm"]}
-    probed = train(GRU(3, 4), TASK, mitigations=chosen(), **options, record=probe)
-    for other in (resumed, probed):
-        for name in ("train_loss", "train_gradient_norm", "trained_U", "trained_readout_W"):
-            np.testing.assert_array_equal(other[name], whole[name])
 
 
 def test_units_see_the_target_as_often_as_is_said():

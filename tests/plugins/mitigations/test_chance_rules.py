@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from helpers import refused
-from rules import both, by_definition, close, ruled, shipped, small, taken, trained_alike
+from rules import both, by_definition, close, ruled, shipped, small, taken
 
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.trajectory import one_by_one
@@ -273,13 +273,6 @@ def test_target_propagation_learns_the_inverse_of_a_linear_cell(rng):
 def test_target_propagation_without_learning_is_the_immediate_derivative():
     for cell in (LSTM(3, 4), small("exp_rnn")):
         close(both(cell, TargetPropagation(learning_rate=0))[1], both(cell, Immediate())[1], 1e-13)
-
-
-@pytest.mark.parametrize(
-    "rule", [UORO(), KFRTRL(), DNI(k=3), TargetPropagation(noise=0.1)], ids=lambda r: r.name
-)
-def test_a_training_is_the_same_after_a_stop_and_with_probes(rule, tmp_path):
-    trained_alike(rule, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,7 @@ from gradsim.contracts.moment import Moment
 from gradsim.errors import UnknownNameError
 from gradsim.testing import conformance
 from gradsim_cells import LSTM, Elman
-from gradsim_mitigations import (
-    GradientCentralisation,
-    GradientNoise,
-    WeightDecay,
-)
+from gradsim_mitigations import GradientCentralisation, GradientNoise, WeightDecay
 from gradsim_tasks import Adding
 
 test_kit = conformance(GradientCentralisation(names=("U",)))

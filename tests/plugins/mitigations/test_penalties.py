@@ -27,13 +27,12 @@ from gradsim_mitigations import (
 from gradsim_optimizers import Adam
 from gradsim_tasks import Adding
 
-OPTIONS = (
+test_kit = conformance(
     Activity(2.0, 1.0),
     Flossing(exponents=2, transient=3, target=0.1),
     JacobianRegulariser(projections=2),
     NormStabiliser(3.0),
 )
-test_kit = conformance(*OPTIONS)
 test_kit_of_a_gru = conformance(Flossing(), JacobianRegulariser(), cell=GRU(input_size=2, hidden_size=3))
 
 CELLS = [Elman(2, 4), GRU(2, 3), LSTM(2, 2)]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from helpers import refused
-from rules import both, by_definition, close, ruled, shipped, small, taken, trained_alike
+from rules import both, by_definition, close, ruled, shipped, small, taken
 
 import gradsim
 from gradsim.contracts.moment import Moment
@@ -275,11 +275,6 @@ def test_approximations_leave_the_readout_and_the_run_alone(rule):
     exact, found = both(GRU(3, 4), rule)
     close({n: found[n] for n in found if "readout" in n}, {n: exact[n] for n in exact if "readout" in n}, 0)
     assert all(np.abs(found[n] - exact[n]).max() > 1e-6 for n in ("W", "U", "b"))
-
-
-@pytest.mark.parametrize("rule", [RFLO(feedback="random"), SparseRTRL(1)], ids=lambda r: r.name)
-def test_what_is_drawn_once_is_the_same_after_a_stop_and_with_probes(rule, tmp_path):
-    trained_alike(rule, tmp_path)
 
 
 def test_what_cannot_be_is_refused():

@@ -18,7 +18,7 @@ from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import InputError
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear
-from gradsim_mitigations import ARTBP, AutoClip, HDetach, Truncate, TruncateAdaptive, TruncateAnnealed
+from gradsim_mitigations import ARTBP, HDetach, Truncate, TruncateAdaptive, TruncateAnnealed
 from gradsim_optimizers import SGD
 from gradsim_tasks import Adding, FlipFlop, Sunspots
 
@@ -348,45 +348,10 @@ def test_a_cell_without_paths_is_refused():
         gradsim.simulate(Elman(2, 3), np.zeros((5, 1, 2)), mitigations=[HDetach()])
 
 
-REMEMBERING = [AutoClip(40.0), TruncateAnnealed(1, 20), TruncateAdaptive(0.5, longest=15, memory=0.5)]
-
-
-def training(mitigation, updates=6, **more):
-    setting = {"optimizer": SGD(learning_rate=0.05), "batch": 3, "updates": updates, "rng": 1}
-    return gradsim.train(Elman(2, 4), Adding(length=20), mitigations=[mitigation], **{**setting, **more})
-
-
-def trained(ds):
-    return {n: ds[n].values for n in ds.data_vars if n.startswith("trained_")}
-
-
-@pytest.mark.parametrize("mitigation", REMEMBERING, ids=lambda m: m.name)
-def test_over_updates_it_is_the_same_with_probes_and_validations(mitigation):
-    watched = {"record": {"every": 2}, "validate": {"every": 3, "sequences": 5}}
-    plain, probed = (training(mitigation, **more) for more in ({}, watched))
-    for name, value in trained(plain).items():
-        np.testing.assert_array_equal(probed[name], value)
-
-
-@pytest.mark.parametrize("mitigation", REMEMBERING, ids=lambda m: m.name)
-def test_over_updates_it_goes_on_to_the_same_bits(mitigation, tmp_path):
-    whole = training(mitigation, updates=8)
-
-    def stop(event):
-        if event["event"] == "update" and event["update"] == 5:
-            raise KeyboardInterrupt
-
-    stored = {"updates": 8, "store": tmp_path / "run"}
-    with pytest.raises(KeyboardInterrupt):
-        training(mitigation, **stored, report=stop, checkpoint_seconds=0)
-    resumed = training(mitigation, **stored, resume=True)
-    for name, value in trained(whole).items():
-        np.testing.assert_array_equal(resumed[name], value)
-    np.testing.assert_array_equal(resumed.train_gradient_factor, whole.train_gradient_factor)
-
-
 def test_a_window_grows_with_the_updates():
-    ds = training(TruncateAnnealed(first=1, last=20), updates=4)
+    setting = {"optimizer": SGD(learning_rate=0.05), "batch": 3, "updates": 4, "rng": 1}
+    grows = TruncateAnnealed(first=1, last=20)
+    ds = gradsim.train(Elman(2, 4), Adding(length=20), mitigations=[grows], **setting)
     lags = ds.train_lag.values
     reached = [lags[np.isfinite(row) & (row > -np.inf)].max() for row in ds.train_adjoint_norm_log10.values]
     assert reached == sorted(reached)
