@@ -69,10 +69,13 @@ class KFRTRL(Mitigation):
         m, n, sums, size = cell.state_size, cell.units, cell.sums, cell.input_size
         rows, columns = np.arange(m).reshape(-1, 1, n), np.arange(sums * n).reshape(1, -1, n)  # of D
         a, u = np.zeros((batch, m, sums * n), dtype=dtype), np.zeros((batch, size + n + 1), dtype=dtype)
+        terms = cell.counted(taken.params)
+        used = {term.factor for term in terms}  # what nothing multiplies would be noise alone
         gradient = np.zeros((sums * n, size + n + 1), dtype=dtype)
         for some in pieces(taken, a.size):
             v, h = draws[self]["signs"][step_rows(some.steps)].astype(dtype), some.before[..., :n]
-            z = np.concatenate((some.inputs, h, np.ones_like(h[..., :1])), axis=-1)
+            given = {"x": some.inputs, "h": h, "1": np.ones_like(h[..., :1])}
+            z = np.concatenate([x if f in used else 0 * x for f, x in given.items()], axis=-1)
             slopes, jacobian = _slopes(some, h), step_jacobian(some)
             for i, t in enumerate(some.steps):
                 a, u = balanced(through(jacobian[i], a), u)
@@ -82,7 +85,7 @@ class KFRTRL(Mitigation):
                 gradient += (direct[t][:, None] @ a)[:, 0].T @ u
         found = {name: np.zeros_like(p) for name, p in taken.params.items()}
         of = {"x": slice(0, size), "h": slice(size, size + n), "1": size + n}
-        for term in cell.counted(taken.params):
+        for term in terms:
             found[term.param][term.rows] = gradient[term.columns, of[term.factor]]
         return back(found)
 

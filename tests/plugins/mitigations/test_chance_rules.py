@@ -164,6 +164,16 @@ def test_kf_rtrl_refuses_what_has_no_sums(cell):
         both(Elman(3, 4), Gate(), KFRTRL())
 
 
+def test_what_no_weight_multiplies_is_no_noise_in_kf_rtrl():
+    inputs = np.zeros((20, 1, 3))
+    inputs[0] = 1.0
+    exact, estimate = both(
+        Linear(3, 4, recurrent_scale=0.1), KFRTRL(), task=None, batch=None, inputs=inputs
+    )  # a cell without a bias
+    away = {n: np.linalg.norm(estimate[n] - exact[n]) / np.linalg.norm(exact[n]) for n in exact}
+    assert max(away.values()) < 100, away
+
+
 def test_dni_is_backpropagation_through_windows_that_end_with_a_guess(rng):
     """a_t = sum of q_s P(s, t) up to the end e of a window, and A (s_e, 1) P(e, t); A learns at each end."""
     trajectory, direct = taken(GRU(2, 3), rng, steps=8)
