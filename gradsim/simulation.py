@@ -86,7 +86,7 @@ def _prepared(
     size = given.batch or drawn_batch
     own, readout = checked_params(prepared, task, params, hooks, seeds, kind)
     state = checked_state(prepared, arrays.get("initial_state"), size, kind)[:drawn_batch].copy()
-    model = Model(prepared, task, hooks, kind)
+    model = Model(given.cell, prepared, task, hooks, kind)
     recorders = chosen_recorders(given.record, hooks)
     shapes = {n: p.shape for n, p in {**own, **readout}.items()}
     pairs = given.pairs or EVERY_PAIR

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from operator import itemgetter
 from time import perf_counter
 from typing import Any
@@ -12,9 +13,12 @@ import numpy as np
 import xarray as xr
 
 from gradsim.comparison.members import Member
-from gradsim.contracts.recorder import Variable
+from gradsim.contracts.pieces import Both, Gradient
+from gradsim.contracts.problem import Problem
+from gradsim.contracts.recorder import Recorder, Variable
 from gradsim.machine.clock import Clock
 from gradsim.machine.progress import Advance, unseen
+from gradsim.numerics.scaled import Scaled, euclidean, or_zero
 from gradsim.run.launch import Running, executed
 from gradsim.run.prepared import Simulation
 from gradsim.simulation import prepare
@@ -92,42 +96,66 @@ def record(run: Simulation, running: Running, advance: Advance = unseen) -> xr.D
     return sink.dataset(told)
 
 
+@dataclass(frozen=True, eq=False)
+class _Gradients(Recorder):
+    """Keeps the exact and the effective gradient of each run, by parameter: vectors of any range."""
+
+    name = "gradients"
+    stream = Gradient
+    both = True
+
+    kept: list[list[dict[str, Scaled]]] = field(default_factory=list)
+
+    def variables(self, problem: Problem) -> tuple[Variable, ...]:
+        return ()
+
+    def compute(self, piece: Both) -> dict[str, Array]:  # type: ignore[override]
+        flows = piece.raw, piece.effective
+        self.kept.append([{n: _vector(part) for n, part in flow.parts.items()} for flow in flows])
+        return {}
+
+
+def _vector(part: Scaled) -> Scaled:
+    """Its largest number is about 1, beside the exponent."""
+    return Scaled(part.mantissa.astype(np.float64).ravel(), part.exponent.reshape(1)).settled(keep=0)
+
+
 def spread(member: Member, seed: int, running: Running, replicates: int) -> dict[str, Any]:
     """How the gradient varies over replicates, by parameter and of all together: name -> {param: value}.
 
     Replicates differ in what the mitigations draw alone. With g~ the effective gradient, g the exact one and
     means over replicates: the variance is the sum of ||g~ - mean g~||^2 over one less than their number, over
-    ||mean g||^2, and the bias of the mean ||mean (g~ - g)|| over ||mean g||.
+    ||mean g||^2, and the bias of the mean ||mean (g~ - g)|| over ||mean g||. As with `gradient_bias` nothing
+    over nothing is 0.
     """
-    found: list[tuple[Mapping[str, Array], Mapping[str, Array]]] = []
+    gradients = _Gradients()
     for i in range(replicates):
-        how = {**member.settings, "record": ["gradient", "effective_gradient"], "replicate": i}
-        run = prepare(member.cell, rng=seed, **how)
-        ds = record(run, running)
-        names = run.problem.param_shapes
-        exact, effective = (
-            {n: ds[f"{flow}gradient_{n}"].values for n in names} for flow in ("", "effective_")
-        )
-        found.append((exact, effective))
-        if not any(run.setup.draws.values()):  # they would all be the same
-            found *= replicates
+        run = prepare(member.cell, rng=seed, **{**member.settings, "record": [gradients], "replicate": i})
+        record(run, running)
+        if not any(run.setup.draws.values()) and not run.setup.step_data:  # they would all be the same
+            gradients.kept.extend(gradients.kept * (replicates - 1))
             break
-    exact, effective = (
-        {n: np.stack([one[flow][n].ravel() for one in found]) for n in names} for flow in (0, 1)
-    )
-    by_param = {n: _spread(exact[n], effective[n]) for n in names}
-    overall = _spread(*(np.concatenate([*each.values()], axis=1) for each in (exact, effective)))
+    names = list(run.problem.param_shapes)
+    by_param = {n: _spread(gradients.kept, [n]) for n in names}
+    overall = _spread(gradients.kept, names)
     return {
         **{name: {n: values[i] for n, values in by_param.items()} for i, name in enumerate(SPREAD)},
         **{f"overall_{name}": overall[i] for i, name in enumerate(SPREAD)},
     }
 
 
-def _spread(exact: Array, effective: Array) -> tuple[float, float]:
-    """Variance, and bias of the mean, of vectors (replicate, n)."""
-    size = np.linalg.norm(exact.mean(axis=0))
-    away = np.linalg.norm((effective - exact).mean(axis=0))
+def _spread(gradients: Sequence[Sequence[Mapping[str, Scaled]]], names: Sequence[str]) -> tuple[float, float]:
+    """Variance, and bias of the mean, of the vectors that these parameters make together."""
+    parts = [[[flow[n] for n in names] for flow in both] for both in gradients]
+    top = or_zero(np.max([p.top(-1) for both in parts for flow in both for p in flow]))
+    vectors = np.array([[np.concatenate([p.over(top) for p in flow]) for flow in both] for both in parts])
+    exact, effective = vectors[:, 0], vectors[:, 1]
+    size = euclidean(exact.mean(axis=0))
     moved = effective - effective[0]  # exactly zero where nothing is random
-    variance = np.sum((moved - moved.mean(axis=0)) ** 2) / (len(moved) - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(variance / size**2), float(away / size)
+    varies = _over(euclidean(moved - moved.mean(axis=0)), size) ** 2 / (len(moved) - 1)
+    return float(varies), float(_over(euclidean((effective - exact).mean(axis=0)), size))
+
+
+def _over(one: float, other: float) -> np.float64:
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.divide(one, other) if one else np.float64(0)

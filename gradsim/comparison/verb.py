@@ -103,6 +103,8 @@ def _prepared(given: ComparisonParameters) -> Comparison:
         for i, (label, cell) in enumerate(cells.items())
         for j, (name, chosen) in enumerate((mitigations or {NONE: ()}).items())
     ]
+    if twice := [label for label, used in Counter(m.label for m in members).items() if used > 1]:
+        raise InputError(f"two runs would be called {twice[0]!r}; give cells or mitigations other labels")
     runs = {}
     for member in members:
         with named(member.label):

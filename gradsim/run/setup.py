@@ -53,8 +53,9 @@ class Setup:
 
 @dataclass(frozen=True)
 class Model:
-    """What runs, as its mitigations have prepared it: the same for every batch."""
+    """What runs, as its mitigations have prepared it: the same for every batch. `given`: the cell before."""
 
+    given: Cell
     cell: Cell
     task: Task | None
     hooks: RunHooks
@@ -83,15 +84,14 @@ class Model:
         """
         inputs = locked(inputs)
         shapes = {n: p.shape for n, p in {**params, **readout}.items()}
-        draws, refusals = {}, Refusals()
+        draws, refusals, other = {}, Refusals(), (replicate,) if replicate else ()
         if _is_first(moment):
             refusals.ask(self.hooks, self.cell, shapes, self.task)
             refusals.tell()
         for i, mitigation in enumerate(self.hooks.mitigations):
             if moment.validating and not hasattr(mitigation, "gradsim_step_data"):
                 continue  # nothing else of it is asked
-            key = (i, replicate) if replicate else (i,)
-            rng, offered = seeds.generator("mitigation", *key), {"cell": self.cell, "shapes": shapes}
+            rng, offered = seeds.generator("mitigation", i, *other), {"cell": self.cell, "shapes": shapes}
             with refusals.of(mitigation):
                 found = drawn(mitigation.draw, rng, inputs, moment, **offered)
                 if found and _is_first(moment):
@@ -100,7 +100,9 @@ class Model:
         refusals.tell()
         data: StepData = {}
         if self.cell.step_data:
-            known = known_step_data(self.cell, episode, seeds.generator("cell"), inputs, moment)
+            known = known_step_data(self.cell, episode, seeds.generator("cell", *other), inputs, moment)
+            if replicate:  # of what the cell draws, that which mitigations have not added is the same
+                known |= drawn(self.given.draw, seeds.generator("cell"), inputs, moment)
             if _is_first(moment):
                 refuse_other_draws(self.cell.draw, inputs[:, :FEW], moment)
             if self.hooks.uses("gradsim_step_data"):

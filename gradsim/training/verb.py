@@ -81,7 +81,7 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     arrays = read(params=given.params)
     params: Params | None = arrays.get("params")
     own, readout = checked_params(prepared, task, params, hooks, seeds, kind)
-    model = Model(prepared, task, hooks, kind)
+    model = Model(cell, prepared, task, hooks, kind)
     recorders = chosen_recorders(probe.recorders, hooks) if probe else []
     updates = _update_count(given, batches)
     setup = TrainingSetup(given, model, updates, batches, seeds, own, readout, recorders, {})

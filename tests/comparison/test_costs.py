@@ -9,12 +9,24 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gradsim import compare, simulate
+import gradsim_cells
+from gradsim import compare, prepare, simulate
+from gradsim.comparison import costs
 from gradsim.comparison.costs import MEASURED
 from gradsim.contracts.hooks import hookimpl
 from gradsim.contracts.mitigation import Mitigation
-from gradsim_cells import GRU, Elman
-from gradsim_mitigations import ClipNorm, GradientNoise, Immediate, JacobianPenalty, Truncate
+from gradsim.run.launch import Running
+from gradsim_cells import GRU, Elman, Linear
+from gradsim_mitigations import (
+    ClipNorm,
+    Dropout,
+    GradientNoise,
+    Immediate,
+    JacobianPenalty,
+    Truncate,
+    WeightNoise,
+    Zoneout,
+)
 from gradsim_tasks import Adding
 
 
@@ -111,3 +123,51 @@ def test_noise_of_known_size_has_the_variance_of_its_components():
     for name, count in sizes.items():
         variance = float(one.gradient_variance.sel(param=name) * first.gradient_norm.sel(param=name) ** 2)
         assert variance == pytest.approx(0.5 * count, rel=6 * np.sqrt(2 / (29 * count)))
+
+
+@pytest.mark.parametrize("chosen", [Zoneout(0.5), Dropout(0.5), WeightNoise(0.1)], ids=lambda m: m.name)
+def test_what_a_cell_draws_varies_where_a_mitigation_has_added_it(inputs, chosen):
+    cells = {"elman": Elman(2, 3), "zoned": gradsim_cells.Zoneout(Elman(2, 3), 0.5)}
+    how = {"mitigations": [chosen, Truncate(1, 2)], "replicates": 3, "seeds": 1, "record": ["loss"]}
+    ds = compare(cells, inputs=inputs, **how).squeeze("seed")
+    assert (ds.overall_gradient_variance.sel(mitigation=chosen.name) > 0).all()
+    # What the cell draws as it is given is the same in all replicates.
+    assert float(ds.overall_gradient_variance.drop_sel(mitigation=chosen.name).max()) == 0
+    gradients = [_gradient(cells["zoned"], inputs, chosen, i) for i in range(3)]
+    mean = np.mean(gradients, axis=0)
+    expected = np.sum((gradients - mean) ** 2) / 2 / np.sum(mean**2)
+    found = ds.overall_gradient_variance.sel(cell="zoned", mitigation=chosen.name)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_a_draw_of_the_cell_stays_when_that_of_a_mitigation_changes(inputs):
+    cell = gradsim_cells.Zoneout(Elman(2, 3), 0.5)
+    one, other = (
+        prepare(cell, inputs, mitigations=[Zoneout(0.5)], rng=1, replicate=i).setup.step_data for i in (0, 1)
+    )
+    np.testing.assert_array_equal(one["zoneout1_kept"], other["zoneout1_kept"])
+    assert (one["zoneout2_kept"] != other["zoneout2_kept"]).any()
+
+
+def _gradient(cell, inputs, mitigation, replicate):
+    how = {"mitigations": [mitigation], "rng": 0, "replicate": replicate, "record": ["effective_gradient"]}
+    run = prepare(cell, inputs, **how)
+    ds = costs.record(run, Running(run.memory_sink(), 1, 1e9))
+    return np.concatenate([ds[n].values.ravel() for n in ds])
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(-650, "float64"), (600, "float64"), (-90, "float32")])
+def test_the_variance_of_gradients_of_any_size_is_that_of_others(inputs, size, dtype):
+    how = {"mitigations": [Guess(), Truncate(1, 2)], "replicates": 8, "seeds": 1, "record": ["loss"]}
+    ds, plain = (
+        compare([Linear(2, 3)], inputs=scale * inputs, dtype=dtype, **how) for scale in (2.0**size, 1.0)
+    )
+    xr.testing.assert_equal(ds[[*costs.SPREAD]], plain[[*costs.SPREAD]])  # a power of two changes no digit
+    assert float(plain.gradient_variance.sel(mitigation="guess").min()) > 0
+
+
+def test_no_gradient_has_no_variance(inputs):
+    ds = compare(
+        [Linear(2, 3)], inputs=0 * inputs, mitigations=[Guess()], replicates=2, seeds=1, record=["loss"]
+    )
+    assert float(ds.gradient_variance.max()) == float(ds.mean_gradient_bias.max()) == 0

@@ -105,13 +105,17 @@ def test_the_order_is_kept_and_told(compared):
             "elman, rtrl: .* under the rule rtrl",
         ),
         ({"replicates": 3}, "give mitigations, too"),
+        (
+            {"cells": {"a": Elman(2, 3), "a, b": GRU(2, 3)}, "mitigations": {"b, c": RTRL(), "c": Gate()}},
+            "two runs would be called 'a, b, c'; give cells or mitigations other labels",
+        ),
         ({"mitigations": ["clip_norm"]}, "should hold mitigations, or lists of them"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(inputs, monkeypatch, arguments, message):
     monkeypatch.setattr(prepared, "executed", None)
     with pytest.raises((InputError, PluginError), match=message):
-        compare(CELLS, inputs=inputs, **arguments)
+        compare(**{"cells": CELLS, "inputs": inputs, **arguments})
 
 
 @dataclass(frozen=True, eq=False)
