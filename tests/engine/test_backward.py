@@ -335,3 +335,30 @@ def test_a_gradient_has_all_that_small_adjoints_of_small_states_contribute():
     states = ds.state.values[:-1, 0, 0].astype(float)
     expected = (2.0 ** np.arange(-199.0, 1.0) * states).sum()
     np.testing.assert_allclose(ds.gradient_norm.sel(param="U"), expected, rtol=0.01)
+
+
+@dataclass(frozen=True, eq=False)
+class Far(Task):
+    """A loss at the last step alone, whose slope is 2**22 for each unit."""
+
+    name = "far"
+    readout = False
+    input_size = 1
+    output_size = None
+
+    def sample(self, rng, batch):
+        weights = np.array([0.0, 0.0, 1.0])[:, None] * np.ones((3, batch))
+        return Episode(np.zeros((3, batch, 1)), np.full((3, batch, 2), -(2.0**22)), weights)
+
+    def loss(self, outputs, targets, xp):
+        return gradsim.squared_error(outputs, targets, xp)
+
+
+@pytest.mark.filterwarnings("ignore::gradsim.errors.OutOfRangeWarning")  # the sizes are in the log10 twin
+@pytest.mark.parametrize(("dtype", "power"), [("float32", 120), ("float64", 1010)])
+def test_a_large_adjoint_and_a_large_derivative_are_multiplied_all_the_same(dtype, power):
+    cell = Linear(1, 2)
+    params = {"U": 2.0**power * np.eye(2), "W": np.zeros((2, 1))}
+    found = gradsim.simulate(cell, task=Far(), params=params, record=["adjoint_norm"], dtype=dtype)
+    sizes = found.adjoint_norm_log10.isel(batch=0).values
+    np.testing.assert_allclose(sizes, math.log10(2) * (22.5 + power * np.array([3, 2, 1, 0])), rtol=1e-6)
