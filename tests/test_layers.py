@@ -125,7 +125,8 @@ UNTESTED_ALONE = {
     },
     "what JAX compiles, held against autograd in test_by_jax.py": {"numerics.autodiff.jax_steps"},
     "what PyTorch derives, held against it and the shipped cells in test_torch_cell.py": {
-        "numerics.autodiff.by_torch"
+        "numerics.autodiff.by_torch",
+        "numerics.autodiff.torch_tensors",
     },
     "names only": {"numerics.autodiff", "plot"},
 }

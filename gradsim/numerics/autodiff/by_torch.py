@@ -1,30 +1,36 @@
 """A step that is a module of PyTorch: taken, and derived, by PyTorch.
 
-NumPy arrays come in and go out. All is on the CPU, in the dtype of what is given, and on one thread, so that
-the numbers do not depend on how many there are.
+NumPy arrays come in and go out, and all is in the dtype of what is given.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from autograd.extend import defvjp_argnums, primitive
 from autograd.tracer import isbox
 from torch import Tensor, nn
 
 from gradsim.errors import InputError, PluginError
+from gradsim.numerics.autodiff.torch_tensors import (
+    NOT_SIDE_BY_SIDE,
+    Tensors,
+    alone,
+    as_tensor,
+    as_tensors,
+    deriving,
+    of_arrays,
+    way_back,
+    ways_back,
+)
 from gradsim.numerics.scaled import range_end
 from gradsim.types import Array, Params
 
-Tensors = dict[str, Tensor]
 Blocks = tuple[Tensor, ...]
 
 _PIECE_BYTES = 2 * 2**20
@@ -32,24 +38,6 @@ _PIECE_BYTES = 2 * 2**20
 
 _HELD = 512
 """Steps whose graph is kept, or made at a time on the way back."""
-
-_NOT_SIDE_BY_SIDE = RuntimeError, UserWarning
-"""What operations raise that do not go with vmap; the warning where warnings are errors."""
-
-_lock = threading.RLock()
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One call at a time: a module has one set of parameters, and PyTorch one number of threads."""
-    with _lock:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.inference_mode(False):
-                yield
-        finally:
-            torch.set_num_threads(threads)
 
 
 class _Holder(nn.Module):
@@ -142,12 +130,12 @@ class TorchStep:
             kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
             return x
 
-        with _alone(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            own, before = _tensors(params, derived=True), torch.get_rng_state()
+        with alone(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            own, before = as_tensors(params, derived=True), torch.get_rng_state()
             x, *parts = (torch.zeros(2, n, dtype=torch.float64) for n in (inputs, *self._sizes))
             with torch.no_grad():
                 self.take(own, tuple(parts), x[None])
-            _deriving(self._made, own, x, torch.cat(parts, dim=-1).requires_grad_())
+            deriving(self._made, own, x, torch.cat(parts, dim=-1).requires_grad_())
             if not torch.equal(before, torch.get_rng_state()):
                 raise PluginError(
                     f"{self._about}: the module draws random numbers when it is called; put it into .eval()"
@@ -212,7 +200,7 @@ class TorchStep:
             return self._made(dict(zip(names, own, strict=True)), x, state)
 
         arrays = (*params.values(), state, inputs)
-        found = _by_torch(made, *arrays)
+        found = of_arrays(made, *arrays)
         plain = isbox(found) or all(isinstance(x, np.ndarray) for x in arrays)
         return found if plain else xp.asarray(found)
 
@@ -243,31 +231,31 @@ class TorchStep:
         states, along = state.reshape(-1, m), inputs.reshape(-1, inputs.shape[-1])
         found = np.empty((len(states), g, k, k), dtype=state.dtype)
         size = max(1, min(len(states), _PIECE_BYTES // (k * m * state.itemsize)))
-        with _alone():
-            own, made, rows = _tensors(params), torch.from_numpy(found), torch.arange(k)
+        with alone():
+            own, made, rows = as_tensors(params), torch.from_numpy(found), torch.arange(k)
             unit = torch.zeros((k, size, k, g), dtype=made.dtype)
             unit[rows, :, rows] = 1
             for first in range(0, len(states), size):
                 cut = slice(first, first + size)
-                s = _tensor(states[cut]).requires_grad_()
-                new = _deriving(self._made, own, _tensor(along[cut]), s)
-                pulled = _rows(new, s, unit[:, : len(s)].reshape(k, len(s), m))
+                s = as_tensor(states[cut]).requires_grad_()
+                new = deriving(self._made, own, as_tensor(along[cut]), s)
+                pulled = ways_back(new, s, unit[:, : len(s)].reshape(k, len(s), m))
                 made[cut] = pulled.reshape(k, len(s), k, g).permute(1, 3, 0, 2)
         return found.reshape(*state.shape[:-1], g, k, k)
 
     def state_vjp(self, params: Params, state: Array, inputs: Array, cotangent: Array) -> Array:
         """The cotangent of the old state."""
-        with _alone():
-            s = _tensor(state).requires_grad_()
-            new = _deriving(self._made, _tensors(params), _tensor(inputs), s)
-            return _gradient(new, [s], _tensor(cotangent))[0].numpy()
+        with alone():
+            s = as_tensor(state).requires_grad_()
+            new = deriving(self._made, as_tensors(params), as_tensor(inputs), s)
+            return way_back(new, [s], as_tensor(cotangent))[0].numpy()
 
     def params_vjp(self, params: Params, state: Array, inputs: Array, cotangent: Array) -> Params:
         """Those of the parameters, (..., *param), summed over the last leading axis."""
         lead = state.shape[:-2]
         along = (x.reshape(math.prod(lead), *x.shape[len(lead) :]) for x in (state, inputs, cotangent))
-        with _alone():
-            own, given = _tensors(params, derived=True), tuple(map(_tensor, along))
+        with alone():
+            own, given = as_tensors(params, derived=True), tuple(map(as_tensor, along))
 
             def one(s: Tensor, x: Tensor, u: Tensor) -> Tensors:
                 made = torch.func.vjp(lambda p: self._made(p, x, s), own)[1]
@@ -277,9 +265,9 @@ class TorchStep:
             size = max(1, _PIECE_BYTES // (sum(p.nbytes for p in params.values()) or 1))
             try:
                 found = {n: p.detach() for n, p in torch.func.vmap(one, chunk_size=size)(*given).items()}
-            except _NOT_SIDE_BY_SIDE:
+            except NOT_SIDE_BY_SIDE:
                 each = [
-                    _gradient(_deriving(self._made, own, x, s), list(own.values()), u)
+                    way_back(deriving(self._made, own, x, s), list(own.values()), u)
                     for s, x, u in zip(*given, strict=True)
                 ]
                 found = {n: torch.stack(ps) for n, ps in zip(own, zip(*each, strict=True), strict=True)}
@@ -289,13 +277,13 @@ class TorchStep:
         self, params: Params, state: Array, inputs: Array, left: Array, right: Array
     ) -> tuple[Params, Array]:
         """The derivative of the sum of left @ J @ right, by a way back through the way back."""
-        with _alone(), torch.enable_grad():
-            own, s = _tensors(params, derived=True), _tensor(state).requires_grad_()
-            u, v = _tensor(left), _tensor(right)
+        with alone(), torch.enable_grad():
+            own, s = as_tensors(params, derived=True), as_tensor(state).requires_grad_()
+            u, v = as_tensor(left), as_tensor(right)
             copies = s.expand(u.shape)
-            new = self._made(own, _tensor(inputs).expand(*u.shape[:-1], inputs.shape[-1]), copies)
-            pulled = _gradient(new, [copies], u, create_graph=True)[0]
-            *found, states = _gradient((pulled * v).sum(), [*own.values(), s], torch.ones((), dtype=s.dtype))
+            new = self._made(own, as_tensor(inputs).expand(*u.shape[:-1], inputs.shape[-1]), copies)
+            pulled = way_back(new, [copies], u, create_graph=True)[0]
+            *found, states = way_back((pulled * v).sum(), [*own.values(), s], torch.ones((), dtype=s.dtype))
             return {n: p.numpy() for n, p in zip(own, found, strict=True)}, states.numpy()
 
 
@@ -307,9 +295,9 @@ class Block:
         self._first = max(0, len(inputs) - _HELD)
         self.states: Array = np.empty((len(inputs) + 1, *state.shape), dtype=state.dtype)
         self.states[0] = state
-        with _alone(), torch.no_grad():
-            own, first = _tensors(params), self._parts(state)
-            self._note(0, step.take(own, first, _tensor(inputs[: self._first])))
+        with alone(), torch.no_grad():
+            own, first = as_tensors(params), self._parts(state)
+            self._note(0, step.take(own, first, as_tensor(inputs[: self._first])))
         self._held = self._graph(self._first, len(inputs))
         with torch.no_grad():
             self._note(self._first, self._held[0])
@@ -323,10 +311,10 @@ class Block:
 
     def _graph(self, first: int, stop: int) -> tuple[list[Blocks], Tensors]:
         """States and parameters of some steps, which derivatives go through."""
-        with _alone():
-            own = _tensors(self._params, derived=True)
+        with alone():
+            own = as_tensors(self._params, derived=True)
             parts = tuple(part.requires_grad_() for part in self._parts(self.states[first]))
-            return _deriving(self.compiled.take, own, parts, _tensor(self._inputs[first:stop])), own
+            return deriving(self.compiled.take, own, parts, as_tensor(self._inputs[first:stop])), own
 
     def pull(self, row: int, incoming: Array, direct: Array) -> tuple[Array, Params]:
         """See `providers.Block`."""
@@ -353,10 +341,10 @@ class Block:
         entering = np.concatenate((direct[rows], adjoints[-1:]))
         made = [block for t in (*rows.tolist(), steps) for block in states[t]]
         before = [block for state in states[:steps] for block in state]
-        with _alone():
-            parts = [_tensor(entering[..., place]).unbind() for place in places]
+        with alone():
+            parts = [as_tensor(entering[..., place]).unbind() for place in places]
             cotangents = [part for together in zip(*parts, strict=True) for part in together]
-            found = _gradient(made, [*before, *own.values()], cotangents, retain_graph=kept)
+            found = way_back(made, [*before, *own.values()], cotangents, retain_graph=kept)
             for j, place in enumerate(places):
                 adjoints[:-1, :, place] = torch.stack(list(found[j : len(before) : len(places)])).numpy()
         adjoints[0] += direct[0]
@@ -375,72 +363,3 @@ def _look(x: Any) -> str:
 
 def _looks(many: Any) -> str:
     return " and ".join(map(_look, many)) if isinstance(many, tuple | list) else _look(many)
-
-
-def _tensor(array: Array) -> Tensor:
-    """The same numbers, or a copy where PyTorch would not take them as they lie."""
-    return torch.from_numpy(np.require(array, requirements=("C", "W")))
-
-
-def _tensors(params: Params, derived: bool = False) -> Tensors:
-    return {n: _tensor(p).requires_grad_(derived) for n, p in params.items()}
-
-
-def _deriving(function: Callable[..., Any], *given: Any) -> Any:
-    """What a function makes, with its graph, whatever is in force around."""
-    with torch.enable_grad():
-        return function(*given)
-
-
-def _gradient(made: Any, at: Sequence[Tensor], cotangents: Any, **options: Any) -> Sequence[Tensor]:
-    """The way back; zeros for what does not depend on a place, or on nothing at all."""
-    if isinstance(made, Tensor) and not made.requires_grad:
-        return [torch.zeros_like(x) for x in at]
-    return torch.autograd.grad(made, at, cotangents, materialize_grads=True, **options)
-
-
-def _rows(made: Tensor, at: Tensor, cotangents: Tensor) -> Tensor:
-    """The way back of several cotangents, side by side as far as that goes."""
-    if not made.requires_grad:
-        return torch.zeros_like(cotangents)
-    try:
-        (found,) = torch.autograd.grad(
-            made, [at], [cotangents], retain_graph=True, allow_unused=True, is_grads_batched=True
-        )
-    except _NOT_SIDE_BY_SIDE:
-        found = torch.stack([_gradient(made, [at], u, retain_graph=True)[0] for u in cotangents])
-    return torch.zeros_like(cotangents) if found is None else found
-
-
-# For autograd.
-
-
-@primitive  # type: ignore[untyped-decorator]
-def _by_torch(function: Callable[..., Tensor], *arrays: Any) -> Array:
-    """What a function of tensors makes of arrays."""
-    with _alone():
-        return function(*(_tensor(np.asarray(x)) for x in arrays)).detach().numpy()
-
-
-def _back(
-    places: Sequence[int], made: Any, given: Sequence[Any], named: Any
-) -> Callable[[Any], tuple[Any, ...]]:
-    function, *arrays = given
-    return lambda cotangent: tuple(
-        _by_torch(_pulled(function, place - 1), *arrays, cotangent) for place in places
-    )
-
-
-defvjp_argnums(_by_torch, _back)
-
-
-def _pulled(function: Callable[..., Tensor], place: int) -> Callable[..., Tensor]:
-    """The way back through a function to one of its arguments."""
-
-    def pull(*given: Tensor) -> Tensor:
-        deeper = any(x.requires_grad for x in given)
-        with torch.enable_grad():
-            *at, cotangent = (x if x.requires_grad else x.detach().requires_grad_() for x in given)
-            return _gradient(function(*at), [at[place]], cotangent, create_graph=deeper)[0]
-
-    return pull
