@@ -13,9 +13,10 @@ class Dilated(Remembering):
     """The cell that `Dilate` makes: s_t = f(s_{t-delay}, x_t)."""
 
     name = "dilated"
+    scale = 0.0
 
-    def new(self, inside, newest, oldest, xp):
-        return inside(oldest)
+    def seen(self, size):
+        return slice(-size, None)
 
 
 @dataclass(frozen=True, eq=False)

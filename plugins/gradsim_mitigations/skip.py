@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradsim import Mitigation, hookimpl, through
+from gradsim import Mitigation, hookimpl
 from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_mitigations.remembering import Remembering
 
@@ -21,8 +21,8 @@ class Skipping(Remembering):
     def paths(self):
         return tuple(dict.fromkeys((*self.cell.paths, "skip")))
 
-    def new(self, inside, newest, oldest, xp):
-        return inside(newest) + self.scale * through(oldest, "skip")
+    def seen(self, size):
+        return slice(None, size)
 
 
 @dataclass(frozen=True, eq=False)
