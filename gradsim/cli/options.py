@@ -37,19 +37,19 @@ _NAMES = {
 """Plugins that a name stands for; whatever else is made of tables has no option, only --set."""
 
 
-def _named(given: str) -> dict[str, str]:
+def named(given: str) -> dict[str, str]:
     """The table that NAME stands for, FILE.py or FILE.py:CLASS, or NAME:PATH of what reads a file."""
     name, colon, path = given.partition(":")
     return {"name": name, "path": path} if colon and not name.endswith(".py") else {"name": given}
 
 
 def _several(given: str) -> list[dict[str, str]]:
-    return [_named(one) for one in given.split(",")]
+    return [named(one) for one in given.split(",")]
 
 
 def _in_order(given: str) -> list[dict[str, Any]]:
     """Choices with commas between, each of mitigations that act together, with + between."""
-    choices = [[_named(one) for one in choice.split("+")] for choice in given.split(",")]
+    choices = [[named(one) for one in choice.split("+")] for choice in given.split(",")]
     return [
         c[0] if len(c) == 1 else {"label": "+".join(m["name"] for m in c), "in_order": c} for c in choices
     ]
@@ -117,7 +117,7 @@ def _numbers(cls: type) -> Iterator[Option]:
         if made_of in _NAMES:
             flags, many = [f"--{entry.key.removesuffix('s')}"], entry.many
             said = _NAMES[made_of]
-            kind: Callable[[str], Any] = str if made_of == "Recorder" else _named
+            kind: Callable[[str], Any] = str if made_of == "Recorder" else named
             if "cells" in listed(cls) and made_of in _COMPARED:
                 said, kind = _COMPARED[made_of]
                 flags += [f"--{entry.key}"]

@@ -13,7 +13,7 @@ import os
 import reprlib
 import traceback
 from abc import ABCMeta
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FunctionType, MethodType, TracebackType
 from typing import Any, ClassVar
@@ -92,10 +92,8 @@ class Plugin(metaclass=PluginType):
             raise PluginError(
                 f'{cls.__name__} has the name {name!r}; give the class one, such as name = "mine"'
             )
-        try:
+        with annotated(cls):
             settle(self, cls.__name__)
-        except (NameError, TypeError) as error:
-            raise PluginError(f"{cls.__name__}: an annotation of its fields is no type: {error}") from error
 
     @property
     def inside(self) -> list[Plugin]:
@@ -110,6 +108,15 @@ class Plugin(metaclass=PluginType):
     def parameters(self) -> dict[str, Any]:
         """The parameters as plain values, for provenance; `registry.build` takes them."""
         return {f.name: described(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def annotated(cls: type) -> Iterator[None]:
+    """Let an annotation that cannot be read be told as a mistake of the class."""
+    try:
+        yield
+    except (NameError, TypeError) as error:
+        raise PluginError(f"{cls.__name__}: an annotation of its fields is no type: {error}") from error
 
 
 def refuse_by_value(plugin: Plugin) -> None:

@@ -132,24 +132,32 @@ def catalogue() -> Catalogue:
 
 def find(family: str, name: str) -> Any:
     """The class of this name, or that of this family in a file ``my_cell.py``, or ``my_cell.py:MyCell``."""
-    file, colon, chosen = name.partition(".py:")
-    if colon or name.endswith(".py"):
-        return _in_file(family, f"{file}.py" if colon else name, chosen)
-    known = catalogue().plugins[family]
-    if name not in known:
-        raise unknown(family.removesuffix("s"), name, known)
-    return known[name]
+    found = in_file(name, FAMILIES[family])
+    if found is None:
+        known = catalogue().plugins[family]
+        if name not in known:
+            raise unknown(family.removesuffix("s"), name, known)
+        return known[name]
+    if len(found) != 1:
+        names = [cls.__name__ for cls in found]
+        several = f"{name} defines {', '.join(names)}; say which, such as {name}:{next(iter(names), '')}"
+        raise InputError(several if found else f"{name} defines no {FAMILIES[family].__name__}")
+    return found[0]
 
 
-def _in_file(family: str, file: str, chosen: str) -> Any:
-    """A class of plugins in a file; it is imported once a process."""
-    found = {c.__name__: c for c in _defined_in(Path(file).absolute()) if issubclass(c, FAMILIES[family])}
+def in_file(name: str, base: type[Plugin] = Plugin) -> list[Any] | None:
+    """The classes of plugins that a file ``my_cell.py`` or ``my_cell.py:MyCell`` stands for.
+
+    None of a name that is that of no file. A file is imported once a process.
+    """
+    stem, colon, chosen = name.partition(".py:")
+    if not colon and not name.endswith(".py"):
+        return None
+    file = f"{stem}.py" if colon else name
+    found = {c.__name__: c for c in _defined_in(Path(file).absolute()) if issubclass(c, base)}
     if chosen and chosen not in found:
         raise unknown(f"class in {file}", chosen, found)
-    if not chosen and len(found) != 1:
-        several = f"{file} defines {', '.join(found)}; say which, such as {file}:{next(iter(found), '')}"
-        raise InputError(several if found else f"{file} defines no {FAMILIES[family].__name__}")
-    return found[chosen or next(iter(found))]
+    return [found[chosen]] if chosen else list(found.values())
 
 
 @functools.cache
