@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradsim_mitigations.feedback import WithinUnits
-from gradsim_mitigations.influence import own_unit
+from gradsim_mitigations.influence import Forward, own_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,5 +34,5 @@ class EProp(WithinUnits):
 
     name = "e_prop"
 
-    def blocks(self, trajectory):
-        return own_unit(trajectory)
+    def forward(self, trajectory):
+        return Forward(trajectory, own_unit(trajectory.cell))

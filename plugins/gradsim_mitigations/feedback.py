@@ -11,14 +11,14 @@ import numpy as np
 from gradsim import Mitigation, hookimpl
 from gradsim.errors import InputError
 from gradsim.numerics import autodiff
-from gradsim_mitigations.influence import Forward, influence_bytes, influence_flops
+from gradsim_mitigations.influence import influence_bytes, influence_flops
 
 READOUT = "readout_W"
 
 
 @dataclass(frozen=True, eq=False)
 class WithinUnits(Mitigation):
-    """A rule that carries influence forward by `blocks` in the place of J, each unit by itself.
+    """A rule that carries influence forward, each unit by itself.
 
     With ``feedback="random"`` errors reach the state by fixed random weights B, of the shape (output,
     features) of the readout's weights W and with entries N(0, 1 / features), in the place of W.
@@ -27,8 +27,8 @@ class WithinUnits(Mitigation):
     feedback: Literal["readout", "random"] = field(default="readout", kw_only=True)
 
     @abstractmethod
-    def blocks(self, trajectory):
-        """What stands in the place of J: blocks (steps, batch, g, k, k), of any g."""
+    def forward(self, trajectory):
+        """The influence that it carries."""
 
     def refuse(self, shapes):
         if self.feedback == "random" and READOUT not in shapes:
@@ -53,7 +53,7 @@ class WithinUnits(Mitigation):
         yield
         if self.feedback == "random":
             direct = self._fed_back(trajectory, direct, errors, params, draws, moment)
-        return Forward(trajectory, self.blocks).gradient(direct)
+        return self.forward(trajectory).gradient(direct)
 
     def _fed_back(self, trajectory, direct, errors, params, draws, moment):
         """The derivatives q with B in the place of W: q_t + e_t (B - W) do_t/ds_t.

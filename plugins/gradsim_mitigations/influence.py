@@ -5,8 +5,7 @@ at M_0 = 0 and grows by M_t = J_t M_{t-1} + I_t, with the step Jacobian J_t and 
 that of s_t at a fixed s_{t-1}. The gradient is the sum over t of q_t M_t, with q_t = dL_t/ds_t.
 
 Most of I_t is zero, as a row of weights feeds one unit. `Forward` keeps what else there is of M, in
-dense parts: those parameters that act on the same components. What acts on what it finds on the run itself:
-an entry is left out only if it is zero at each step and in each batch element.
+dense parts: those parameters that act on the same components.
 
 Parameters that are made of others (`Derived`) are evaluated before and the gradient is pulled back after, so
 that a rule sees the weights that the step sees.
@@ -16,26 +15,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from gradsim import Cell
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.engine.loss import READOUT
-from gradsim.numerics.blocks import dense_blocks
-from gradsim.types import Array, Params, StepData
+from gradsim.machine import accelerator
+from gradsim_mitigations.reach import Acting, in_a_row
 
-_NUMBERS = 2**18
+_NUMBERS = 2**20
 """Numbers of one kind that are made at a time."""
 
-_FEW = 16
-"""Positions that tell which parameters act on which components."""
+_DENSE = 4
+"""I is made in whole where one of so many of its numbers, or more, are other than zero."""
 
-_ROUNDING = 1e3 * np.finfo(np.float64).eps
-"""How far a sum over all positions may be off, of the largest for a parameter."""
+_FEW = 3
+"""To go along one of so many paths, or fewer, is quicker than a product of matrices."""
+
+_KERNELS = "gradsim_mitigations.path_kernels"
 
 
 def plain(trajectory):
@@ -53,11 +51,6 @@ def pieces(trajectory, numbers):
         yield trajectory[range(start, min(start + count, steps.stop))]
 
 
-def in_a_row(params, lead=0):
-    """Named arrays (*lead, *param), side by side: (*lead, P)."""
-    return np.concatenate([p.reshape(*p.shape[:lead], -1) for p in params.values()], axis=-1)
-
-
 def by_name(row, params):
     """A row of P numbers as arrays by name, of the shapes of `params`."""
     ends = np.cumsum([0, *(p.size for p in params.values())])
@@ -71,20 +64,20 @@ def step_jacobian(trajectory):
     return trajectory.call(trajectory.cell.step_jacobian)
 
 
-def own_unit(trajectory):
-    """J_t as `step_jacobian` makes it, without what leads from one unit to another.
+def own_unit(cell):
+    """Which entries of J, in blocks (g, k, k), lead from a unit to itself.
 
     A unit is what lies at one place of all blocks of one size, in each layer of a stack; a J that falls into
-    groups is left as it is.
+    groups leads nowhere else.
     """
-    blocks, cell = step_jacobian(trajectory), trajectory.cell
-    if blocks.shape[-3] > 1:
-        return blocks
+    groups, k = cell.jacobian_groups, cell.state_size // cell.jacobian_groups
+    if groups > 1:
+        return np.ones((groups, k, k), dtype=bool)
     layers = {n: re.match(r"(layer\d+_)*", n)[0] for n in cell.blocks}
     units = [(layers[n], size, place) for n, size in cell.blocks.items() for place in range(size)]
     numbers = {unit: i for i, unit in enumerate(units)}
     own = np.array([numbers[unit] for unit in units])
-    return np.where(np.equal.outer(own, own), blocks, 0)
+    return np.equal.outer(own, own)[None]
 
 
 def through(blocks, columns):
@@ -104,9 +97,13 @@ def influence_bytes(problem, rows):
     return 5 * rows * problem.batch * param_count(problem) * problem.dtype.itemsize + 4 * 8 * _NUMBERS
 
 
-def influence_flops(problem, rows, steps=None):
-    """The operations of `Forward` over so many steps, all unless given: J M, what is added, and q M."""
-    return positions_flops(problem, 2 * rows * (rows + 6) * param_count(problem), steps)
+def influence_flops(problem, rows, steps=None, paths=None):
+    """The operations of `Forward` over so many steps, all unless given: J M, what is added, and q M.
+
+    `paths`: from how many components influence goes to each; from all of `rows` unless given.
+    """
+    sources = paths if paths and _one_by_one(paths, rows) else rows
+    return positions_flops(problem, 2 * rows * (sources + 6) * param_count(problem), steps)
 
 
 def positions_flops(problem, each, steps=None):
@@ -127,181 +124,120 @@ class Forward:
     ----------
     trajectory
         The steps.
-    blocks
-        What makes, of some steps, the blocks (steps, batch, g, k, k), of any g, that stand in the place of J.
+    keep
+        Which entries of the blocks of J, (g, k, k), carry influence; all of them if None.
+    jacobian
+        What makes, of some steps, blocks (steps, batch, g, k, k), of any g, that stand in the place of J.
     depth
         A parameter acts on what it reaches in so many steps, of which the first is the one that it takes part
         in; None for what it ever reaches.
     """
 
-    def __init__(self, trajectory, blocks=step_jacobian, depth=None):
+    def __init__(self, trajectory, keep=None, jacobian=step_jacobian, depth=None):
         self.taken, self._back = plain(trajectory)
-        self._blocks, self._acting = blocks, _acting(self.taken)
-        self._parts = _parts(_reached(self._acting, self.taken, blocks, depth))
-        self._colours = _colours(self._acting)
+        self._jacobian, self._keep = jacobian, keep
+        self._acting = acting = Acting.of(self.taken)
+        self._parts = [_Part(*part, acting, keep) for part in acting.parts(self._leads(), depth)]
+
+    def _leads(self):
+        """Which entries of J are other than zero, (g, k, k): in some steps, and again as there are more."""
+        found = False
+        for some in pieces(self.taken, self.taken.states[0].size * self.taken.states.shape[-1]):
+            more = found | (self._jacobian(some) != 0).any(axis=(0, 1))
+            if not np.array_equal(found, more):
+                found = more
+                yield found if self._keep is None else found & self._keep
 
     def gradient(self, direct, steps=None):
         """The sum over t of q_t M_t by name, with M = 0 before the first of `steps`, all unless given.
 
         `direct` (time, batch, m): q_t, by the number of the time.
         """
-        taken = self.taken if steps is None else self.taken[steps]
-        batch, count, dtype = taken.inputs.shape[1], self._acting.shape[1], taken.states.dtype
-        apart = np.equal.outer(np.arange(self._colours.max() + 1), self._colours).astype(dtype)
+        taken, rows = self.taken if steps is None else self.taken[steps], self._acting.rows
+        batch, dtype, params = taken.inputs.shape[1], taken.states.dtype, taken.params
+        gradient = np.zeros(self._acting.at.shape[1], dtype=dtype)
         influence = [np.zeros((batch, *p.shape), dtype=dtype) for p in self._parts]
-        size, gradient = len(apart) * count + sum(m[0].size for m in influence), np.zeros(count, dtype=dtype)
-        for some in pieces(taken, batch * size):
-            found, made = some.params_jacobian(apart), self._blocks(some)
-            alone = in_a_row({n: found[n] for n in taken.params}, 3)
-            given = [p.immediate(alone, self._acting, self._colours) for p in self._parts]
-            carry = [p.between(made) for p in self._parts]
-            for i, t in enumerate(some.steps):
-                q = direct[t]
-                for j, p in enumerate(self._parts):
-                    influence[j] = carry[j][i] @ influence[j]
-                    influence[j] += given[j][i]
-                    if q.any():
-                        gradient[p.columns] += (q[:, p.rows][:, :, None] @ influence[j]).sum(axis=0)[:, 0]
-        return self._back(by_name(gradient, taken.params))
+        for some in pieces(taken, batch * len(rows) * len(gradient)):
+            found, blocks = some.params_jacobian(rows.astype(dtype)), self._jacobian(some)
+            nothing = np.zeros((*some.inputs.shape[:2], len(rows), 1), dtype=dtype)
+            alone = in_a_row({n: found[n] for n in params} | {None: nothing}, 3)
+            alone = alone.reshape(*alone.shape[:2], -1)
+            q = direct[some.steps.start : some.steps.stop]
+            for i, part in enumerate(self._parts):
+                influence[i], added = part.along(influence[i], blocks, alone, q)
+                gradient[part.columns] += added
+        return self._back(by_name(gradient, params))
 
 
-@dataclass(frozen=True, eq=False)
 class _Part:
     """The influence of some parameters: u times those of `columns` (u, c) on the components `rows` (u, r)."""
 
-    rows: np.ndarray
-    columns: np.ndarray
+    def __init__(self, rows, columns, acting, keep):
+        self.rows, self.columns, self.shape = rows, columns, (*rows.shape, columns.shape[1])
+        place, unit, colour = np.nonzero(acting.at[:, columns].T >= 0)
+        component, apart = acting.at[colour, columns[unit, place]], len(acting.colours) * np.arange(len(rows))
+        row = np.searchsorted((rows + apart[:, None]).ravel(), component + apart[unit])
+        # Where I is among the numbers of a part, and where in a row of what components of each colour make.
+        self._to = row * self.shape[2] + place
+        self._of = colour * (acting.at.shape[1] + 1) + columns[unit, place]
+        self._whole = None
+        if _DENSE * len(self._to) >= math.prod(self.shape):
+            self._whole = np.full(self.shape, acting.at.shape[1])
+            self._whole.ravel()[self._to] = self._of
+        self._keep = None if keep is None else _between(keep, rows)
+        self._sources = None if keep is None else _sources(self._keep)
 
-    @property
-    def shape(self):
-        return *self.rows.shape, self.columns.shape[1]
-
-    def between(self, blocks):
-        """The entries of J that lead from these components to these: (steps, batch, u, r, r)."""
-        g, (i, j) = blocks.shape[-3], (self.rows[:, :, None], self.rows[:, None, :])
-        return np.where(i % g == j % g, blocks[..., i % g, i // g, j // g], 0)
-
-    def immediate(self, alone, acting, colours):
-        """I (steps, batch, u, r, c), out of what the components of each colour have together."""
-        i, j = self.rows[:, :, None], self.columns[:, None, :]
-        return np.where(acting[i, j], alone[:, :, colours[i], j], 0)
-
-
-def _acting(trajectory):
-    """Which parameters act on which components at once, (m, P): where I is ever other than zero.
-
-    A few positions tell, with their own inputs and with others, as long as that explains what all components
-    together make at all positions; if not, all positions tell.
-    """
-    rng, every = np.random.default_rng(0), _Positions.of(trajectory)
-    few = every[rng.integers(len(every.state), size=_FEW)]
-    moved = replace(few, inputs=few.inputs + rng.standard_normal(few.inputs.shape))
-    acting = few.acting(rng) | moved.acting(rng)
-    by_position, by_component = (rng.uniform(1, 2, n) for n in every.state.shape)
-    rest, colours = every.pulled(np.multiply.outer(by_position, by_component)), _colours(acting)
-    sizes = by_name(np.abs(rest), every.params)
-    allowed = in_a_row({n: np.full_like(x, _ROUNDING * x.max()) for n, x in sizes.items()})
-    for colour in range(colours.max() + 1):
-        own = colours == colour
-        together = every.pulled(np.multiply.outer(by_position, own))
-        rest -= (by_component * own) @ np.where(acting, together, 0)
-    return acting if (np.abs(rest) <= allowed).all() else every.acting(rng)
-
-
-@dataclass(frozen=True)
-class _Positions:
-    """Where a cell takes steps: states, inputs and step data, each (positions, ...), in float64."""
-
-    cell: Cell
-    params: Params
-    state: Array
-    inputs: Array
-    data: StepData
-
-    @classmethod
-    def of(cls, trajectory):
-        """All of a trajectory, time and batch as one axis."""
-
-        def wide(x):
-            return x.astype(np.float64) if x.dtype.kind == "f" else x
-
-        def flat(x):
-            return wide(x).reshape(-1, *x.shape[2:])
-
-        params = {n: wide(p) for n, p in trajectory.params.items()}
-        data = {n: flat(x) for n, x in trajectory.step_data.items()}
-        return cls(trajectory.cell, params, flat(trajectory.before), flat(trajectory.inputs), data)
-
-    def __getitem__(self, chosen):
-        data = {n: x[chosen] for n, x in self.data.items()}
-        return replace(self, state=self.state[chosen], inputs=self.inputs[chosen], data=data)
-
-    def pulled(self, rows):
-        """Cotangents (..., positions, m) pulled back to the parameters, (..., P), summed over positions."""
-        lead = rows.shape[:-2]
-
-        def alike(x):
-            return np.broadcast_to(x, (*lead, *x.shape))
-
-        data = {n: alike(x) for n, x in self.data.items()}
-        found = self.cell.params_vjp(self.params, alike(self.state), alike(self.inputs), rows, **data)
-        return in_a_row({n: found[n] for n in self.params}, len(lead))
-
-    def acting(self, rng):
-        """Where I is not zero at each of them, (m, P)."""
-        count, m = self.state.shape
-        length, found = max(1, _NUMBERS // m**2), False
-        for start in range(0, count, length):
-            some = self[start : start + length]
-            # With a weight for each position no two add up to nothing.
-            weight = rng.uniform(1, 2, (len(some.state), 1))
-            found = found | (some.pulled(np.eye(m)[:, None] * weight) != 0)
-        return found
+    def along(self, influence, blocks, alone, direct):
+        """M after some steps (batch, u, r, c), and the sum of q M over them (u, c)."""
+        gradient, q = np.zeros(self.columns.shape, dtype=influence.dtype), direct[..., self.rows]
+        carry = _between(blocks, self.rows)
+        if self._keep is not None:
+            carry = carry * self._keep
+        if self._sources is not None:
+            slopes = np.take_along_axis(carry[:, :, 0], self._sources[None, None], axis=-1)
+            to = np.divmod(self._to, self.shape[2])
+            inside = influence[:, 0], *to, alone.take(self._of, axis=-1), q[:, :, 0], gradient[0]
+            accelerator.kernels(_KERNELS).along(self._sources, slopes, *inside)
+            return influence, gradient
+        whole, spare = self._whole is not None, np.empty_like(influence)
+        added = alone.take(self._whole if whole else self._of, axis=-1)
+        for here, more, seen in zip(carry, added, q, strict=True):
+            (np.multiply if influence.shape[2] == 1 else np.matmul)(here, influence, out=spare)
+            influence, spare = spare, influence
+            if whole:
+                influence += more
+            else:
+                influence.reshape(len(influence), -1)[:, self._to] += more
+            if seen.any():
+                gradient += _summed(seen, influence)
+        return influence, gradient
 
 
-def _reached(acting, trajectory, blocks, depth):
-    """What parameters act on at all, (m, P)."""
-    groups, size = trajectory.cell.jacobian_groups, trajectory.cell.state_size
-    if depth is not None and groups > 1:  # a group, such as a complex number, counts as one component
-        acting = np.tile(acting.reshape(size // groups, groups, -1).any(axis=0), (size // groups, 1))
-    if depth == 1:
-        return acting
-    leads = 0
-    for some in pieces(trajectory, trajectory.states[0].size * size // groups):
-        leads = leads | (blocks(some) != 0).any(axis=(0, 1))
-    leads = dense_blocks(leads).astype(np.float32)
-    sets, which = _sets(acting)
-    grown = sets
-    for _ in range(size if depth is None else depth - 1):
-        sets, grown = grown, grown | (leads @ grown > 0)
-        if (sets == grown).all():
-            break
-    return grown[:, which]
+def _sources(keep):
+    """The components (r, paths) that each takes from, where they are so few that to go by them is quicker."""
+    units, r, _ = keep.shape
+    paths = int(keep.sum(axis=-1).max())
+    if units > 1 or not paths or not _one_by_one(paths, r):
+        return None
+    return np.argsort(~keep[0], axis=-1, kind="stable")[:, :paths]
 
 
-def _sets(acting):
-    """The columns that there are, each once, (m, sets); and which of them each column is, (P,)."""
-    bits = np.ascontiguousarray(np.packbits(acting, axis=0).T)
-    _, first, which = np.unique(bits.view(f"V{bits.shape[1]}")[:, 0], return_index=True, return_inverse=True)
-    return acting[:, first], which
+def _one_by_one(paths, rows):
+    """Whether so many paths to each component are gone one by one."""
+    return _FEW * paths <= rows and accelerator.enabled()
 
 
-def _parts(acting):
-    """Parameters that act on as many components, as many on the same ones."""
-    found = defaultdict(list)
-    sets, which = _sets(acting)
-    for i, on in enumerate(sets.T):
-        rows, columns = np.flatnonzero(on), np.flatnonzero(which == i)
-        if len(rows):
-            found[len(rows), len(columns)].append((rows, columns))
-    return [_Part(*map(np.array, zip(*alike, strict=True))) for alike in found.values()]
+def _between(blocks, rows):
+    """The entries of blocks (..., g, k, k) between components (u, r): (..., u, r, r)."""
+    g, k, _ = blocks.shape[-3:]
+    if rows.shape[1] == k and (rows % g == rows[:, :1] % g).all():
+        return blocks[..., rows[:, 0] % g, :, :]
+    i, j = rows[:, :, None], rows[:, None, :]
+    return np.where(i % g == j % g, blocks[..., i % g, i // g, j // g], 0)
 
 
-def _colours(acting):
-    """A colour for each component, (m,), such that no parameter acts on two of one colour."""
-    sets = _sets(acting)[0].astype(np.float32)
-    clash, colours = sets @ sets.T > 0, np.full(len(sets), -1)
-    for i, others in enumerate(clash):
-        taken = set(colours[others])
-        colours[i] = next(c for c in range(len(sets)) if c not in taken)
-    return colours
+def _summed(seen, influence):
+    """The sum of q (batch, u, r) times M (batch, u, r, c): (u, c)."""
+    if influence.shape[1] > 1:
+        return np.einsum("bur,burc->uc", seen, influence)
+    return seen.reshape(1, -1) @ influence.reshape(seen.size, -1)

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Interval
 
 from gradsim_mitigations.feedback import WithinUnits
-from gradsim_mitigations.influence import own_unit
+from gradsim_mitigations.influence import Forward, own_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,11 @@ class RFLO(WithinUnits):
 
     leak: Annotated[float, Interval(gt=0, le=1)] | None = None
 
-    def blocks(self, trajectory):
+    def forward(self, trajectory):
         if self.leak is None:
-            return own_unit(trajectory)
+            return Forward(trajectory, own_unit(trajectory.cell))
+        return Forward(trajectory, jacobian=self._leaking)
+
+    def _leaking(self, trajectory):
         after = trajectory.after
         return np.full((*after.shape, 1, 1), 1 - self.leak, dtype=after.dtype)

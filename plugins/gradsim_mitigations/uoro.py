@@ -10,7 +10,6 @@ from gradsim import Mitigation, hookimpl
 from gradsim.contracts.trajectory import step_rows
 from gradsim_mitigations.influence import (
     by_name,
-    in_a_row,
     param_count,
     pieces,
     plain,
@@ -19,6 +18,7 @@ from gradsim_mitigations.influence import (
     through,
 )
 from gradsim_mitigations.rank_one import balanced, signs
+from gradsim_mitigations.reach import in_a_row
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ class Counted(np.ndarray):
     operations = 0.0
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
-        given = [plain(x) for x in inputs]
+        given, options = plain(inputs), plain(options)
         if out:
             options["out"] = plain(out)
         found = getattr(ufunc, method)(*given, **options)
@@ -56,9 +56,11 @@ class Counted(np.ndarray):
     def __array_function__(self, function, types, args, options):
         if function is np.linalg.inv:
             Counted.operations += 2 * args[0].size * args[0].shape[-1]
+        elif function is np.einsum:
+            Counted.operations += 2 * max(x.size for x in args[1:])
         else:  # what only moves numbers
             assert function.__module__ == "numpy", function
-            assert function not in (np.einsum, np.dot, np.tensordot, np.vecdot, np.linalg.norm)
+            assert function not in (np.dot, np.tensordot, np.vecdot, np.linalg.norm)
         return counted(function(*plain(args), **plain(options)))
 
 
@@ -126,7 +128,7 @@ def test_rules_say_what_they_multiply_within_a_factor_of_two(rule, make, monkeyp
 
 ORDERS = {
     "rtrl": 4,
-    "sparse_rtrl": 4,
+    "sparse_rtrl": 3,  # along so many paths, whatever the number of units
     "truncate_forward": 4,
     "kf_rtrl": 3,
     "forward_errors": 3,

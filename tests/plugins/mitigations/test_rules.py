@@ -11,10 +11,11 @@ from rules import both, by_definition, close, ruled, shipped, small, taken
 
 import gradsim
 from gradsim.contracts.moment import Moment
+from gradsim.contracts.trajectory import one_by_one
 from gradsim.errors import BudgetError, InputError
 from gradsim.numerics.blocks import dense_blocks
 from gradsim.testing import conformance
-from gradsim_cells import GRU, LRU, LSTM, ClockworkRNN, Elman, IndRNN, LeakyRNN, MinGRU, ShallowPLRNN, Stack
+from gradsim_cells import GRU, LRU, LSTM, Elman, IndRNN, LeakyRNN, MinGRU, Stack
 from gradsim_mitigations import (
     RFLO,
     RTRL,
@@ -31,7 +32,7 @@ from gradsim_mitigations import (
     TruncateForward,
 )
 from gradsim_mitigations.influence import through
-from gradsim_tasks import CopyMemory, FlipFlop
+from gradsim_tasks import FlipFlop
 
 test_rules_keep_the_contract = conformance(
     SnAp(n=2), EProp(feedback="random"), RFLO(leak=0.2), RFLO(feedback="random"), TruncateForward(1, 3)
@@ -84,20 +85,6 @@ def test_steps_in_many_pieces_are_those_in_one(monkeypatch):
     whole = both(LSTM(3, 4), RTRL())[1]
     monkeypatch.setattr("gradsim_mitigations.influence._NUMBERS", 5000)
     close(both(LSTM(3, 4), RTRL())[1], whole, tolerance=1e-14)
-
-
-def test_what_a_few_positions_do_not_show_is_found_at_all(monkeypatch):
-    """Units that are changed at one step of all."""
-    monkeypatch.setattr("gradsim_mitigations.influence._FEW", 1)
-    cell = ClockworkRNN(3, 4, periods=(1, 9))
-    exact, found = both(cell, RTRL())
-    close(found, exact)
-
-
-def test_what_acts_rarely_counts_in_float32_too():
-    """Pieces of a piecewise linear network that a few steps of forty are in."""
-    exact, found = both(ShallowPLRNN(10, 16), RTRL(), task=CopyMemory(delay=20), dtype="float32", rng=5)
-    close(found, exact, tolerance=1e-5)
 
 
 def test_what_a_rule_carries_is_told_before_the_run():
@@ -268,6 +255,27 @@ def test_sparse_rtrl_goes_along_so_many_paths_to_each_component(rng):
     assert len(np.unique(kept, axis=0)) > 1
     close(found, by_definition(trajectory, direct, lambda jacobian: jacobian * kept), 1e-12)
     close(both(LSTM(3, 4), SparseRTRL(8))[1], both(LSTM(3, 4))[0])
+
+
+@pytest.mark.parametrize("compiled", ["0", "1"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("cell", [Elman(2, 13), LSTM(2, 6), Stack((GRU(2, 5), Elman(5, 7)))], ids=repr)
+def test_a_few_paths_are_gone_one_by_one(cell, dtype, compiled, rng, monkeypatch):
+    """In compiled loops where there are those, and the same as by whole matrices."""
+    monkeypatch.setenv("GRADSIM_COMPILED", compiled)
+    monkeypatch.setattr("gradsim_mitigations.influence._NUMBERS", 5000)
+    trajectory, direct = taken(cell, rng)
+    direct[3] = 0
+    for paths in (1, 3, 4):
+        rule = SparseRTRL(paths)
+        draws = rule.draw(rng, cell)
+        expected = by_definition(trajectory, direct, (draws["kept"][0]).__mul__)
+        given = {n: p.astype(dtype) for n, p in trajectory.params.items()}
+        state, inputs = trajectory.states[0].astype(dtype), trajectory.inputs.astype(dtype)
+        single = cell.unroll(given, state, inputs, trajectory.step_data, one_by_one)
+        found = ruled(rule, single, direct.astype(dtype), draws=draws)
+        assert all(g.dtype == dtype for g in found.values())
+        close(found, expected, 1e-12 if dtype is np.float64 else 1e-5)
 
 
 @pytest.mark.parametrize("rule", APPROXIMATIONS, ids=repr)
