@@ -8,24 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import OWN_CELL
 
 import gradsim
 from gradsim import from_torch
 from gradsim_tasks import Sunspots
-
-CELL = """
-from dataclasses import dataclass
-from gradsim import Dense
-
-@dataclass(frozen=True, eq=False)
-class Mine(Dense):
-    name = "mine"
-    slope: float = 1.0
-
-    def unit(self, sums, old, xp):
-        return xp.tanh(self.slope * sums[0])
-"""
-
 
 TOML = """
 record = ["state"]
@@ -46,7 +33,7 @@ SHORT = ("--set", "task.length=40")
 
 
 def test_a_cell_in_a_file_runs(gradsim_cli):
-    Path("file_cell.py").write_text(CELL)
+    Path("file_cell.py").write_text(OWN_CELL)
     result = gradsim_cli("run", "--cell", "file_cell.py", "--set", "cell.slope=0.5", *SHORT)
     assert result.exit_code == 0, result.output
     assert gradsim.open_run("runs/sunspots-file_cell")["product_norm"].sizes["time"] == 41
@@ -56,7 +43,7 @@ def test_a_cell_in_a_file_runs(gradsim_cli):
 
 
 def test_a_training_of_a_cell_in_a_file_is_resumed(gradsim_cli):
-    Path("resumed_cell.py").write_text(CELL)
+    Path("resumed_cell.py").write_text(OWN_CELL)
     given = ("--cell", "resumed_cell.py", "--set", "cell.hidden_size=4")
     result = gradsim_cli("train", *given, "--set", "updates=3")
     assert result.exit_code == 0, result.output

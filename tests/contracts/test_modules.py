@@ -7,24 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import OWN_CELL
 
 import gradsim
 from gradsim.contracts import registry
 from gradsim.errors import InputError, PluginError, UnknownNameError
 
-ONE = """
-from dataclasses import dataclass
-from gradsim import Dense
-
-@dataclass(frozen=True, eq=False)
-class Mine(Dense):
-    name = "mine"
-    slope: float = 1.0
-
-    def unit(self, sums, old, xp):
-        return xp.tanh(self.slope * sums[0])
-"""
-TWO = f"""{ONE}
+TWO = f"""{OWN_CELL}
 
 class Other(Mine):
     name = "other"
@@ -33,7 +22,7 @@ class Other(Mine):
 
 def test_the_cell_of_a_file_is_found_and_said_again(tmp_path):
     file = tmp_path / "one_cell.py"
-    file.write_text(ONE)
+    file.write_text(OWN_CELL)
     cell = registry.build("cells", str(file), {"slope": 0.5, "hidden_size": 3})
     assert repr(cell) == "Mine(input_size=1, hidden_size=3, slope=0.5)"
     ds = gradsim.simulate(cell, np.ones((4, 1, 1)), record=["product_norm"])
@@ -66,7 +55,7 @@ def test_a_file_that_is_not_there_or_broken_is_named(tmp_path):
 def cell_file(folder, name, slope, before=""):
     folder.mkdir(exist_ok=True)
     file = folder / name
-    file.write_text(f"from __future__ import annotations\n{before}{ONE.replace('1.0', slope)}")
+    file.write_text(f"from __future__ import annotations\n{before}{OWN_CELL.replace('1.0', slope)}")
     return file
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers import OneBlock
 
 import gradsim
 from gradsim import Cell, Derived, Wrapper
@@ -16,29 +17,11 @@ from gradsim.testing import check_cell
 X = np.random.default_rng(0).standard_normal((6, 3, 2))
 
 
-@dataclass(frozen=True, eq=False)
-class Good(Cell):
-    """h = tanh(U h + W x)."""
-
-    name = "good"
-    input_size: int = 2
-
-    @property
-    def blocks(self):
-        return {"h": 3}
-
-    def init_params(self, rng):
-        return {"U": rng.standard_normal((3, 3)) / 2, "W": rng.standard_normal((3, self.input_size))}
-
-    def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
-
-
 def changed(**members):
     for name, member in members.items():
         if inspect.isfunction(member):
             member.__name__ = name
-    return dataclass(frozen=True, eq=False)(type("Odd", (Good,), members))()
+    return dataclass(frozen=True, eq=False)(type("Odd", (OneBlock,), members))()
 
 
 def raising(self):
@@ -159,7 +142,7 @@ ODD = {
         r"init_params\(\) names a parameter 0",
     ),
     "params anyhow": (
-        {"init_params": lambda self, rng: Good.init_params(self, np.random.default_rng())},
+        {"init_params": lambda self, rng: OneBlock.init_params(self, np.random.default_rng())},
         r"init_params\(\) draws other numbers from the same rng; take all randomness from the rng",
     ),
     "params kept and changed": (
@@ -280,7 +263,7 @@ WRAPPED = {
 def test_what_is_wrong_with_a_wrapper_is_said_by_a_run_and_by_the_kit(case):
     base, method, wrong, message = WRAPPED[case]
     wrong.__name__ = method
-    cell = type("Odd", (base,), {method: wrong})(Good())
+    cell = type("Odd", (base,), {method: wrong})(OneBlock())
     with pytest.raises(PluginError, match=rf"^Odd\(.*{message}"):
         gradsim.simulate(cell, X)
     with pytest.raises(AssertionError, match="Odd"):
@@ -288,7 +271,7 @@ def test_what_is_wrong_with_a_wrapper_is_said_by_a_run_and_by_the_kit(case):
 
 
 def test_what_is_unusual_and_right_runs():
-    class Unusual(Good):
+    class Unusual(OneBlock):
         fixed = ("U",)
 
         def init_params(self, rng, more=None):
@@ -305,7 +288,7 @@ def test_a_class_that_is_no_dataclass_is_named():
         name = "plain"
         input_size = 2
         blocks = {"h": 3}  # noqa: RUF012
-        init_params, step = Good.init_params, Good.step
+        init_params, step = OneBlock.init_params, OneBlock.step
 
     message = r"Plain is no dataclass; decorate the class with @dataclass\(frozen=True, eq=False\)"
     for arguments in ((), (2,)):

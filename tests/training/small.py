@@ -35,8 +35,21 @@ class Noted:
         return episode
 
 
+class Numbered(Noted, FiniteTask):
+    """Sequences by number: those of one part after those of another."""
+
+    @property
+    def sequences(self):
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {part: count for part, count in parts.items() if count}
+
+    def numbers_of(self, part, chosen):
+        before = {"train": 0, "validation": self.train, "test": self.train + self.validation}
+        return before[part] + np.asarray(chosen)
+
+
 @dataclass(frozen=True, eq=False)
-class Stream(Noted, FiniteTask):
+class Stream(Numbered):
     """Say the sum of the last two numbers of a stream, at every step; the loss is the squared error."""
 
     name = "stream"
@@ -49,14 +62,8 @@ class Stream(Noted, FiniteTask):
     validation: PositiveInt = 3
     test: int = 0
 
-    @property
-    def sequences(self):
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {part: count for part, count in parts.items() if count}
-
     def take(self, part, chosen):
-        start = {"train": 0, "validation": self.train, "test": self.train + self.validation}[part]
-        rows = self.length * (start + np.asarray(chosen)) + np.arange(self.length)[:, None]
+        rows = self.length * self.numbers_of(part, chosen) + np.arange(self.length)[:, None]
         targets = self.numbers[rows] + self.numbers[rows - 1]
         weights = np.full(rows.shape, 1 / self.length)
         return self.note(part, chosen, Episode(self.numbers[rows][..., None], targets[..., None], weights))
@@ -72,7 +79,7 @@ class Stream(Noted, FiniteTask):
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled(Noted, FiniteTask):
+class Labelled(Numbered):
     """Say at every step which of two inputs is greater, in sequences of 2 to 5 steps: cross entropy."""
 
     name = "labelled"
@@ -85,14 +92,8 @@ class Labelled(Noted, FiniteTask):
     validation: PositiveInt = 5
     test: int = 0
 
-    @property
-    def sequences(self):
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {part: count for part, count in parts.items() if count}
-
     def take(self, part, chosen):
-        start = {"train": 0, "validation": self.train, "test": self.train + self.validation}[part]
-        numbers = start + np.asarray(chosen)
+        numbers = self.numbers_of(part, chosen)
         count = self.train + self.validation + self.test
         inputs = np.random.default_rng(6).standard_normal((5, count, 2))[:, numbers]
         weights = (np.arange(5)[:, None] < 2 + numbers % 4) / (2.0 + numbers % 4)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
+from helpers import OneBlock
 from interrupting import stopping_at
 from small import Labelled
 
-from gradsim import Cell, surrogate
+from gradsim import surrogate
 from gradsim.data.store import read_record
 from gradsim.engine import derivatives
 from gradsim.errors import DivergedError, PluginError
@@ -19,25 +18,7 @@ from gradsim_optimizers import SGD
 SETTING = {"optimizer": SGD(0.1), "updates": 4, "batch": 2}
 
 
-@dataclass(frozen=True, eq=False)
-class Sound(Cell):
-    """h_t = tanh(U h_{t-1} + W x_t)."""
-
-    name = "sound"
-    input_size: int = 2
-
-    @property
-    def blocks(self):
-        return {"h": 3}
-
-    def init_params(self, rng):
-        return {"U": rng.standard_normal((3, 3)) / 2, "W": rng.standard_normal((3, self.input_size))}
-
-    def step(self, params, state, inputs, xp):
-        return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
-
-
-class WrongTrace(Sound):
+class WrongTrace(OneBlock):
     """With the wrong derivative of an operation."""
 
     def step(self, params, state, inputs, xp):
@@ -45,26 +26,26 @@ class WrongTrace(Sound):
         return surrogate(new, 1.001 * new)
 
 
-class Writes(Sound):
+class Writes(OneBlock):
     def step(self, params, state, inputs, xp):
         new = super().step(params, state, inputs, xp)
         state *= 0.9
         return new
 
 
-class Chancy(Sound):
+class Chancy(OneBlock):
     rng = np.random.default_rng(0)
 
     def step(self, params, state, inputs, xp):
         return super().step(params, state, inputs, xp) + 0.01 * self.rng.standard_normal(3)
 
 
-class WrongShape(Sound):
+class WrongShape(OneBlock):
     def step(self, params, state, inputs, xp):
         return super().step(params, state, inputs, xp)[..., :2]
 
 
-class WrongType(Sound):
+class WrongType(OneBlock):
     def step(self, params, state, inputs, xp):
         return super().step(params, state, inputs, xp).astype(np.float32)
 
@@ -90,11 +71,11 @@ def test_a_broken_cell_is_refused_before_its_first_update(cell, more, tmp_path):
 def test_a_sound_one_is_checked_once(monkeypatch):
     checked, check = [], derivatives.check
     monkeypatch.setattr(derivatives, "check", lambda *given: (checked.append(1), check(*given)))
-    assert train(Sound(), Labelled(), **SETTING).train_loss.size == 4
+    assert train(OneBlock(), Labelled(), **SETTING).train_loss.size == 4
     assert checked == [1]
 
 
-class Poisoned(Sound):
+class Poisoned(OneBlock):
     """NaN from the third step on."""
 
     def step(self, params, state, inputs, xp, *, step_index):
@@ -110,7 +91,7 @@ def test_a_state_that_is_not_a_number_is_named_with_its_place():
         train(Poisoned(), Labelled(), **SETTING, validate={"every": 1})
 
 
-class Changing(Sound):
+class Changing(OneBlock):
     """Its derivative is right, until its code is changed."""
 
     wrong = 1.0
@@ -128,4 +109,4 @@ def test_a_cell_that_was_broken_meanwhile_is_refused_when_a_training_goes_on(tmp
         train(Changing(), Labelled(), **SETTING, store=tmp_path / "run", resume=True, allow_changed=True)
     monkeypatch.undo()
     ds = train(Changing(), Labelled(), **SETTING, store=tmp_path / "run", resume=True)
-    np.testing.assert_array_equal(ds.train_loss, train(Sound(), Labelled(), **SETTING).train_loss)
+    np.testing.assert_array_equal(ds.train_loss, train(OneBlock(), Labelled(), **SETTING).train_loss)
