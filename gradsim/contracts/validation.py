@@ -93,6 +93,15 @@ def settle(made: Any, title: str) -> None:
         object.__setattr__(made, name, value)
 
 
+def refuse_reversed(made: Any, low: str, high: str, why: str = "") -> None:
+    """Raise InputError where the first of two fields is larger than the second."""
+    least, most = getattr(made, low), getattr(made, high)
+    if not least <= most:
+        raise InputError(
+            f"{type(made).__name__}: {low} <= {high} is needed{why} (got {low}={least}, {high}={most})"
+        )
+
+
 def mistakes(cls: type, given: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with some values of the fields of a dataclass: dotted key -> phrase."""
     return types_of(cls).checked(given)[1]

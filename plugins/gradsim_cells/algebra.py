@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradsim import Cell, detach
-from gradsim.errors import InputError
+from gradsim import detach
 from gradsim.types import Array, Params
 
 
@@ -40,13 +39,6 @@ def capped(x: Any, cap: float | None, xp: Any) -> Any:
 def normal(rng: np.random.Generator, rows: int, columns: int, scale: float = 1.0) -> Array:
     """Independent weights N(0, scale^2 / columns)."""
     return rng.standard_normal((rows, columns)) * (scale / np.sqrt(columns))
-
-
-def refuse_reversed(cell: Cell, low: str, high: str) -> None:
-    """Raise where the first of two fields is larger than the second."""
-    least, most = getattr(cell, low), getattr(cell, high)
-    if not least <= most:
-        raise InputError(f"{type(cell).__name__}: {low} <= {high} is needed (got {least} and {most})")
 
 
 def parts(x: Any, n: int) -> tuple[Any, ...]:

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from gradsim import Dense, Term
-from gradsim_cells.algebra import normal, refuse_reversed
+from gradsim.contracts.validation import refuse_reversed
+from gradsim_cells.algebra import normal
 
 
 @dataclass(frozen=True, eq=False)

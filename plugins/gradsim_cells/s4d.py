@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gradsim import Cell, Initializer
+from gradsim.contracts.validation import refuse_reversed
 from gradsim.errors import InputError
 from gradsim.types import PositiveFloat, PositiveInt
-from gradsim_cells.algebra import normal, refuse_reversed
+from gradsim_cells.algebra import normal
 from gradsim_initializers import HiPPO
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Weighted
+from gradsim.contracts.validation import refuse_reversed
 from gradsim.types import PositiveFloat, PositiveInt
-from gradsim_cells.algebra import affine, before_softplus, normal, refuse_reversed, softplus
+from gradsim_cells.algebra import affine, before_softplus, normal, softplus
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import hookimpl
-from gradsim.errors import InputError
+from gradsim.contracts.validation import refuse_reversed
 from gradsim.types import NonNegativeFloat, PositiveFloat
 from gradsim_mitigations.acting import OnWeights
 
@@ -33,10 +33,7 @@ class SpectralProjection(OnWeights):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.least > self.limit:
-            raise InputError(
-                f"SpectralProjection: least <= limit is needed (got least={self.least}, limit={self.limit})"
-            )
+        refuse_reversed(self, "least", "limit")
 
     @hookimpl(wrapper=True)
     def gradsim_update(self, cell):

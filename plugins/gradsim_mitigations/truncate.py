@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Mitigation, hookimpl
-from gradsim.errors import InputError
+from gradsim.contracts.validation import refuse_reversed
 from gradsim.types import PositiveInt
 
 
@@ -32,10 +32,7 @@ class Truncate(Mitigation):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.k2 < self.k1:
-            raise InputError(
-                f"Truncate: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, k2={self.k2})"
-            )
+        refuse_reversed(self, "k1", "k2", ", or some losses would be lost")
 
     def draw(self, steps):
         return {"last": np.array(steps)}  # from here, so that no run has to keep all states for it

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradsim import Mitigation, hookimpl
-from gradsim.errors import InputError
+from gradsim.contracts.validation import refuse_reversed
 from gradsim.types import PositiveInt
 from gradsim_mitigations.influence import Forward, influence_bytes, influence_flops
 
@@ -34,11 +34,7 @@ class TruncateForward(Mitigation):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.k2 < self.k1:
-            raise InputError(
-                f"TruncateForward: k2 >= k1 is needed, or some losses would be lost (got k1={self.k1}, "
-                f"k2={self.k2})"
-            )
+        refuse_reversed(self, "k1", "k2", ", or some losses would be lost")
 
     def carry_bytes(self, problem):
         return influence_bytes(problem, problem.block)

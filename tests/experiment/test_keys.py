@@ -44,7 +44,7 @@ from gradsim.experiment.kinds import TRAINING
             "cell.recurrent_scale: should be a valid number",
         ),
         ({"cell": {"name": "elman", "activation": "x"}}, "cell.activation: should be 'tanh', 'relu' or"),
-        ({"mitigations": [{"name": "truncate", "k1": 3, "k2": 2}]}, "mitigations.0: Truncate: k2 >= k1"),
+        ({"mitigations": [{"name": "truncate", "k1": 3, "k2": 2}]}, "mitigations.0: Truncate: k1 <= k2"),
         ({"pairs": {"max_lag": 1, "times": [2]}}, "pairs: give max_lag or times, not both"),
         ({"pairs": {"lags": 3}}, "pairs.lags: should be a list (got 3)"),
         ({"pairs": {"lags": []}}, "pairs: lags should name at least one (got ()); leave it out"),

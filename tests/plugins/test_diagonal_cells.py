@@ -261,10 +261,11 @@ def test_gates_that_keep_start_as_chrono_says(rng):
 
 
 def test_a_range_the_wrong_way_round_is_refused():
-    with pytest.raises(InputError, match=r"IndRNN: u_min <= u_max is needed \(got 1.0 and 0.5\)"):
+    with pytest.raises(InputError, match=r"IndRNN: u_min <= u_max is needed \(got u_min=1.0, u_max=0.5\)"):
         IndRNN(1, 2, u_min=1.0, u_max=0.5)
+    message = r"step_min <= step_max is needed \(got step_min=0.2, step_max=0.1\)"
     for cell in (S4D, SelectiveSSM):
-        with pytest.raises(InputError, match=r"step_min <= step_max is needed \(got 0.2 and 0.1\)"):
+        with pytest.raises(InputError, match=message):
             cell(1, 2, step_min=0.2, step_max=0.1)
     with pytest.raises(InputError, match=r"should give eigenvalues with 0 < \|lambda\| < 1"):
         S4D(1, 2, recurrent_init=Orthogonal()).init_params(np.random.default_rng(0))

@@ -286,7 +286,7 @@ def test_approximations_leave_the_readout_and_the_run_alone(rule):
 
 
 def test_what_cannot_be_is_refused():
-    with refused(InputError, "TruncateForward: k2 >= k1 is needed", "k1=5, k2=4"):
+    with refused(InputError, "TruncateForward: k1 <= k2 is needed", "k1=5, k2=4"):
         TruncateForward(5, 4)
     with refused(InputError, "SnAp: n should be"):
         SnAp(n=0)

@@ -361,7 +361,7 @@ def test_a_window_grows_with_the_updates():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Truncate(5, 4), r"Truncate: k2 >= k1 is needed.*k1=5, k2=4"),
+        (lambda: Truncate(5, 4), r"Truncate: k1 <= k2 is needed.*k1=5, k2=4"),
         (lambda: TruncateAnnealed(0, -1), r"(?s)TruncateAnnealed: first .*last"),
         (lambda: TruncateAdaptive(-0.1, memory=1.0), r"(?s)TruncateAdaptive: delta .*memory"),
         (lambda: ARTBP(1.0), r"ARTBP: length should be"),
