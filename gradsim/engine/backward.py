@@ -288,7 +288,7 @@ class _Changes:
     def leaves_alone(self, trajectory: Trajectory, time: int, adjoint: Scaled) -> bool:
         """Whether they change nothing at this time, where there is but one window."""
         if time < self._left_alone:
-            made = self._made(trajectory, time, given := _plain(time, adjoint))
+            made = self._made(trajectory, time, given := plain(f"the adjoint at time {time}", adjoint))
             if not np.array_equal(made, given):
                 self._first = time, made
                 return False
@@ -301,7 +301,7 @@ class _Changes:
             return windows
         found = {}
         for reach, window in windows.items():
-            made = self._made(trajectory, time, given := _plain(time, window))
+            made = self._made(trajectory, time, given := plain(f"the adjoint at time {time}", window))
             same = np.array_equal(made, given)
             found[reach] = window if same else Scaled(made, np.zeros_like(window.exponent)).settled()
         return found
@@ -312,12 +312,12 @@ class _Changes:
         return self.change(trajectory, time, adjoint)
 
 
-def _plain(time: int, adjoint: Scaled) -> Array:
-    """The plain numbers, which mitigations see."""
-    value = adjoint.value
+def plain(what: str, part: Scaled) -> Array:
+    """The plain numbers, in which mitigations compute."""
+    value = part.value
     if not np.isfinite(value).all():
         raise NonFiniteError(
-            f"the adjoint left the range of {value.dtype} at time {time}, before the mitigations of the "
-            "adjoint; clip harder, truncate, or use dtype='float64'"
+            f"{what} leaves the range of {value.dtype}, before the mitigations that change it; clip the "
+            "adjoint harder, truncate, or use smaller weights or dtype='float64'"
         )
     return value

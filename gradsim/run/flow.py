@@ -19,7 +19,7 @@ from gradsim.contracts.plugin import calling
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.returned import refuse_other_arrays
 from gradsim.contracts.trajectory import Trajectory
-from gradsim.engine.backward import Backward, Change, ThroughJacobians, after
+from gradsim.engine.backward import Backward, Change, ThroughJacobians, after, plain
 from gradsim.engine.carried import Carried
 from gradsim.engine.derivatives import singular
 from gradsim.engine.segments import jacobian_steps
@@ -174,7 +174,7 @@ class Mitigated(Flow):
         fixed = {n: _nothing(part) for n, part in parts.items() if self._is_fixed(n)}
         if not self.hooks.uses("gradsim_contributions"):
             return parts | fixed
-        values = {n: _plain("a contribution to", n, part) for n, part in parts.items() if n not in fixed}
+        values = {n: plain(f"a contribution to {n}", part) for n, part in parts.items() if n not in fixed}
         given = all_locked(values)
         found = self._hook("gradsim_contributions", trajectory=trajectory, contributions=given)
         changed = {n: x for n, x in self._own(found).items() if not np.array_equal(x, values[n])}
@@ -235,7 +235,7 @@ class Mitigated(Flow):
         free = {n: self._penalised(n, part) for n, part in parts.items() if n not in fixed}
         if not self.hooks.uses("gradsim_gradient"):
             return Gradient(parts | fixed | free, 1.0)
-        values = {n: _plain("the gradient of", n, part) for n, part in free.items()}
+        values = {n: plain(f"the gradient of {n}", part) for n, part in free.items()}
         changed = self._hook(
             "gradsim_gradient",
             gradient=all_locked(values),
@@ -279,17 +279,6 @@ class Mitigated(Flow):
     def _own(self, found: Params) -> Params:
         """What mitigations return, in the dtype of the run."""
         return {n: np.asarray(x, dtype=self.problem.dtype) for n, x in found.items()}
-
-
-def _plain(what: str, name: str, part: Scaled) -> Array:
-    """The plain array, in which hooks compute."""
-    value = part.value
-    if not np.isfinite(value).all():
-        raise NonFiniteError(
-            f"{what} {name} leaves the range of {value.dtype}, before the mitigations that change it; clip "
-            "the adjoint, truncate, or use smaller weights or dtype='float64'"
-        )
-    return value
 
 
 def _nothing(part: Scaled) -> Scaled:
