@@ -37,17 +37,11 @@ class Adding(Task):
 
     name = "adding"
     metric = "solved within 0.04"
+    input_size = 2
+    output_size = 1
 
     length: Annotated[int, Ge(20)] = 100
     form: Literal["hochreiter_1997", "sum"] = "hochreiter_1997"
-
-    @property
-    def input_size(self):
-        return 2
-
-    @property
-    def output_size(self):
-        return 1
 
     @property
     def baseline(self):

@@ -30,6 +30,9 @@ class DelayedXor(Classes):
     """
 
     name = "delayed_xor"
+    input_size = 1
+    output_size = 2
+    baseline = guessing(2)
 
     length: Annotated[int, Ge(3)] = 300
     delay: PositiveInt = 10
@@ -41,18 +44,6 @@ class DelayedXor(Classes):
                 f"DelayedXor: 2 delay should be below length={self.length} (got delay {self.delay}); "
                 f"length={2 * self.delay + 1} would have one answer"
             )
-
-    @property
-    def input_size(self):
-        return 1
-
-    @property
-    def output_size(self):
-        return 2
-
-    @property
-    def baseline(self):
-        return guessing(2)
 
     def sample(self, rng, batch):
         bits = rng.integers(0, 2, (self.length, batch))

@@ -39,6 +39,7 @@ class Digits(Classified):
     """
 
     name = "digits"
+    output_size = 10
 
     by: Literal["pixel", "row"] = "pixel"
 
@@ -49,10 +50,6 @@ class Digits(Classified):
     @property
     def input_size(self):
         return 1 if self.by == "pixel" else 8
-
-    @property
-    def output_size(self):
-        return 10
 
     @functools.cached_property
     def whole(self):

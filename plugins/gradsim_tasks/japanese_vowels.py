@@ -41,20 +41,14 @@ class JapaneseVowels(Classified):
     """
 
     name = "japanese_vowels"
+    input_size = 12
+    output_size = 9
 
     asked: Literal["last", "every"] = "last"
 
     def __post_init__(self):
         super().__post_init__()
         utterances("TRAIN")
-
-    @property
-    def input_size(self):
-        return 12
-
-    @property
-    def output_size(self):
-        return 9
 
     @functools.cached_property
     def whole(self):

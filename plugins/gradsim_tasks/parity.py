@@ -26,21 +26,12 @@ class Parity(Classes):
     """
 
     name = "parity"
+    input_size = 1
+    output_size = 2
+    baseline = guessing(2)
 
     length: Annotated[int, Ge(2)] = 50
     asked: Literal["end", "always"] = "end"
-
-    @property
-    def input_size(self):
-        return 1
-
-    @property
-    def output_size(self):
-        return 2
-
-    @property
-    def baseline(self):
-        return guessing(2)
 
     def sample(self, rng, batch):
         ones = rng.integers(0, 2, (self.length, batch))

@@ -27,6 +27,7 @@ class RandomPermutation(Classes):
     """
 
     name = "random_permutation"
+    baseline = guessing(2)
 
     length: Annotated[int, Ge(2)] = 100
     symbols: Annotated[int, Ge(3)] = 100
@@ -38,10 +39,6 @@ class RandomPermutation(Classes):
     @property
     def output_size(self):
         return self.symbols
-
-    @property
-    def baseline(self):
-        return guessing(2)
 
     def sample(self, rng, batch):
         sequence = rng.integers(2, self.symbols, (self.length, batch))

@@ -36,13 +36,10 @@ class TemporalOrder(Classes):
     """
 
     name = "temporal_order"
+    input_size = 8
 
     length: Annotated[int, Ge(10)] = 100
     symbols: Literal[2, 3] = 2
-
-    @property
-    def input_size(self):
-        return 8
 
     @property
     def output_size(self):

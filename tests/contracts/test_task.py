@@ -33,14 +33,8 @@ class Copy(Task):
     """Gives a forcing target beside its inputs."""
 
     name = "copy"
-
-    @property
-    def input_size(self):
-        return 2
-
-    @property
-    def output_size(self):
-        return 2
+    input_size = 2
+    output_size = 2
 
     def sample(self, rng, batch):
         x = rng.standard_normal((9, batch, 2))

@@ -188,16 +188,10 @@ class Follow(Task):
     """Say the input; good."""
 
     name = "proof_follow"
+    input_size = 2
+    output_size = 2
 
     length: int = 5
-
-    @property
-    def input_size(self):
-        return 2
-
-    @property
-    def output_size(self):
-        return 2
 
     def sample(self, rng, batch):
         x = rng.standard_normal((self.length, batch, 2))

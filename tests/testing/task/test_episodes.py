@@ -38,16 +38,10 @@ class Few(FiniteTask):
     """Twelve sequences, eight of them for training; good."""
 
     name = "proof_few"
+    input_size = 2
+    output_size = 2
 
     length: int = 5
-
-    @property
-    def input_size(self):
-        return 2
-
-    @property
-    def output_size(self):
-        return 2
 
     @property
     def sequences(self):
