@@ -27,9 +27,9 @@ from gradsim_tasks.sunspots import Sunspots
 
 BUDGET = 1000
 FLOOR, TOP = -20, 6
-COLUMNS = 8
+COLUMNS = 7
 COLOUR = "#0072B2"
-WIDTH, HEIGHT = plots.PAGE, 8.0
+WIDTH, HEIGHT = plots.PAGE, 8.6
 
 
 def cells() -> dict[str, gradsim.Cell]:
@@ -78,10 +78,9 @@ def _panel(ax: Axes, ds: xr.Dataset) -> None:
     ax.plot(ds["lag"], log10["median"], color=COLOUR)
     ax.set(ylim=(FLOOR, TOP), xlim=(0, int(ds["lag"].max())))
     ax.set_yticks([-20, -10, 0], ["$10^{-20}$", "$10^{-10}$", "1"])
-    ax.set_title(str(ds["cell"].item()).replace("_", " "), fontsize=6, pad=2)
-    ax.annotate(
-        f"{ds['hidden_size'].item()}", (0.06, 0.06), xycoords="axes fraction", fontsize=6, color="0.4"
-    )
+    ax.set_title(str(ds["cell"].item()).replace("_", " "), fontsize=7, pad=3)
+    units = f"{ds['hidden_size'].item()}"
+    ax.text(0.05, 0.97, units, transform=ax.transAxes, va="top", fontsize=6, color="0.4")
 
 
 if __name__ == "__main__":

@@ -14,17 +14,16 @@ place: thick lines are the effective adjoint, thin ones the raw one of the same 
 at the end, and grey is the network trained without any; medians over 64 sequences, then over three draws.
 What a penalty on states adds to the adjoint is in the effective one. Below, at the start: the bias is
 ||g~ - g|| / ||g|| of the cell's gradient, g being the exact one of the loss in the cell as it then is; the
-cost is processor time, over that without mitigations; geometric means over draws. In the strip lies what has
-no bias but rounding. Rules have no adjoint; h_detach has no path to close in an Elman cell.
+cost is time, over that without mitigations; geometric means over draws. In the strip lies what has no bias
+but rounding. Rules have no adjoint; h_detach has no path to close in an Elman cell.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -34,9 +33,7 @@ from matplotlib.lines import Line2D
 from running import Data, in_processes, run
 
 import gradsim
-from gradsim import analysis
 from gradsim import plot as plots
-from gradsim.errors import InputError
 from gradsim.plot.decades import as_powers, power
 from gradsim_cells import GRU, LSTM, Elman
 from gradsim_mitigations import (
@@ -66,7 +63,7 @@ from gradsim_mitigations import (
 from gradsim_optimizers import Adam
 from gradsim_tasks import Adding
 
-TASK, UNITS = Adding(length=50, form="sum"), 16
+TASK, UNITS, SEQUENCES = Adding(length=50, form="sum"), 16, 64
 CELLS = {kind.name: kind(input_size=2, hidden_size=UNITS) for kind in (Elman, GRU, LSTM)}
 NONE, RULES = "none", "rules"
 FAMILIES: dict[str, dict[str, gradsim.Mitigation]] = {
@@ -101,33 +98,25 @@ FAMILIES: dict[str, dict[str, gradsim.Mitigation]] = {
     },
 }
 MITIGATIONS = {name: one for family in FAMILIES.values() for name, one in family.items()}
-NUMBERS = {name: i for i, name in enumerate(MITIGATIONS, 1)}
 LEAST = -3
 """log10 of what is drawn as a bias; less lies in the strip below."""
-WIDTH, HEIGHT = plots.PAGE, 8.2
+WIDTH, HEIGHT = plots.PAGE, 8.8
+POINTS_A_DECADE, RING = (50, 24), 9.5
+"""Of cost and bias in the figure, and how wide a number with its ring is, in points."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A cell with a mitigation, measured at the start and, if that is no rule, trained."""
+    """A training of a cell with a mitigation, `kept` in a folder or not."""
 
     cell: str
     mitigation: str
     draw: int
     updates: int = 200
-    batch: int = 64
     kept: bool = True
 
     def __str__(self) -> str:
         return f"{self.cell}, {self.mitigation}, draw {self.draw}"
-
-    @property
-    def mitigations(self) -> list[gradsim.Mitigation]:
-        return [] if self.mitigation == NONE else [MITIGATIONS[self.mitigation]]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"task": TASK, "mitigations": self.mitigations, "rng": self.draw, "threads": 1}
 
     @property
     def store(self) -> Path | None:
@@ -137,55 +126,64 @@ class Job:
 
 def compute(quick: bool = False) -> dict[str, xr.Dataset]:
     """Bias, cosine and cost of each mitigation on each cell, and adjoint by lag; NaN where there is none."""
-    names, draws = [NONE, *MITIGATIONS], range(1 if quick else 3)
-    jobs = [Job(*chosen) for chosen in product(CELLS, names, draws)]
-    if quick:
-        jobs = [Job(job.cell, job.mitigation, job.draw, updates=1, batch=4, kept=False) for job in jobs]
-    found = list(map(_found, jobs)) if quick else list(in_processes(_found, jobs))
-    placed = [
-        ds.expand_dims(cell=[job.cell], mitigation=[job.mitigation], replicate=[job.draw])
-        for job, ds in zip(jobs, found, strict=True)
+    draws = range(1 if quick else 3)
+    start = [_at_start(cell, draws) for cell in CELLS]
+    jobs = [
+        Job(cell, name, draw)
+        for cell, draw in product(CELLS, draws)
+        for name in (NONE, *_acting(cell))
+        if name not in FAMILIES[RULES]
     ]
-    ds = xr.combine_by_coords(placed, combine_attrs="drop").sel(cell=list(CELLS), mitigation=names)
-    return {"start": ds[["bias", "cosine", "seconds"]], "trained": ds[["raw_log10", "effective_log10"]]}
+    if quick:
+        jobs = [replace(job, updates=1, kept=False) for job in jobs]
+    trained = list(map(_trained, jobs)) if quick else list(in_processes(_trained, jobs))
+    return {"start": _placed(start), "trained": _placed(trained)}
 
 
-def _found(job: Job) -> xr.Dataset:
-    lags = {"lag": ("lag", range(TASK.length + 1), {"units": "step"})}
-    nothing = ("lag", np.full(TASK.length + 1, np.nan))
-    found = xr.Dataset({"raw_log10": nothing, "effective_log10": nothing}, lags)
-    try:
-        found = found.assign(_at_start(job))
-    except InputError:  # the cell has nothing for it to act on
-        return found.assign(dict.fromkeys(("bias", "cosine", "seconds"), np.nan))
-    return found if job.mitigation in FAMILIES[RULES] else found.assign(_trained(job))
+def _placed(found: Sequence[xr.Dataset]) -> xr.Dataset:
+    """All beside each other, in the order of cells and mitigations."""
+    whole = xr.merge(found, join="outer", compat="no_conflicts")
+    return whole.reindex(cell=list(CELLS), mitigation=[NONE, *MITIGATIONS])
 
 
-def _at_start(job: Job) -> dict[str, float]:
-    """The whole gradient of the cell against the exact one, and the least of three times that it takes."""
-    ds = gradsim.simulate(
-        CELLS[job.cell], batch=job.batch, record=["gradient", "effective_gradient"], **job.settings
+def _acting(cell: str) -> dict[str, gradsim.Mitigation]:
+    """The mitigations that find in this cell what they act on: an Elman cell has no path to close."""
+    return {name: one for name, one in MITIGATIONS.items() if (cell, name) != ("elman", "h_detach")}
+
+
+def _at_start(cell: str, draws: Sequence[int]) -> xr.Dataset:
+    """Bias and cosine of the gradient of the cell, that of the readout left out, and what it costs."""
+    ds = gradsim.compare(
+        {cell: CELLS[cell]},
+        task=TASK,
+        mitigations=_acting(cell),
+        seeds=draws,
+        batch=SEQUENCES,
+        record=["gradient_norm", "effective_gradient_norm", "gradient_bias", "gradient_cosine"],
+        threads=1,
     )
-    there = (
-        str(name).removeprefix("gradient_") for name in ds.data_vars if str(name).startswith("gradient_")
-    )
-    against = analysis.compare_gradients(ds, [name for name in there if "readout" not in name])
-    seconds = []
-    for _ in range(3):
-        begun = time.process_time()
-        gradsim.simulate(CELLS[job.cell], batch=job.batch, record=["effective_gradient"], **job.settings)
-        seconds.append(time.process_time() - begun)
-    return {
-        "bias": float(against["overall_relative_error"]),
-        "cosine": float(against["overall_cosine"]),
-        "seconds": min(seconds),
+    own = ds.sel(param=[name for name in ds["param"].values if "readout" not in name])
+    exact, effective = own["gradient_norm"], own["effective_gradient_norm"]
+    product = (own["gradient_cosine"] * exact * effective).sum("param")
+    found = {
+        "bias": _length(own["gradient_bias"] * exact) / _length(exact),
+        "cosine": product / (_length(exact) * _length(effective)),
+        "seconds": ds["gradient_seconds"],
     }
+    return xr.Dataset(found).reset_coords(drop=True).rename(seed="replicate")
 
 
-def _trained(job: Job) -> dict[str, tuple[str, Any]]:
+def _length(by_param: xr.DataArray) -> xr.DataArray:
+    """Of the vector whose parts have these lengths."""
+    return np.sqrt((by_param**2).sum("param"))
+
+
+def _trained(job: Job) -> xr.Dataset:
     """The adjoint after the last update, from the end back, over the raw one at the end."""
     ds = gradsim.train(
         CELLS[job.cell],
+        TASK,
+        mitigations=[] if job.mitigation == NONE else [MITIGATIONS[job.mitigation]],
         optimizer=Adam(learning_rate=1e-2),
         updates=job.updates,
         batch=16,
@@ -193,18 +191,21 @@ def _trained(job: Job) -> dict[str, tuple[str, Any]]:
         record={
             "every": job.updates,
             "recorders": ["adjoint_norm", "effective_adjoint_norm"],
-            "batch": job.batch,
+            "batch": SEQUENCES,
         },
+        rng=job.draw,
+        threads=1,
         store=job.store,
         resume=job.kept,
-        **job.settings,
     ).load()
     last = ds.isel(probe_update=-1)
     end = last["adjoint_norm_log10"].isel(time=-1)
-    return {
+    found = {
         f"{flow}_log10": ("lag", (last[name] - end).median("batch").values[::-1])
         for flow, name in (("raw", "adjoint_norm_log10"), ("effective", "effective_adjoint_norm_log10"))
     }
+    place = {"cell": [job.cell], "mitigation": [job.mitigation], "replicate": [job.draw]}
+    return xr.Dataset(found, {"lag": ("lag", range(TASK.length + 1), {"units": "step"})}).expand_dims(place)
 
 
 def plot(data: Data) -> Figure:
@@ -217,12 +218,11 @@ def plot(data: Data) -> Figure:
         for row, cell in zip(axes, CELLS, strict=True):
             for ax, family in zip(row, families, strict=True):
                 _adjoint_panel(ax, data["trained"].sel(cell=cell), family)
-            row[0].set_ylabel(cell)
-        for ax, family in zip(axes[0], families, strict=True):
-            ax.set_title(family)
-        for ax in axes[1]:  # where lines leave room
-            ax.legend(loc="lower left", fontsize=6, handlelength=2)
-        above.supxlabel("Lag $T - t$ (step)", fontsize=8)
+            row[0].set_ylabel(type(CELLS[cell]).__name__)
+        for top, bottom, family in zip(axes[0], axes[-1], families, strict=True):
+            top.set_title(family.capitalize())
+            bottom.set(xlabel="Lag $T - t$ (step)", xticks=(0, 25, 50))
+            bottom.legend(loc="upper left", bbox_to_anchor=(-0.15, -0.3), fontsize=6.5, handlelength=2.2)
         above.supylabel("Adjoint after training, over the raw one at the end", fontsize=8)
         _pareto(below, data["start"])
     return figure
@@ -244,25 +244,43 @@ def _pareto(figure: SubFigure, ds: xr.Dataset) -> None:
     """A panel for each cell, a colour for each family, a number for each mitigation."""
     axes = figure.subplots(1, len(CELLS), sharex=True, sharey=True)
     bias, cost = _means(ds)
-    handles = []
-    for names, look in zip(FAMILIES.values(), plots.lines(), strict=False):
-        dot = {"linestyle": "", "marker": "o", "color": look["color"], "markerfacecolor": "white"}
-        for name in names:
-            number = NUMBERS[name]
-            handles.append(Line2D([], [], label=f"{number} {name}", markersize=4, **dot))
-            for ax, cell in zip(axes, CELLS, strict=True):
-                x, y = (float(v.sel(cell=cell, mitigation=name)) for v in (cost, bias))
-                y = y if y > LEAST else LEAST - 0.4 - 0.25 * (number % 4)
-                ax.plot(x, y, markersize=7.5, **dot)
-                ax.annotate(f"{number}", (x, y), fontsize=5, ha="center", va="center_baseline")
+    looks = zip(FAMILIES.values(), plots.lines(), strict=False)
+    colours = [look["color"] for family, look in looks for _ in family]
+    ring = {"linestyle": "", "marker": "o", "markerfacecolor": "white"}
     for ax, cell in zip(axes, CELLS, strict=True):
         ax.axhspan(LEAST - 1.4, LEAST - 0.2, color="0.94", linewidth=0)
-        ax.set(title=cell, xlabel="Time of a gradient, over that without", ylim=(LEAST - 1.4, 0.8))
+        points = np.stack([v.sel(cell=cell, mitigation=list(MITIGATIONS)) for v in (cost, bias)], axis=-1)
+        points[points[:, 1] < LEAST, 1] = LEAST - 0.8
+        for i, (point, place) in enumerate(zip(points, _apart(points), strict=True)):
+            line = {"color": colours[i], "linewidth": 0.5, "markersize": 2.5, "markevery": [0]}
+            ax.plot(*zip(point, place, strict=True), ".-", **line)
+            ax.plot(*place, color=colours[i], markersize=8.5, markeredgewidth=0.8, **ring)
+            ax.annotate(f"{i + 1}", place, fontsize=6, ha="center", va="center_baseline")
+        ax.set(xlabel="Time of a gradient, over that without", ylim=(LEAST - 1.4, 0.8))
+        ax.set_title(type(CELLS[cell]).__name__)
         as_powers(ax.xaxis)
         levels = range(LEAST, 1)
         ax.set_yticks([LEAST - 0.8, *levels], ["none", *(power(level) for level in levels)])
     axes[0].set_ylabel("Relative bias of the gradient")
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=6, handletextpad=0)
+    named = enumerate(zip(MITIGATIONS, colours, strict=True), 1)
+    handles = [Line2D([], [], color=c, label=f"{i} {name}", markersize=4, **ring) for i, (name, c) in named]
+    small = {"fontsize": 6.5, "handletextpad": 0, "columnspacing": 1}
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, **small)
+
+
+def _apart(points: np.ndarray) -> np.ndarray:
+    """Places for numbers, as close to their points as they go without hiding each other; NaN stays."""
+    there = np.flatnonzero(np.isfinite(points).all(axis=1))
+    wanted = points[there] * POINTS_A_DECADE
+    found = wanted + np.random.default_rng(0).normal(size=wanted.shape)  # apart, if ever so little
+    for _ in range(300):
+        away = found[:, None] - found
+        between = np.linalg.norm(away, axis=-1, keepdims=True) + 1e9 * np.eye(len(there))[..., None]
+        push = np.clip(RING - between, 0, None) * away / between
+        found += push.sum(axis=1) / 2 + 0.02 * (wanted - found)
+    places = np.full(points.shape, np.nan)
+    places[there] = found / POINTS_A_DECADE
+    return places
 
 
 def _means(ds: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:

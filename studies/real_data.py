@@ -48,7 +48,7 @@ PANELS = {
     "series": ("Sea temperature", "Squared error (variance)", True),
 }
 """Title, label and whether the losses span decades."""
-WIDTH, HEIGHT = plots.PAGE, 6.8
+WIDTH, HEIGHT = plots.PAGE, 5.7
 
 
 @dataclass(frozen=True)
@@ -207,15 +207,16 @@ def plot(data: Data) -> Figure:
     """A row for each kind of data: loss, gains by lag, and the gains of all pairs after training."""
     with plots.applied():
         figure = plots.new_figure(WIDTH, HEIGHT)
-        axes = figure.subplots(len(data), 3, width_ratios=(1.05, 1.15, 0.9))
-        pictured = [_one_sequence(ds) for ds in data.values()]
-        limits = plots.heat_limits(*pictured)
-        for row, (name, ds), last in zip(axes, data.items(), pictured, strict=True):
-            _loss_panel(row[0], name, ds)
-            plots.gain_by_lag_over_updates(ds, row[1])
+        axes = figure.subplots(len(PANELS), 3, width_ratios=(1, 1.15, 1))
+        pictured = {name: _one_sequence(data[name]) for name in PANELS}
+        limits = plots.heat_limits(*pictured.values())
+        for row, (name, last) in zip(axes, pictured.items(), strict=True):
+            _loss_panel(row[0], name, data[name])
+            plots.gain_by_lag_over_updates(data[name], row[1])
+            row[1].set_title("Gain by lag")
             plots.gain_heat_map(last, row[2], limits=limits, colorbar=False, key=False)
             row[2].set_box_aspect(1)
-            row[2].set_title(f"Update {int(last['probe_update'])}")
+            row[2].set_title(f"After update {int(last['probe_update'])}")
         axes[0, 0].legend()
         plots.heat_colorbar(axes[:, 2], limits, "RMS gain of ds_t/ds_k", shrink=0.6, aspect=35)
         for letter, ax in zip("abcdefghi", axes.flat, strict=True):
@@ -257,7 +258,7 @@ def _one_sequence(ds: xr.Dataset) -> xr.Dataset:
 def table(data: Data) -> str:
     """Loss and score on the test part next to the baselines, and seconds."""
     rows = []
-    for name, ds in data.items():
+    for name, ds in ((name, data[name]) for name in PANELS):
         for metric in ("loss", "score"):
             ours, others = float(ds[f"test_{metric}"]), ds[f"naive_{metric}"].isel(part=1).values
             if np.isfinite(ours):

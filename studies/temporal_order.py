@@ -202,9 +202,10 @@ def _success_panel(ax: Axes, data: Data) -> None:
 
 def _updates_panel(ax: Axes, data: Data) -> None:
     """One marker a seed; above the line, open: not solved, a cross: diverged."""
-    for aside, (name, look) in zip((-2.4, 0, 2.4), _looks().items(), strict=True):
+    for aside, (name, look) in zip((-0.23, 0, 0.23), _looks().items(), strict=True):
         ds = data[name]
-        across = (ds["length"] + aside + 0.4 * (ds["seed"] - ds["seed"].mean())).values
+        seed = ds["seed"].values
+        across = np.add.outer(range(ds.sizes["length"]), aside + 0.04 * (seed - seed.mean()))
         solved, diverged = (ds["wrong"] < WRONG).values, ds["wrong"].isnull().values
         height = np.where(solved, ds["updates"], 1.08 * UPDATES)
         for chosen, more in (
@@ -212,9 +213,11 @@ def _updates_panel(ax: Axes, data: Data) -> None:
             (~solved & ~diverged, {"markerfacecolor": "white", "markeredgewidth": 0.8}),
             (diverged, {"marker": "x", "markeredgewidth": 0.8}),
         ):
-            ax.plot(across[chosen], height[chosen], **look | {"linestyle": "", "alpha": 0.8} | more)
+            dots = {"linestyle": "", "markersize": 3, "alpha": 0.8}
+            ax.plot(across[chosen], height[chosen], **look | dots | more)
     ax.axhline(1.03 * UPDATES, color="0.6", linewidth=0.5)
-    ax.set(xlabel="Length (step)", ylabel="Update", ylim=(0, 1.13 * UPDATES), xticks=ds["length"])
+    ax.set(xlabel="Length (step)", ylabel="Update", ylim=(0, 1.13 * UPDATES))
+    ax.set_xticks(range(ds.sizes["length"]), ds["length"].values)
 
 
 def _training_panel(ax: Axes, data: Data, length: int, variable: str, shown: tuple[float, float]) -> None:

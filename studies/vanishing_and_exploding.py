@@ -1,8 +1,8 @@
 """Which recurrent networks lose the gradient through time, and which keep it?
 
-On 308 years of sunspots an Elman network with weights of g = 1 (standard deviations over 1/sqrt(n)) loses it,
-a factor e every three years, and one of g = 3 explodes; a GRU does no better than g = 1; an LSTM with forget
-bias 3 keeps it for a century. Shown is the root-mean-square gain of ds_t/ds_k, which is 1 for the identity.
+On 308 years of sunspots an Elman network with weights of scale 1 (standard deviations over 1/sqrt(n)) loses
+it, a factor e every three years, and one of scale 3 explodes; a GRU does no better than scale 1; an LSTM with
+forget bias 3 keeps it for a century. Shown is the root-mean-square gain of ds_t/ds_k, 1 for the identity.
 
 The inputs are the real series and not noise: its cycle of eleven years shows in the heat maps. The weights
 are eight independent draws: lines are medians over draws and sources, bands reach from 10 % to 90 %, rates
@@ -28,15 +28,15 @@ from gradsim_cells.lstm import LSTM
 from gradsim_tasks.sunspots import Sunspots
 
 CELLS = {
-    "Elman, g = 0.45": Elman(recurrent_scale=0.45),
-    "Elman, g = 1": Elman(recurrent_scale=1.0),
-    "Elman, g = 3": Elman(recurrent_scale=3.0),
+    "Elman, scale 0.45": Elman(recurrent_scale=0.45),
+    "Elman, scale 1": Elman(recurrent_scale=1.0),
+    "Elman, scale 3": Elman(recurrent_scale=3.0),
     "GRU": GRU(),
     "LSTM, forget bias 1": LSTM(forget_bias=1.0),
     "LSTM, forget bias 3": LSTM(forget_bias=3.0),
 }
-PICTURED = {"Elman, g = 1": "vanishes", "Elman, g = 3": "explodes", "LSTM, forget bias 3": "survives"}
-BOUNDED = "Elman, g = 0.45"
+PICTURED = {"Elman, scale 1": "vanishes", "Elman, scale 3": "explodes", "LSTM, forget bias 3": "survives"}
+BOUNDED = "Elman, scale 0.45"
 WIDTH, HEIGHT = plots.PAGE, 5.2
 
 

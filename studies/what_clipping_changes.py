@@ -4,9 +4,9 @@ Clipping the norm changes only its size: it still points where the first few ste
 gives nearly all of it. Clipping the adjoint (at 1) or truncating (at 20 steps) lets every step take part,
 and the result points elsewhere: its cosine with the gradient is 0.3 and 0.02.
 
-An Elman network on 308 years of sunspots, with a loss at every year: gain 3, where gradients explode for
-most weights, and gain 2, where most weights are at the edge. Eight draws of the weights; lines are medians,
-bands reach from 10 % to 90 %, and thin lines are single draws.
+An Elman network on 308 years of sunspots, with a loss at every year: weights of scale 3 (standard deviations
+over 1/sqrt(n)), of which most draws explode, and of scale 2, of which most are at the edge. Eight draws;
+lines are medians, bands reach from 10 % to 90 %, and thin lines are single draws.
 
 Pascanu, Mikolov & Bengio (2013), algorithm 1, clip the norm of the gradient; Graves (2013), section 2.1,
 clips inside the backward pass; Williams & Peng (1990) truncate it.
@@ -36,10 +36,10 @@ OF_CELL = ["U", "W", "b"]
 BY_THRESHOLD = {
     "clip norm": (ClipNorm, "gradient", EXPLODING),
     "clip adjoint": (ClipNorm, "adjoint", EXPLODING),
-    "clip adjoint, gain 2": (ClipNorm, "adjoint", MILD),
+    "clip adjoint, scale 2": (ClipNorm, "adjoint", MILD),
     "clip value": (ClipValue, "gradient", EXPLODING),
 }
-BY_WINDOW = {"truncate": EXPLODING, "truncate, gain 2": MILD}
+BY_WINDOW = {"truncate": EXPLODING, "truncate, scale 2": MILD}
 LOOKS = dict(zip(("raw", "clip adjoint", "truncate", "clip norm", "clip value"), plots.lines(), strict=False))
 WIDTH, HEIGHT = plots.PAGE, 4.6
 
@@ -54,12 +54,12 @@ def compute(quick: bool = False) -> dict[str, xr.Dataset]:
         "truncate": _profile(Truncate(k1=WINDOW, k2=WINDOW), draws, years),
     }
     by_threshold = {
-        name: _cosines([kind(float(x), where=where) for x in thresholds], gain, draws, years)
-        for name, (kind, where, gain) in BY_THRESHOLD.items()
+        name: _cosines([kind(float(x), where=where) for x in thresholds], scale, draws, years)
+        for name, (kind, where, scale) in BY_THRESHOLD.items()
     }
     by_window = {
-        name: _cosines([Truncate(k1=w, k2=w) for w in windows], gain, draws, years)
-        for name, gain in BY_WINDOW.items()
+        name: _cosines([Truncate(k1=w, k2=w) for w in windows], scale, draws, years)
+        for name, scale in BY_WINDOW.items()
     }
     return {
         **profile,
@@ -96,22 +96,22 @@ def _share(log10: xr.DataArray) -> xr.DataArray:
 
 
 def _cosines(
-    mitigations: Sequence[gradsim.Mitigation], gain: float, draws: int, years: int
+    mitigations: Sequence[gradsim.Mitigation], scale: float, draws: int, years: int
 ) -> list[list[float]]:
     """Of the effective and the raw gradient, (mitigation, draw)."""
-    return [[_cosine(m, gain, seed, years) for seed in range(draws)] for m in mitigations]
+    return [[_cosine(m, scale, seed, years) for seed in range(draws)] for m in mitigations]
 
 
-def _cosine(mitigation: gradsim.Mitigation, gain: float, seed: int, years: int) -> float:
+def _cosine(mitigation: gradsim.Mitigation, scale: float, seed: int, years: int) -> float:
     """Of the cell's own gradient: that of the readout needs no adjoint and stays as it is."""
-    ds = _simulate(mitigation, gain, seed, years, ["gradient", "effective_gradient"])
+    ds = _simulate(mitigation, scale, seed, years, ["gradient", "effective_gradient"])
     return float(analysis.compare_gradients(ds, OF_CELL)["overall_cosine"])
 
 
 def _simulate(
-    mitigation: gradsim.Mitigation, gain: float, seed: int, years: int, record: Sequence[str]
+    mitigation: gradsim.Mitigation, scale: float, seed: int, years: int, record: Sequence[str]
 ) -> xr.Dataset:
-    cell, task = Elman(recurrent_scale=gain), Sunspots(length=years)
+    cell, task = Elman(recurrent_scale=scale), Sunspots(length=years)
     return gradsim.simulate(cell, task=task, mitigations=[mitigation], record=record, rng=seed)
 
 
@@ -133,7 +133,10 @@ def plot(data: Data) -> Figure:
         _cosine_panel(axes[1, 0], data["cosine by threshold"])
         _cosine_panel(axes[1, 1], data["cosine by window"])
         axes[1, 0].set(xlabel="Threshold of the clipping", ylabel="Cosine of effective and raw gradient")
+        as_powers(axes[1, 0].xaxis)
         axes[1, 1].set(xlabel="Length of the truncated window (step)")
+        windows = data["cosine by window"]["window"].values
+        axes[1, 1].set_xticks(np.log10(windows), [f"{w:g}" for w in windows])
         titles = ("Adjoint through time", "Share of each step in the gradient", "Clipping", "Truncating")
         for letter, title, ax in zip("abcd", titles, axes.flat, strict=True):
             ax.set_title(f"{letter}   {title}")
@@ -150,23 +153,23 @@ def _share_panel(ax: Axes, data: Data) -> None:
     plots.line_with_band(ax, raw, LOOKS["raw"], "raw, and after clip norm")
     for name in ("clip adjoint", "truncate"):
         plots.line_with_band(ax, data[name]["effective_share_log10"], LOOKS[name], name)
-    ax.set(xlabel="Step", ylabel="Contribution, relative to largest")
+    ax.set(xlabel="Step", ylabel="Contribution over the largest")
     ax.margins(x=0.01)
     as_powers(ax.yaxis)
     ax.legend()
 
 
 def _cosine_panel(ax: Axes, cosines: xr.Dataset) -> None:
-    (x,) = cosines.coords.values()
+    (x,) = map(np.log10, cosines.coords.values())
     for name in (n for n in (*BY_THRESHOLD, *BY_WINDOW) if n in cosines):
         values = cosines[name]
-        look = LOOKS[name.removesuffix(", gain 2")]
-        hollow = {"markerfacecolor": "white", "markeredgewidth": 0.8} if "gain 2" in name else {}
-        label = name if "gain 2" in name or name == "clip norm" else f"{name}, gain 3"
+        look = LOOKS[name.removesuffix(", scale 2")]
+        hollow = {"markerfacecolor": "white", "markeredgewidth": 0.8} if "scale 2" in name else {}
+        label = name if "scale 2" in name or name == "clip norm" else f"{name}, scale 3"
         ax.plot(x, values, ":" if hollow else "-", color=look["color"], linewidth=0.6, alpha=0.35)
         ax.plot(x, values.median("batch"), label=label, **(look | hollow))
     ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
-    ax.set(xscale="log", ylim=(-1.05, 1.08))
+    ax.set_ylim(-1.05, 1.08)
     ax.legend(loc="lower left")
 
 

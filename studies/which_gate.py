@@ -15,6 +15,8 @@ short-term memory, section 3.2 (the constant error carousel).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -73,24 +75,23 @@ def plot(data: Data) -> Figure:
     with plots.applied():
         figure = plots.new_figure(WIDTH, HEIGHT)
         axes = figure.subplots(len(WHEN), len(CELLS), sharex=True, sharey=True)
-        for column, label in zip(axes.T, CELLS, strict=True):
+        for column, (label, cell) in zip(axes.T, CELLS.items(), strict=True):
             for ax, when in zip(column, WHEN, strict=True):
-                _panel(ax, data[f"{label}, {when}"])
+                _panel(ax, data[f"{label}, {when}"], ("direct", *cell.paths))
             column[0].set_title(label)
             column[1].set_xlabel("Time $t$ (step)")
-            column[0].legend(loc="lower left", fontsize=5.5, handlelength=1.8, labelspacing=0.2)
+            column[1].legend(loc="lower left", labelspacing=0.2)
         for ax, when in zip(axes[:, 0], WHEN, strict=True):
             ax.set_ylabel(f"{when.capitalize()} training:\n" + r"RMS gain of $\partial s_t / \partial s_0$")
     return figure
 
 
-def _panel(ax: Axes, ds: xr.Dataset) -> None:
+def _panel(ax: Axes, ds: xr.Dataset, paths: Sequence[str]) -> None:
     ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
     ax.plot(ds["time"], ds[WHOLE].clip(FLOOR), color="black", linewidth=1.6, label=WHOLE)
-    paths = [name for name in ds.data_vars if name != WHOLE]
     for path, look in zip(paths, plots.lines(), strict=False):
         kept = {k: look[k] for k in ("color", "linestyle")}
-        ax.plot(ds["time"], ds[path].clip(FLOOR), label=str(path).replace("_", " "), **kept)
+        ax.plot(ds["time"], ds[path].clip(FLOOR), label=path.replace("_", " "), **kept)
     ax.set(ylim=(FLOOR, 2), xlim=(0, STEPS))
     ax.set_yticks([-10, -5, 0], ["$10^{-10}$", "$10^{-5}$", "1"])
 

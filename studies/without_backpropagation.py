@@ -36,7 +36,6 @@ import gradsim
 from gradsim import analysis
 from gradsim import plot as plots
 from gradsim.analysis.rates import student_t
-from gradsim.errors import NonFiniteError
 from gradsim.plot.decades import as_powers
 from gradsim_cells import LeakyRNN
 from gradsim_mitigations import (
@@ -83,7 +82,7 @@ START, LENGTHS = "at the start", (20, 30, 50, 100, 200)
 OF_CELL = ["U", "W", "b"]
 EVERY, DRAWS = 25, 5
 Looks = Mapping[str, Mapping[str, Any]]
-WIDTH, HEIGHT = plots.PAGE, 7.8
+WIDTH, HEIGHT = plots.PAGE, 8.4
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def _cosine(ds: xr.Dataset) -> xr.DataArray:
 
 
 def _by_length(lengths: Sequence[int], draws: Sequence[int]) -> xr.Dataset:
-    """Cosines (rule, replicate, length), adding; NaN where a rule leaves the range of floats."""
+    """Cosines (rule, replicate, length), adding."""
     cosines = [[[_at_start(name, draw, t) for t in lengths] for draw in draws] for name in RULES]
     dims = {
         "rule": list(RULES),
@@ -177,18 +176,15 @@ def _by_length(lengths: Sequence[int], draws: Sequence[int]) -> xr.Dataset:
 
 def _at_start(rule: str, draw: int, length: int) -> float:
     task = Adding(length=length, form="sum")
-    try:
-        ds = gradsim.simulate(
-            _cell(task),
-            task=task,
-            batch=64,
-            mitigations=_rule(rule),
-            record=["gradient", "effective_gradient"],
-            rng=draw,
-            threads=1,
-        )
-    except NonFiniteError:
-        return np.nan
+    ds = gradsim.simulate(
+        _cell(task),
+        task=task,
+        batch=64,
+        mitigations=_rule(rule),
+        record=["gradient", "effective_gradient"],
+        rng=draw,
+        threads=1,
+    )
     return float(_cosine(ds))
 
 
@@ -206,9 +202,7 @@ def plot(data: Data) -> Figure:
             column[4].set(xscale="log", xlabel="Length of the adding problem (step)")
             column[4].set_xticks(data[START]["length"].values, data[START]["length"].values)
             column[4].xaxis.set_minor_formatter(NullFormatter())
-            column[0].legend(loc="upper right", fontsize=6.5)
-            column[0].set_ylim(-1.05, 0.8)
-            column[0].set_title(family)
+            column[0].legend(loc="lower left", bbox_to_anchor=(-0.05, 1), title=family, alignment="left")
             for ax in column[:3]:
                 ax.tick_params(labelbottom=False)
             column[3].set_xlabel("Update")
@@ -218,10 +212,10 @@ def plot(data: Data) -> Figure:
 
 
 _LABELS = (
-    "Copy: validation loss",
-    "Copy: cosine with BPTT",
-    "Adding: validation loss",
-    "Adding: cosine with BPTT",
+    "Copy:\nvalidation loss",
+    "Copy:\ncosine with BPTT",
+    "Adding:\nvalidation loss",
+    "Adding:\ncosine with BPTT",
     "Adding, at the start:\ncosine with BPTT",
 )
 
@@ -231,29 +225,30 @@ def _loss_panel(ax: Axes, ds: xr.Dataset, looks: Looks, task: gradsim.Task) -> N
     level = np.log10(task.baseline.loss)
     ax.axhline(level, color="0.35", linewidth=0.8, linestyle=(0, (4, 2)))
     where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    ax.annotate("no memory", (0.01, level), (0, -7), color="0.35", fontsize=6, **where)
+    ax.annotate("no memory", (0.01, level), (0, -8), color="0.35", fontsize=6.5, **where)
     loss = np.log10(ds["loss"])
     _line(ax, loss.sel(rule=BPTT), {"color": "0.6", "linewidth": 2.6}, BPTT)
-    for rule, look in looks.items():
-        _line(ax, loss.sel(rule=rule), look, rule)
+    for i, (rule, look) in enumerate(looks.items()):
+        _line(ax, loss.sel(rule=rule), look, rule, i)
     as_powers(ax.yaxis)
 
 
 def _cosine_panel(ax: Axes, cosine: xr.DataArray, looks: Looks) -> None:
     ax.axhline(0, color="0.6", linewidth=0.5, zorder=0)
-    for rule, look in looks.items():
-        _line(ax, cosine.sel(rule=rule), look, rule)
+    for i, (rule, look) in enumerate(looks.items()):
+        _line(ax, cosine.sel(rule=rule), look, rule, i)
     ax.set_ylim(-0.4, 1.1)
 
 
-def _line(ax: Axes, values: xr.DataArray, look: Mapping[str, Any], label: str) -> None:
-    """The mean over draws and its interval."""
+def _line(ax: Axes, values: xr.DataArray, look: Mapping[str, Any], label: str, begin: int = 0) -> None:
+    """The mean over draws and, here and there, its interval; not where other lines have theirs."""
     values = values.transpose("replicate", ...)
     (x,) = (values[d] for d in values.dims if d != "replicate")
     mean, reach = values.mean("replicate", skipna=False), _reach(values)
-    every = max(1, len(x) // 6)
-    ax.plot(x, mean, label=label, markevery=every, **look)
-    ax.errorbar(x[::every], mean[::every], reach[::every], linestyle="", color=look["color"], elinewidth=0.6)
+    every = max(1, len(x) // 5)
+    marked = slice(begin % every, None, every)
+    ax.plot(x, mean, label=label, markevery=marked, **look)
+    ax.errorbar(x[marked], mean[marked], reach[marked], linestyle="", color=look["color"], elinewidth=0.6)
 
 
 def _reach(values: xr.DataArray) -> xr.DataArray:

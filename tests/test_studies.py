@@ -74,11 +74,11 @@ def vanishing(computed):
 
 def test_smaller_weights_vanish_faster_and_the_lstm_outlives_it(vanishing):
     rate = {label: float(ds["rate"]) for label, ds in vanishing.items() if "rate" in ds}
-    assert rate["Elman, g = 0.45"] < rate["Elman, g = 1"] < 0 < rate["Elman, g = 3"]
-    assert rate["Elman, g = 1"] < rate["LSTM, forget bias 1"] < rate["LSTM, forget bias 3"]
+    assert rate["Elman, scale 0.45"] < rate["Elman, scale 1"] < 0 < rate["Elman, scale 3"]
+    assert rate["Elman, scale 1"] < rate["LSTM, forget bias 1"] < rate["LSTM, forget bias 3"]
     high = {label: float(vanishing[label]["high"]) for label in rate}
     low = {label: float(vanishing[label]["low"]) for label in rate}
-    assert high["Elman, g = 1"] < low["LSTM, forget bias 3"]
+    assert high["Elman, scale 1"] < low["LSTM, forget bias 3"]
     assert abs(rate["LSTM, forget bias 3"]) < 0.05
 
 
@@ -106,12 +106,12 @@ def test_each_path_starts_at_the_identity_and_the_only_one_of_the_stack_is_all(c
 
 
 def test_every_exploding_draw_explodes(vanishing):
-    assert (vanishing["Elman, g = 3"]["draw_rate"] > 0).all()
+    assert (vanishing["Elman, scale 3"]["draw_rate"] > 0).all()
 
 
 def test_a_contracting_network_stays_below_the_bound(vanishing):
     """Pascanu et al. (2013), eq. 7: ||P(t, k)||_2 <= ||U||_2^(t-k), and no gain is above that norm."""
-    shown = vanishing["Elman, g = 0.45"]
+    shown = vanishing["Elman, scale 0.45"]
     largest = float(shown["weight_norm"].max())
     assert largest < 1
     bound = shown["lag"] * np.log10(largest)
@@ -128,7 +128,7 @@ def test_clipping_the_norm_keeps_the_direction_and_the_adjoint_does_not(clipping
     cosine = clipping["cosine by threshold"]
     np.testing.assert_allclose(cosine["clip norm"], 1, rtol=1e-12)
     assert float(np.abs(cosine["clip adjoint"].sel(threshold=1e-3)).max()) < 0.5
-    mild, exploding = (cosine[f"clip adjoint{gain}"].median("batch") for gain in (", gain 2", ""))
+    mild, exploding = (cosine[f"clip adjoint{scale}"].median("batch") for scale in (", scale 2", ""))
     assert (mild.values[:2] > exploding.values[:2]).all()
 
 
