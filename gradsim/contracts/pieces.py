@@ -150,6 +150,20 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class GradientByLag:
+    """dL/dparams by the lag t - k from step k, in which parameters take part, to the loss at time t.
+
+    `parts`: mantissas (lag, *param), exponents (lag, 1...), at the lags of the pairs, whose times and sources
+    make no difference; over all lags they sum to the gradient. What a loss feels with no state in between is
+    of lag 0.
+    """
+
+    parts: Mapping[str, Scaled]
+
+    region: ClassVar[Region] = {}
+
+
+@dataclass(frozen=True)
 class Exponents:
     """Finite-time Lyapunov exponents (batch, mode), decreasing, per step."""
 
@@ -183,14 +197,18 @@ Piece = (
     | FullAdjoints
     | Contributions
     | Gradient
+    | GradientByLag
     | Exponents
     | Both
 )
 
-IN_ORDER = (Forward, LossTerms, Jacobians, Adjoints, FullAdjoints, Contributions, Gradient, Exponents)
+IN_ORDER = (
+    *(Forward, LossTerms, Jacobians, Adjoints, FullAdjoints, Contributions),
+    *(Gradient, GradientByLag, Exponents),
+)
 """Streams whose pieces come one after the other, forward or back along time; a carry goes with these."""
 
-TOGETHER = (Adjoints, Contributions, Gradient)
+TOGETHER = (Adjoints, Contributions, Gradient, GradientByLag)
 """Streams that give the raw and the effective piece at one time."""
 
 
@@ -200,5 +218,5 @@ def set_writeable(piece: Any, writeable: bool) -> None:
         match value:
             case np.ndarray():
                 value.flags.writeable = writeable
-            case Scaled() | dict() | Adjoints() | Contributions() | Gradient():
+            case Scaled() | dict() | Adjoints() | Contributions() | Gradient() | GradientByLag():
                 set_writeable(value, writeable)

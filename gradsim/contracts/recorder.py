@@ -45,10 +45,10 @@ class Recorder(Plugin, ABC):
 
     The streams are the classes in `gradsim.contracts.pieces`. `Forward`, `LossTerms` and
     `Jacobians` pass from the first steps to the last, `Adjoints`, `FullAdjoints` and `Contributions` from the
-    last back to the first, `Gradient` and `Exponents` once; `Products`, `ProductNorms` and `LossRows` in any
-    order, on several threads. Each piece says in its `region` where it lies. Numbers with exponents are
-    `Scaled`: their ``.value`` is the plain array, 0 for what is too small for the dtype and infinite for what
-    is too large, and their mantissa alone means nothing.
+    last back to the first, `Gradient`, `GradientByLag` and `Exponents` once; `Products`, `ProductNorms` and
+    `LossRows` in any order, on several threads. Each piece says in its `region` where it lies. Numbers with
+    exponents are `Scaled`: their ``.value`` is the plain array, 0 for what is too small for the dtype and
+    infinite for what is too large, and their mantissa alone means nothing.
 
     ``effective`` asks for the run as changed by the mitigations; the variables are then named
     ``effective_<name>``. ``raw`` and ``twin`` say whether the quantity exists of the raw dynamics and

@@ -10,6 +10,7 @@ from gradsim.contracts.pieces import (
     Forward,
     FullAdjoints,
     Gradient,
+    GradientByLag,
     LossRows,
     LossTerms,
     ProductNorms,
@@ -20,5 +21,5 @@ FORWARD = (Forward, LossTerms)
 SINGLE = (Jacobians, Exponents)
 PRODUCTS = (ProductNorms, Products)
 BACKWARD = (Adjoints, FullAdjoints, Contributions, Gradient)
-FROM_JACOBIANS = (*SINGLE, *PRODUCTS, LossRows)
+FROM_JACOBIANS = (*SINGLE, *PRODUCTS, LossRows, GradientByLag)
 ALONG_TIME = (*FORWARD, Jacobians, Adjoints, FullAdjoints, Contributions)

@@ -9,7 +9,7 @@ import functools
 import math
 import os
 
-from gradsim.contracts.pieces import Contributions, Exponents, LossRows, ProductNorms, Products
+from gradsim.contracts.pieces import Contributions, Exponents, GradientByLag, LossRows, ProductNorms, Products
 from gradsim.contracts.plugin import number_of
 from gradsim.engine import layout
 from gradsim.engine.lyapunov import WINDOW
@@ -61,6 +61,7 @@ def kept(needs: Needs) -> dict[str, int]:
         "losses by state": whole * needs.needs_direct,
         "adjoints": whole * needs.penalty_needs_adjoint,
         "step Jacobians": needs.kept_jacobians * jacobian_bytes(needs, room=0),
+        "gradients by lag": needs.asks(GradientByLag) * needs.runs_of(GradientByLag) * _by_lag(needs),
         "open chunks": open_bytes(needs),
     }
     carried = {r.full_name: r.carried(p) for r in needs.recorders}
@@ -87,9 +88,16 @@ def at_work(needs: Needs) -> dict[str, int]:
         "norms": _norms(needs) if needs.halved else 0,
         "products": _products(needs) if needs.walked else 0,
         "loss rows": _rows(needs) if needs.asks(LossRows) else 0,
+        "lags": needs.asks(GradientByLag) * (back + 4 * (p.steps + 1) * state + _by_lag(needs)),
         "backward": needs.asks(*BACKWARD) * (back + needs.changes_jacobians * matrices),
         "penalty": _penalty(needs),
     }
+
+
+def _by_lag(needs: Needs) -> int:
+    """The gradients of all recorded lags."""
+    p = needs.problem
+    return sum(math.prod(s) for s in p.param_shapes.values()) * p.sizes()["lag"] * p.dtype.itemsize
 
 
 def _penalty(needs: Needs) -> int:

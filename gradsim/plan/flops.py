@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gradsim.contracts.pieces import LossRows, ProductNorms, Products
+from gradsim.contracts.pieces import GradientByLag, LossRows, ProductNorms, Products
 from gradsim.engine import layout
 from gradsim.engine.revolve import Schedule
 from gradsim.engine.segments import segment_length
@@ -34,6 +34,8 @@ def flops(needs: Needs) -> dict[str, float]:
     norms = bool(needs.halved) * needs.runs_of(ProductNorms) * p.batch * halving
     products = len(needs.walked) * p.product_count * p.batch * 2 * m * k * k
     rows = needs.asks(LossRows) * needs.runs_of(LossRows) * p.product_count * p.batch * 2 * m * k
+    carried, pulled = (p.lags + 1) * (p.steps - p.lags / 2), float((p.steps - p.resolved_lags).sum())
+    by_lag = needs.asks(GradientByLag) * needs.runs_of(GradientByLag) * p.batch
     jacobians = needs.makes_jacobians * p.steps * p.batch * 3 * m * k
     backward = needs.ways_back * p.steps * p.batch * 2 * weights
     return {
@@ -42,6 +44,7 @@ def flops(needs: Needs) -> dict[str, float]:
         "norms": norms + bool(needs.halved) * _recording(needs, ProductNorms),
         "products": products + _recording(needs, *(Products,) if needs.halved else (Products, ProductNorms)),
         "loss rows": rows + _recording(needs, LossRows),
+        "lags": by_lag * (carried * 2 * m * k + pulled * 2 * weights) + _recording(needs, GradientByLag),
         "backward": backward + _recording(needs, *BACKWARD),
         "mitigations": needs.mitigating,
     }
@@ -63,6 +66,7 @@ def work(needs: Needs, again: int, rounds: int, written: int) -> dict[str, float
         "norms": _PAIR * pairs * bool(needs.halved) * needs.runs_of(ProductNorms),
         "products": len(needs.walked) * (_CALL * _tile_steps(needs) + _PAIR * pairs),
         "loss rows": needs.asks(LossRows) * needs.runs_of(LossRows) * rows,
+        "lags": _CALL * needs.asks(GradientByLag) * needs.runs_of(GradientByLag) * (p.lags + 1),
         "mitigations": _CALL * p.steps * (needs.measures and needs.has_rule),
     }
     writing = float(written + _VARIABLE * len(needs.variables()))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gradsim.contracts.hooks import RunHooks
-from gradsim.contracts.pieces import Gradient, LossRows, ProductNorms, Products
+from gradsim.contracts.pieces import Gradient, GradientByLag, LossRows, ProductNorms, Products
 from gradsim.contracts.plugin import number_of
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Recorder, Variable, declared
@@ -84,17 +84,17 @@ class Needs:
     @property
     def penalty_sees_states(self) -> bool:
         """Whether a penalty that will be asked for reads the trajectory."""
-        return self._goes_back and self.hooks.uses("gradsim_penalty", "trajectory")
+        return self.goes_back and self.hooks.uses("gradsim_penalty", "trajectory")
 
     @property
     def penalty_needs_adjoint(self) -> bool:
         """Whether a penalty that will be asked for reads the raw adjoint."""
-        return self._goes_back and self.hooks.uses("gradsim_penalty", "adjoint")
+        return self.goes_back and self.hooks.uses("gradsim_penalty", "adjoint")
 
     @property
     def penalty_needs_jacobians(self) -> bool:
         """Whether a penalty that will be asked for reads all raw step Jacobians."""
-        return self._goes_back and self.hooks.uses("gradsim_penalty", "jacobians")
+        return self.goes_back and self.hooks.uses("gradsim_penalty", "jacobians")
 
     @property
     def _reads_states(self) -> bool:
@@ -115,15 +115,16 @@ class Needs:
     # What follows.
 
     @property
-    def _goes_back(self) -> bool:
-        return self.asks(*BACKWARD, effective=True)
+    def goes_back(self) -> bool:
+        """Whether something effective is made of the loss, to which penalties add."""
+        return self.asks(*BACKWARD, GradientByLag, effective=True)
 
     @property
     def ways_back(self) -> int:
         """How often adjoints are carried back: raw, effective but not by a rule, and for a penalty."""
         raw = self.asks(*BACKWARD, effective=False)
         again = self.penalty_needs_adjoint and (not raw or bool(self.together))
-        return raw + again + (self._goes_back and not self.has_rule)
+        return raw + again + (self.asks(*BACKWARD, effective=True) and not self.has_rule)
 
     @property
     def measures(self) -> bool:
@@ -132,23 +133,24 @@ class Needs:
 
     @property
     def needs_states(self) -> bool:
-        """Whether a mitigation may read all states at one time."""
-        return self._goes_back and self._reads_states
+        """Whether all states are needed at one time."""
+        return (self.goes_back and self._reads_states) or self.asks(GradientByLag)
 
     @property
     def needs_direct(self) -> bool:
         """Whether the derivatives of all losses are needed at one time."""
-        return self.asks(LossRows) or (self.has_rule and self.asks(Gradient, effective=True))
+        ruled = self.has_rule and self.asks(Gradient, effective=True)
+        return self.asks(LossRows, GradientByLag) or ruled
 
     @property
     def makes_jacobians(self) -> bool:
         """Whether step Jacobians are made at all."""
-        changed = self._goes_back and self.changes_jacobians
+        changed = self.goes_back and self.changes_jacobians
         return self.asks(*FROM_JACOBIANS) or changed or self.keeps_jacobians(False)
 
     def keeps_jacobians(self, effective: bool) -> bool:
         """Whether step Jacobians must be kept: for products, or for a penalty."""
-        if self.asks(*PRODUCTS, LossRows, effective=effective):
+        if self.asks(*PRODUCTS, LossRows, GradientByLag, effective=effective):
             return True
         return self.penalty_needs_jacobians and not effective
 

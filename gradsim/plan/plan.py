@@ -35,6 +35,9 @@ _TAPE_BYTES = 64 * 2**20
 _TAPE = "what is kept of states"
 """The part of memory that a choice of snapshots takes."""
 
+_BY_LAG = ("gradients by lag", "lags at work")
+"""The parts that grow with the lags that are named."""
+
 _LITTLE_BYTES = 16 * 2**20
 """What any process can have: to ask how much memory there is takes as long as to plan a small run."""
 
@@ -213,6 +216,8 @@ class Plan(Needs):
                 "instead of products, or reduce the steps or the batch"
             )
             fix += ", or write to disk (store=, --out)" * self.in_memory
+        elif top in _BY_LAG:
+            fix = "name few lags (max_lag, lags), or reduce the steps, the batch or the state"
         elif top == _TAPE:
             fix += ", or choose other snapshots"
         elif top.startswith("what "):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim.contracts.pieces import LossRows
+from gradsim.contracts.pieces import GradientByLag, LossRows
 from gradsim.contracts.problem import Problem
 from gradsim.engine.layout import Tile, cut, job_shape, whole
 from gradsim.plan.needs import Needs
@@ -37,7 +37,7 @@ def rounds(needs: Needs, room: float) -> list[Round]:
     sources. If nothing fits, each has what one job multiplies.
     """
     p = needs.problem
-    if needs.penalty_needs_jacobians or not needs.kept_jacobians:
+    if needs.penalty_needs_jacobians or needs.asks(GradientByLag) or not needs.kept_jacobians:
         return [Round(whole(p), range(1, p.steps + 1))]
     every = p.sizes()["source"]
     sources, batch = job_shape(p)

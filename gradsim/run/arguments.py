@@ -13,7 +13,7 @@ from gradsim.contracts.cell import Cell
 from gradsim.contracts.episodes import refuse_wrong_task, repeatable, sampled
 from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
-from gradsim.contracts.pieces import Gradient
+from gradsim.contracts.pieces import Gradient, GradientByLag
 from gradsim.contracts.plugin import Passed, drawn, refuse_by_value
 from gradsim.contracts.promises import (
     DRAWS_OTHERS,
@@ -274,4 +274,15 @@ def why_not(recorder: Recorder, hooks: RunHooks) -> str:
             f"{name} does not exist with a mitigation that changes the adjoint itself, which is not linear; "
             "record effective_adjoint_norm and effective_adjoint_factor instead"
         )
+    elif recorder.stream is GradientByLag:
+        for phase, what in _OF_NO_LAG.items():
+            if who := hooks.phases.get(phase):
+                return f"{name} does not exist with {who[0]}, which changes {what}, whatever the lag"
     return ""
+
+
+_OF_NO_LAG = {
+    "contributions": "what a step adds to the gradient for all losses together",
+    "gradient": "the gradient as a whole",
+}
+"""Phases that see no lags any more, and what they change."""

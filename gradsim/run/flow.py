@@ -59,6 +59,10 @@ class Flow(ABC):
         """What enters the gradient at each of these steps."""
         return parts
 
+    def of_lag(self, lag: int, parts: dict[str, Scaled]) -> dict[str, Scaled]:
+        """The part of the gradient at one lag."""
+        return parts
+
     def gradient(self, parts: dict[str, Scaled]) -> Gradient:
         """The gradient of the run."""
         return Gradient(parts, 1.0)
@@ -229,10 +233,15 @@ class Mitigated(Flow):
         states = self.penalty.state_gradient
         return zeros if states is None else states[0].astype(zeros.dtype)
 
+    def of_lag(self, lag: int, parts: dict[str, Scaled]) -> dict[str, Scaled]:
+        """Zeros for what is fixed; what a penalty adds at fixed states is of lag 0."""
+        fixed, free = self._fixed_and_free(parts)
+        return parts | fixed | ({} if lag else {n: self._penalised(n, part) for n, part in free.items()})
+
     def gradient(self, parts: dict[str, Scaled]) -> Gradient:
         """With the penalty, after the mitigations of the gradient, which see nothing of what is fixed."""
-        fixed = {n: _nothing(part) for n, part in parts.items() if self._is_fixed(n)}
-        free = {n: self._penalised(n, part) for n, part in parts.items() if n not in fixed}
+        fixed, free = self._fixed_and_free(parts)
+        free = {n: self._penalised(n, part) for n, part in free.items()}
         if not self.hooks.uses("gradsim_gradient"):
             return Gradient(parts | fixed | free, 1.0)
         values = {n: plain(f"the gradient of {n}", part) for n, part in free.items()}
@@ -249,6 +258,11 @@ class Mitigated(Flow):
         factor = size / before if before else unchanged
         changed = {n: Scaled(x, _ALONE) for n, x in found.items() if not np.array_equal(x, values[n])}
         return Gradient(parts | fixed | free | changed, factor, before)
+
+    def _fixed_and_free(self, parts: dict[str, Scaled]) -> tuple[dict[str, Scaled], dict[str, Scaled]]:
+        """Zeros for what training leaves alone, and the rest."""
+        fixed = {n: _nothing(part) for n, part in parts.items() if self._is_fixed(n)}
+        return fixed, {n: part for n, part in parts.items() if n not in fixed}
 
     def _penalised(self, name: str, part: Scaled) -> Scaled:
         """What is added to the loss has a gradient, too."""

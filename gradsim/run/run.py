@@ -10,7 +10,16 @@ import numpy as np
 from gradsim.contracts.compiled import CompiledSteps
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Measured
-from gradsim.contracts.pieces import Adjoints, Both, Contributions, Forward, FullAdjoints, Gradient, LossTerms
+from gradsim.contracts.pieces import (
+    Adjoints,
+    Both,
+    Contributions,
+    Forward,
+    FullAdjoints,
+    Gradient,
+    GradientByLag,
+    LossTerms,
+)
 from gradsim.contracts.trajectory import Trajectory, time_rows
 from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink, Sink
@@ -18,6 +27,7 @@ from gradsim.engine import derivatives
 from gradsim.engine.backward import Backward
 from gradsim.engine.carried import Carried, GradientSum, combined, joined
 from gradsim.engine.forward import Tape
+from gradsim.engine.lags import gradients_by_lag, stacked
 from gradsim.engine.loss import Loss
 from gradsim.engine.probe import probe, retake
 from gradsim.engine.segments import segments
@@ -69,6 +79,7 @@ class Run:
         self.unchecked: list[str] = []
         self._checking = False
         self._gradients: list[Gradient] = []
+        self._by_lag: list[GradientByLag] = []
         self.last_state = s.initial_state
         vectors = p.steps + 1, p.batch, p.cell.state_size
         self._states: Array | None = None
@@ -104,13 +115,15 @@ class Run:
         raw, plan = Raw(), self.plan
         # The forward pass is a generator that the first consumer of Jacobians drives, segment by segment.
         raw.kept = self._products(raw, self._forward())
+        self._lags(raw, raw.kept)
         wants_raw = plan.asks(*BACKWARD, effective=False)
         if plan.asks(*BACKWARD, *FROM_JACOBIANS, effective=True):
             self._effective(raw, wants_raw)
         elif wants_raw:
             self._backward([raw])
-        if len(self._gradients) == 2:
-            self.recording.piece(Both(*self._gradients))
+        for pieces in (self._gradients, self._by_lag):
+            if len(pieces) == 2:
+                self.recording.piece(Both(*pieces))
         self.recording.end()
 
     def _products(self, flow: Flow, sweep: Iterable[Trajectory]) -> Jacobians | None:
@@ -218,10 +231,8 @@ class Run:
 
     def _effective(self, raw: Raw, wants_raw: bool) -> None:
         s, plan = self.setup, self.plan
-        whole = s.start if self._states is None else s.start.with_states(locked(self._states))
-        measured = self._measured()
-        flow = Mitigated(self.problem, raw, s, whole, measured)
-        adjoint = None
+        flow = Mitigated(self.problem, raw, s, self._whole, self._measured())
+        adjoint, kept = None, raw.kept
         if plan.penalty_needs_adjoint:
             # The penalty decides what the effective pass starts from, so the raw one comes first.
             adjoint = self._backward([raw], keep=True, silent=wants_raw and bool(plan.together))
@@ -229,10 +240,11 @@ class Run:
         if plan.asks(*FROM_JACOBIANS, effective=True):
             # Where the raw Jacobians are there and no hook looks at states, nothing need be taken again.
             again = self.tape.forward() if raw.kept is None or plan.shows_states else self.tape.untaken()
-            self._products(flow, again)
-        if plan.asks(*BACKWARD, effective=True):
+            kept = self._products(flow, again)
+        if plan.goes_back:
             flow.find_penalty(adjoint, raw.kept)
             self.penalty = float(flow.penalty.value)
+        self._lags(flow, kept)
         if s.hooks.uses("gradsim_rule"):
             if wants_raw:
                 self._backward([raw])
@@ -241,6 +253,35 @@ class Run:
             self._backward([raw, flow] if wants_raw else [flow])
         elif wants_raw:
             self._backward([raw])
+
+    @property
+    def _whole(self) -> Trajectory:
+        """The whole run, with its states where they are needed at one time."""
+        start = self.setup.start
+        return start if self._states is None else start.with_states(locked(self._states))
+
+    def _lags(self, flow: Flow, jacobians: Jacobians | None) -> None:
+        """Record the gradient by lag, if somebody asks for that."""
+        if not self.plan.asks(GradientByLag, effective=flow.effective):
+            return
+        assert self._direct is not None
+        assert jacobians is not None
+        p, whole, ranges = self.problem, self._whole, segments(self.problem)
+        direct = flow.direct(whole.steps, self._direct.copy())
+        found, lags, readout = [], p.resolved_lags.tolist(), GradientSum()
+        for steps in ranges:
+            readout.add(self.losses.gradient(steps, whole[steps].after))
+        at_once = readout.parts()
+        later = {n: Scaled(np.zeros_like(part.mantissa), part.exponent) for n, part in at_once.items()}
+        for lag, parts in gradients_by_lag(whole, jacobians, direct, ranges, lags):
+            total = GradientSum()
+            total.add(parts)
+            total.add(later if lag else at_once)
+            found.append(flow.of_lag(lag, total.parts()))
+            self.advance("lags", 1 / len(lags) / self.plan.runs_of(GradientByLag))
+        piece = GradientByLag(stacked(found))
+        self._by_lag.append(piece)
+        self.recording.piece(piece, flow.effective)
 
     def _by_rule(self, flow: Mitigated) -> None:
         """Let a rule make the gradient of the cell; readout and output need no way back through time."""

@@ -7,7 +7,9 @@ from gradsim_recorders.backward import (
     AdjointRecorder,
     ContributionNormRecorder,
     ContributionRecorder,
+    GradientByLagRecorder,
     GradientFactorRecorder,
+    GradientNormByLagRecorder,
     GradientNormBySequenceRecorder,
     GradientNormRecorder,
     GradientRecorder,
@@ -17,7 +19,9 @@ from gradsim_recorders.effect import (
     AdjointEnergyRemovedRecorder,
     ContributionBiasRecorder,
     ContributionCosineRecorder,
+    GradientBiasByLagRecorder,
     GradientBiasRecorder,
+    GradientCosineByLagRecorder,
     GradientCosineRecorder,
 )
 from gradsim_recorders.exponents import LeadingLyapunovRecorder, LyapunovRecorder
@@ -77,7 +81,11 @@ def gradsim_register_recorders():
         GradientRecorder,
         GradientNormRecorder,
         GradientNormBySequenceRecorder,
+        GradientByLagRecorder,
+        GradientNormByLagRecorder,
         GradientFactorRecorder,
         GradientBiasRecorder,
         GradientCosineRecorder,
+        GradientBiasByLagRecorder,
+        GradientCosineByLagRecorder,
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.contracts.pieces import Adjoints, Contributions, FullAdjoints, Gradient
+from gradsim.contracts.pieces import Adjoints, Contributions, FullAdjoints, Gradient, GradientByLag
 from gradsim.contracts.problem import axis_dim
 from gradsim.numerics.scaled import Scaled, add, norm
 from gradsim_recorders.ranged import both, sized
@@ -136,6 +136,46 @@ class GradientNormRecorder(Recorder):
     def compute(self, piece):
         flat = [Scaled(p.mantissa.ravel(), p.exponent[None]) for p in piece.parts.values()]
         return {"gradient_norm": _stacked([norm(part, (0,)) for part in flat])}
+
+
+class GradientByLagRecorder(Recorder):
+    """The part of dL/dparams at each lag; one variable a parameter: gradient_by_lag_<param>.
+
+    At lag l that is the sum over k of q_{k+l} P(k+l, k) I_k: what the loss at time k + l feels of step k.
+    q_t (m): dL_t/ds_t; P(t, k) (m, m): ds_t/ds_k; I_k (m, *param): ds_k/dparams at a fixed state before. Over
+    all lags it sums to the gradient; at lag T, from the first state on, there is none.
+
+    The lags are those of the pairs, whose times and sources make no difference. What a loss feels with no
+    state in between, as of the readout, is of lag 0, and so is what penalties add at fixed states; what a
+    penalty feels of the state at time t counts as a loss at t. All step Jacobians are kept, and a gradient is
+    made for each lag: name few (max_lag, lags) where the run is long.
+    """
+
+    name = "gradient_by_lag"
+    stream = GradientByLag
+
+    def variables(self, problem):
+        return tuple(
+            Variable(f"gradient_by_lag_{n}", ("lag", *_axes(n, shape)), f"part at lag t - k of dL/d{n}")
+            for n, shape in problem.param_shapes.items()
+        )
+
+    def compute(self, piece):
+        return {f"gradient_by_lag_{n}": part for n, part in piece.parts.items()}
+
+
+class GradientNormByLagRecorder(Recorder):
+    """The norm of the gradient of each parameter at each lag, and its log10; see `gradient_by_lag`."""
+
+    name = "gradient_norm_by_lag"
+    stream = GradientByLag
+
+    def variables(self, problem):
+        return sized("gradient_norm_by_lag", ("lag", "param"), "norm of the gradient at lag t - k")
+
+    def compute(self, piece):
+        norms = [norm(part, tuple(range(1, part.mantissa.ndim))) for part in piece.parts.values()]
+        return both("gradient_norm_by_lag", _stacked(norms))
 
 
 class GradientNormBySequenceRecorder(Recorder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradsim import Recorder, Variable
-from gradsim.contracts.pieces import Adjoints, Contributions, Gradient
+from gradsim.contracts.pieces import Adjoints, Contributions, Gradient, GradientByLag
 from gradsim.numerics.scaled import Scaled, add, combine, norm, or_zero
 
 
@@ -24,7 +24,7 @@ class GradientBiasRecorder(Recorder):
         return _of_gradient(self.name, "norm of effective minus exact {}, over that of the exact one")
 
     def compute(self, piece):
-        return _by_param(self.name, _bias(*_rows(piece)))
+        return _by_param(self.name, _bias(*_rows(piece))[0])
 
 
 class GradientCosineRecorder(Recorder):
@@ -39,6 +39,44 @@ class GradientCosineRecorder(Recorder):
 
     def variables(self, problem):
         return _of_gradient(self.name, "cosine between effective and exact {}")
+
+    def compute(self, piece):
+        return _by_param(self.name, _cosine(*_rows(piece))[0])
+
+
+class GradientBiasByLagRecorder(Recorder):
+    """The relative bias of the gradient at each lag, of each parameter and of all; see `gradient_bias`.
+
+    The parts of both gradients at lag l are what losses at time k + l feel of step k: see `gradient_by_lag`.
+    They exist where mitigations change step Jacobians and how far losses reach, or add to the loss. One that
+    changes the adjoint, contributions or the gradient sees sums over losses, and a rule makes the gradient as
+    a whole: then it is refused.
+    """
+
+    name = "gradient_bias_by_lag"
+    stream = GradientByLag
+    both = True
+
+    def variables(self, problem):
+        long_name = "norm of effective minus exact {} at lag t - k, over that of the exact one"
+        return _of_gradient(self.name, long_name, "lag")
+
+    def compute(self, piece):
+        return _by_param(self.name, _bias(*_rows(piece)))
+
+
+class GradientCosineByLagRecorder(Recorder):
+    """The cosine between effective and exact gradient at each lag; see `gradient_bias_by_lag`.
+
+    NaN where one of them is zero.
+    """
+
+    name = "gradient_cosine_by_lag"
+    stream = GradientByLag
+    both = True
+
+    def variables(self, problem):
+        return _of_gradient(self.name, "cosine between effective and exact {} at lag t - k", "lag")
 
     def compute(self, piece):
         return _by_param(self.name, _cosine(*_rows(piece)))
@@ -109,19 +147,19 @@ class AdjointEnergyRemovedRecorder(Recorder):
         return {self.name: np.where(before.mantissa[0] + after.mantissa[0] > 0, 1 - kept**2, 0)}
 
 
-def _of_gradient(name, long_name):
+def _of_gradient(name, long_name, *dims):
     return (
-        Variable(name, ("param",), long_name.format("gradient"), dtype="float64"),
-        Variable(f"overall_{name}", (), long_name.format("whole gradient"), dtype="float64"),
+        Variable(name, (*dims, "param"), long_name.format("gradient"), dtype="float64"),
+        Variable(f"overall_{name}", dims, long_name.format("whole gradient"), dtype="float64"),
     )
 
 
 def _by_param(name, found):
-    return {name: found[0, :-1], f"overall_{name}": found[0, -1]}
+    return {name: found[..., :-1], f"overall_{name}": found[..., -1]}
 
 
 def _rows(piece):
-    """Exact and effective vectors (rows, n) of each parameter, and at last of all; a row a step, or one."""
+    """Exact and effective vectors (rows, n) of each parameter and, last, of all: by step, by lag, or one."""
     return [_vectors(flow.parts.values()) for flow in (piece.raw, piece.effective)]
 
 

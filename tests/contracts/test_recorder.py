@@ -78,7 +78,7 @@ WRONG = {
     "stream": (broken(stream=Trajectory), "it should be one of Forward, LossTerms"),
     "stream by name": (broken(stream="Forward"), "stream is 'Forward'; it should be one of Forward"),
     "stream of tiles": (broken(stream=pieces.Products, start=lambda self, p: {}), "a carry goes with the"),
-    "both": (broken(both=True), "both goes with the streams Adjoints, Contributions, Gradient, not with F"),
+    "both": (broken(both=True), "both goes with the streams Adjoints, Contributions, Gradient, Grad"),
     "variables raise": (broken(variables=raises), "variables() raised KeyError: 'x' ("),
     "no variables": (broken(variables=lambda self, p: None), "variables() should give a tuple of Variables"),
     "names": (declaring("broken"), "variables() should give a tuple of Variables, not ('broken',)"),
@@ -201,6 +201,7 @@ STREAMS = [
     pieces.Adjoints,
     pieces.Contributions,
     pieces.Gradient,
+    pieces.GradientByLag,
     pieces.Exponents,
 ]
 

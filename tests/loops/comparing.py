@@ -164,7 +164,7 @@ def compare(config: Configuration, table: Table) -> list[str]:
         off = deviation(found, wanted[name], config.dtype)
         general = name
         for param in (*start.params, *start.readout):
-            for stem in ("contribution", "gradient"):
+            for stem in ("contribution", "gradient", "gradient_by_lag"):
                 if name.removeprefix("effective_") == f"{stem}_{param}":
                     general = name.removesuffix(param) + "*"
         table.add(config.dtype, general, found.size, off, config.number)

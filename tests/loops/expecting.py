@@ -53,6 +53,9 @@ def expected(config: Configuration, start: Given) -> dict[str, Expected]:
     found |= {f"effective_{n}": e for n, e in twins.items()}
     largest = [abs(x).max(axis=2, keepdims=True) for x in (adjoints, changed)]
     found["loops_gap"] = Expected(changed - adjoints, scale=sum(largest) + 0 * adjoints)
+    if raw.steps <= LONGEST:
+        found |= _by_lag(config, one, {}, None)
+        found |= {f"effective_{n}": e for n, e in _by_lag(config, other, slopes, by_state).items()}
     found["attrs loss"] = Expected(raw.loss, scale=abs(raw.losses).sum() / raw.batch)
     found["attrs penalty"] = Expected(value)
     return found
@@ -116,6 +119,34 @@ def _back(config, raw, adjoints, slopes, effective):
     so_far = [np.cumsum(x[::-1])[::-1] for x in so_far]
     found["loops_sum"] = Expected(so_far[0], scale=so_far[1])
     return found
+
+
+def _by_lag(config, flow, slopes, by_state):
+    """The parts of the gradient at each lag, loss by loss and step by step."""
+    raw, fixed = flow.raw, config.plain.fixed if flow.effective else ()
+    direct = raw.direct.astype(WIDE) + (0 if by_state is None else by_state)
+    lags = _lags(config.pairs, raw.steps)
+    steps = {lag: range(1, raw.steps - lag + 1) for lag in lags}
+    products = flow.products([(k + lag, k) for lag in lags for k in steps[lag]])
+    found, terms = [], []
+    for lag in lags:
+        rows = np.zeros_like(direct)
+        for k in steps[lag]:
+            rows[k] = np.einsum("bi,bij->bj", direct[k + lag], products[k + lag, k])
+        at_once, sizes_at_once = (
+            {n: x * (lag == 0) for n, x in y.items()} for y in (raw.read, raw.read_sizes)
+        )
+        more = {n: x * (lag == 0) for n, x in slopes.items()}
+        parts = contributions(rows, raw.immediate, at_once)
+        large = contributions(abs(rows), sizes(raw.immediate), sizes_at_once)
+        found.append({n: (p.sum(axis=0) + more.get(n, 0)) * (n not in fixed) for n, p in parts.items()})
+        terms.append({n: (p.sum(axis=0) + abs(more.get(n, 0))) * (n not in fixed) for n, p in large.items()})
+    parts, terms = ({n: np.stack([x[n] for x in y]) for n in y[0]} for y in (found, terms))
+    axes = {n: tuple(range(1, p.ndim)) for n, p in parts.items()}
+    norms = [np.stack([norm(x[n], axes[n]) for n in parts], axis=-1) for x in (parts, terms)]
+    largest = {n: terms[n].max(axis=axes[n], keepdims=True) + 0 * p for n, p in parts.items()}
+    by_param = {f"gradient_by_lag_{n}": Expected(p, scale=largest[n]) for n, p in parts.items()}
+    return by_param | sized("gradient_norm_by_lag", *norms)
 
 
 def _size(gradient):
@@ -243,13 +274,19 @@ def _leading_exponent(raw):
         return np.log(norm(vectors, -1)).max(axis=1, keepdims=True) / raw.steps
 
 
+def _lags(pairs, last):
+    """All that are recorded."""
+    longest = last if pairs.max_lag is None else min(pairs.max_lag, last)
+    return sorted(set(pairs.lags)) if pairs.lags is not None else range(longest + 1)
+
+
 def laid_out(config):
     """{place: (t, k)} of all recorded products, and the shape of their two dims."""
     last, p = config.steps, config.pairs
     chosen = lambda which: sorted({i % (last + 1) for i in which})
     sources = range(last + 1) if p.sources is None else chosen(p.sources)
     if p.lags is not None or p.max_lag is not None:
-        lags = sorted(set(p.lags)) if p.lags is not None else range(min(p.max_lag, last) + 1)
+        lags = _lags(p, last)
         places = {(i, j): (k + lag, k) for i, k in enumerate(sources) for j, lag in enumerate(lags)}
         return {at: (t, k) for at, (t, k) in places.items() if t <= last}, (len(sources), len(lags))
     times = range(last + 1) if p.times is None else chosen(p.times)

@@ -18,18 +18,23 @@ from probes.recorders import InputGradient, LargestState
 
 import gradsim
 from gradsim.contracts import registry
+from gradsim.contracts.pieces import GradientByLag
 from gradsim.engine import layout, segments
 
 ELSEWHERE = (
     *("path_jacobian", "path_norm", "path_product_norm", "gate"),
     *("influence", "learnability_envelope", "learnability_envelope_diagonal"),
     *("gradient_bias", "gradient_cosine", "contribution_bias", "contribution_cosine"),
+    *("gradient_bias_by_lag", "gradient_cosine_by_lag"),
     "adjoint_energy_removed",
 )
 """Recorders that have loops of their own in tests/plugins; most cells here have no paths."""
 
 LONGEST = 50
-"""Steps of a run of which all products are taken together in one matrix."""
+"""Steps of a run of which all products are taken together."""
+
+OF_SHORT_RUNS = ("parallelizability", "gradient_by_lag", "gradient_norm_by_lag")
+"""Recorders that take them together."""
 
 
 def held() -> list[Any]:
@@ -39,10 +44,12 @@ def held() -> list[Any]:
 
 def recorded(config: Configuration) -> list[Any]:
     """Every recorder that exists for this run."""
-    shipped = [r for r in held() if r.name != "parallelizability" or config.steps <= LONGEST]
+    shipped = [r for r in held() if config.steps <= LONGEST or r.name not in OF_SHORT_RUNS]
     raw = [r for r in (*shipped, InputGradient, LargestState, SumSoFar) if r.raw]
     twins = [r for r in (*shipped, InputGradient, SumSoFar) if r.twin and not r.both]
     rule, changed = any(a.rule for a in config.acts), any(a.adjoint for a in config.acts)
+    if rule or changed or any(a.contributions or a.gradient for a in config.acts):
+        twins = [r for r in twins if r.stream is not GradientByLag]
     if rule:
         twins = [r for r in twins if r.name.startswith("gradient")]
     elif changed:

@@ -50,6 +50,8 @@ MEMORY = {
     "a few flossed": (LSTM(2, 24), 400, 4, BOTH, {"mitigations": [Flossing(exponents=3)]}),
     "lyapunov": (LSTM(2, 16), 300, 8, ["lyapunov"], {}),
     "loss rows": (MinGRU(2, 64), 5_000, 2, ["loss_adjoint_norm"], {"pairs": Pairs(times=(-1,))}),
+    "lags": (LSTM(2, 32), 300, 4, ["gradient_by_lag"], {}),
+    "lags of both": (Elman(2, 48), 200, 4, ["gradient_bias_by_lag"], {"mitigations": [Truncate(5, 20)]}),
     "forward": (MinGRU(2, 128), 2_000, 64, ["loss"], {}),
     "influence": (Elman(2, 64), 100, 4, ["influence_norm"], {}),
     "probes": (GRU(2, 128), 60, 8, [InfluenceNormRecorder(probes=64)], {}),
@@ -77,7 +79,9 @@ def test_a_run_takes_the_memory_that_the_plan_says(name):
 STATE, ITEM = 6, 4
 STEP = 3 * STATE * ITEM
 """Of LSTM(2, 3), three sequences, in float32: the states of one time; a step Jacobian is STATE of them."""
-NONE = {"states": 0, "losses by state": 0, "adjoints": 0, "step Jacobians": 0, "open chunks": 0}
+NONE = dict.fromkeys(
+    ("states", "losses by state", "adjoints", "step Jacobians", "gradients by lag", "open chunks"), 0
+)
 
 
 @pytest.mark.parametrize(
