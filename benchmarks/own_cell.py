@@ -36,10 +36,10 @@ import numpy as np
 import optax
 import torch
 import training
-from bptt import agree, apart, cold, given, jax_run, ours, timed
 from matplotlib.figure import Figure
 from measured import dots, machine, middle, ratios
 from own_cells import SHIPPED, Own
+from peers import agree, apart, cold, given, jax_run, ours, timed
 from steps import STEPS
 from tables import put
 from threadpoolctl import threadpool_limits

@@ -38,9 +38,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from bptt import JAX
 from matplotlib.figure import Figure
 from measured import dots, machine, middle, ratios
+from peers import JAX
 from steps import STEPS, elman
 from tables import TABLES, put
 from threadpoolctl import threadpool_limits

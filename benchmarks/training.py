@@ -32,8 +32,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from bptt import BATCH, JAX, LOOKS, REST, STEPS, WORKS, Modules, chosen, draw, given, label
+from bptt import LOOKS, WORKS, chosen, draw, label
 from measured import machine, middle, ratios
+from peers import BATCH, JAX, REST, STEPS, Modules, given
 from steps import STEPS as STEP
 from tables import put
 from threadpoolctl import threadpool_limits
