@@ -84,7 +84,7 @@ class Henon(Cell):
 
 @dataclass(frozen=True, eq=False)
 class OneBlock(Cell):
-    """Three tanh units, as a cell with nothing but its step; others are made of it."""
+    """h = tanh(U h + W x), a cell with nothing but its step; others are made of it."""
 
     name = "one_block"
     input_size: int = 2
@@ -94,7 +94,8 @@ class OneBlock(Cell):
         return {"h": 3}
 
     def init_params(self, rng):
-        return {"U": rng.standard_normal((3, 3)) / 2, "W": rng.standard_normal((3, self.input_size))}
+        m = self.state_size
+        return {"U": rng.standard_normal((m, m)) / 2, "W": rng.standard_normal((m, self.input_size))}
 
     def step(self, params, state, inputs, xp):
         return xp.tanh(state @ params["U"].T + inputs @ params["W"].T)
