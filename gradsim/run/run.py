@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 
 import numpy as np
 
-from gradsim.contracts.compiled import CompiledSteps
 from gradsim.contracts.jacobians import Jacobians
 from gradsim.contracts.mitigation import Measured
 from gradsim.contracts.pieces import (
@@ -23,31 +21,23 @@ from gradsim.contracts.pieces import (
 from gradsim.contracts.trajectory import Trajectory, time_rows
 from gradsim.data.schema import frame
 from gradsim.data.sink import MemorySink, Sink
-from gradsim.engine import derivatives
 from gradsim.engine.backward import Backward
 from gradsim.engine.carried import Carried, GradientSum, combined, joined
 from gradsim.engine.forward import Tape
 from gradsim.engine.lags import gradients_by_lag, stacked
 from gradsim.engine.loss import Loss
-from gradsim.engine.probe import probe, retake
 from gradsim.engine.segments import segments
 from gradsim.engine.streams import BACKWARD, FROM_JACOBIANS
 from gradsim.machine.progress import Advance, unseen
 from gradsim.numerics.locked import all_locked, locked
 from gradsim.numerics.scaled import Scaled
 from gradsim.plan.plan import Plan
+from gradsim.run.checking import check_start, check_steps
 from gradsim.run.flow import Flow, Mitigated, Raw
 from gradsim.run.jacobian_stages import JacobianStages
 from gradsim.run.recording import Recording
 from gradsim.run.setup import Setup
 from gradsim.types import Array
-
-_CHECKED_POSITIONS = 4
-_FEW_STEPS = 32
-"""Steps that are enough to compare two ways of taking them that are each the same at every step."""
-
-_FEW_NUMBERS = 2**12
-"""In their states, where they have been compared before in this process."""
 
 
 class Run:
@@ -96,16 +86,10 @@ class Run:
         """The loss, averaged over the batch."""
         return self.losses.total
 
-    @cached_property
-    def _free(self) -> list[str]:
-        """The derivatives that the cell does not bring along."""
-        return [m for m in derivatives.METHODS if not self.setup.cell.analytic(m)]
-
     def check(self) -> None:
         """See that the cell keeps its contract where this run goes, and the task its own."""
         self.losses.check = True
-        if self._free or self.setup.cell not in derivatives.trusted():
-            probe(self.tape.start)
+        check_start(self.tape.start, self.setup)
         self._checking = True  # the rest where the run goes
 
     def execute(self) -> None:
@@ -145,7 +129,7 @@ class Run:
             steps = taken.steps
             if self._checking:
                 self.advance("forward", 0.0)
-                self._check(taken)
+                self.unchecked = check_steps(taken, self.setup, self.plan)
                 self._checking = False
                 self.advance("start", 0.0)
             forward = Forward(taken)
@@ -166,42 +150,6 @@ class Run:
                 self._states = states if len(states) == shape[0] else np.empty(shape, dtype=states.dtype)
             if self._states is not states:
                 self._states[times] = states
-
-    def _check(self, first: Trajectory) -> None:
-        """Check the first segment as it was taken.
-
-        Far out a saturated step would agree with any derivative; near the start it moves. Free derivatives
-        are checked in every run, as they are made of the numbers at hand; those that the cell brings along,
-        and those of compiled steps, which are one program for all numbers, once a process; surrogate ones by
-        the kit alone.
-        """
-        s, free, trusted = self.setup, self._free, derivatives.trusted()
-        known = s.cell in trusted
-        compiled = first.block.compiled if isinstance(first, CompiledSteps) else None
-        needed = derivatives.METHODS
-        if compiled and "step_jacobian" in free and not (self.plan.makes_jacobians or first.by_blocks):
-            needed = derivatives.PULLED
-        known = known and (compiled is None or compiled in derivatives.programs[needed])
-        again = () if compiled else free
-        methods = again if known else needed
-        # Only penalties on Jacobians ask for second ones.
-        second = s.hooks.uses("gradsim_penalty") and s.cell.analytic("bilinear_vjp")
-        second = second and s.cell not in derivatives.twice_trusted
-        if s.cell.exact and (methods or second):
-            rng = s.seeds.generator("check")
-            at = derivatives.picked(first, *_positions(first, rng))
-            self.unchecked = derivatives.check(at, rng, methods)
-            if second:
-                derivatives.check_second(at, rng)
-                derivatives.twice_trusted.add(s.cell)
-            if not known and s.cell.analytic("unroll"):
-                derivatives.check_unroll(_beginning(first), rng)
-        if free or not known:
-            retake(_first_few(first) if known and compiled else first)
-        if not (known or self.unchecked):
-            trusted.add(s.cell)
-            if compiled is not None:
-                derivatives.programs[needed].add(compiled)
 
     # Backward.
 
@@ -306,14 +254,6 @@ class Run:
         return found
 
 
-def _beginning(first: Trajectory) -> Trajectory:
-    return first[first.steps[:_FEW_STEPS]]
-
-
-def _first_few(first: Trajectory) -> Trajectory:
-    return first[first.steps[: max(2, min(_FEW_STEPS, _FEW_NUMBERS // first.states[0].size))]]
-
-
 def recorded(
     setup: Setup, plan: Plan, threads: int, memory: float | None, tape: Tape | None = None
 ) -> MemorySink:
@@ -388,14 +328,6 @@ class _Walk:
         gradient = self.flow.gradient(self.total.parts())
         self.run.recording.piece(gradient, self.effective)
         return gradient
-
-
-def _positions(taken: Trajectory, rng: np.random.Generator) -> tuple[Array, Array]:
-    """A few positions of a trajectory, all different: rows, and batch elements."""
-    count, batch = len(taken.steps) * taken.states.shape[1], taken.states.shape[1]
-    few = rng.integers(count, size=_CHECKED_POSITIONS) if count > _CHECKED_POSITIONS else np.arange(count)
-    rows, elements = np.divmod(np.unique(few), batch)
-    return rows, elements
 
 
 def _summed(part: Scaled) -> Scaled:

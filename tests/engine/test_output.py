@@ -74,7 +74,6 @@ class First(Chosen):
 test_tasks_without_a_readout = conformance(Unread(size=4), First())
 
 TASKS = {"readout": Chosen(), "unread": Unread(size=3), "first": First()}
-each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
 def test_a_cell_with_an_output_has_no_state_for_it():

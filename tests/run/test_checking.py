@@ -80,7 +80,7 @@ OWN_WRONG = {
     ),
     "a Jacobian that raises": (
         brings(step_jacobian=lambda self, params, state, inputs: params["w"]),
-        r"step_jacobian\(\) raised KeyError: unknown name 'w'; did you mean 'W'.*_derivatives.py:\d+\)",
+        r"step_jacobian\(\) raised KeyError: unknown name 'w'; did you mean 'W'.*test_checking.py:\d+\)",
     ),
     "a vjp of another shape": (
         brings(state_vjp=lambda self, params, state, inputs, u: u[..., :2]),
