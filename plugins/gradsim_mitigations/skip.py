@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gradsim import Mitigation, hookimpl
 from gradsim.types import NonNegativeFloat, PositiveInt
 from gradsim_mitigations.remembering import Remembering
@@ -20,6 +22,10 @@ class Skipping(Remembering):
     @property
     def paths(self):
         return tuple(dict.fromkeys((*self.cell.paths, "skip")))
+
+    def initial_state(self):
+        first = self.cell.initial_state()
+        return np.concatenate((first, np.zeros((self.delay - 1) * len(first))))
 
     def seen(self, size):
         return slice(None, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers import loss_of, numerical_gradient
+from loops.cells import Coupled
 
 import gradsim
 import gradsim_cells
@@ -71,6 +72,22 @@ def test_older_states_as_in_a_plain_loop(mitigation, delay, skip, inputs):
     for name in params:
         slope = numerical_gradient(lambda p: loss_of(cell, p, **given), params, name)
         np.testing.assert_allclose(ds[f"gradient_{name}"], slope, rtol=1e-6, atol=1e-8)
+
+
+def test_what_was_before_time_0(rng):
+    """Nothing, for connections that skip steps; the first state, for steps from older ones."""
+    cell, x = Coupled(1, 2), rng.standard_normal((6, 1, 1))
+    params, start = cell.init_params(rng), cell.initial_state()
+    plain, skipping, dilated = (
+        gradsim.simulate(cell, x, params=params, mitigations=chosen, record=["state"]).state[:, 0, :5].values
+        for chosen in ([], [Skip(3, 0.5)], [Dilate(3)])
+    )
+    np.testing.assert_array_equal(skipping[:3], plain[:3])
+    np.testing.assert_allclose(
+        skipping[3], cell.step(params, skipping[2], x[2, 0], np) + start / 2, rtol=1e-14
+    )
+    for t in (1, 2, 3):
+        np.testing.assert_allclose(dilated[t], cell.step(params, start, x[t - 1, 0], np), rtol=1e-14)
 
 
 def test_a_dilated_product_has_a_factor_in_each_delay():
