@@ -170,7 +170,7 @@ def normed(cell):
         inner = {n: v for n, v in p.items() if n != "loops_normed1_gain"}
         return inner | {"U": p["loops_normed1_gain"] * p["U"] / np.sqrt((p["U"] ** 2).sum())}
 
-    return Plain(cell.size, lambda p, s, x, data: cell.step(made(p), s, x, data), cell.seen)
+    return Plain(cell.size, lambda p, s, x, data: cell.step(made(p), s, x, data), cell.seen, derived=1)
 
 
 __all__ = ["SRU", "Clocked", "Coupled", "Noisy", "Normed", "clocked", "coupled", "noisy", "normed", "sru"]

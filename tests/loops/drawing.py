@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from loops import acts, cells, plain
+from loops import cells, plain
+from loops.acts.act import Act
+from loops.choosing import choose, log_uniform
 
 from gradsim import Cell, Episode, Pairs, Task
 from gradsim.contracts.task import cross_entropy, squared_error
@@ -60,10 +62,10 @@ def quartic(said, targets):
 
 def entropy(said, targets):
     """-log softmax(y)[target]."""
-    share = np.exp(said - said.max(-1, keepdims=True))
-    share /= share.sum(-1, keepdims=True)
+    below = said - said.max(-1, keepdims=True)
+    total = np.exp(below).sum(-1, keepdims=True)
     chosen = np.eye(said.shape[-1])[targets]
-    return -np.log((share * chosen).sum(-1)), share - chosen
+    return np.log(total[..., 0]) - (below * chosen).sum(-1), np.exp(below) / total - chosen
 
 
 LOSSES = {"squared": squared, "quartic": quartic, "cross_entropy": entropy}
@@ -76,7 +78,7 @@ class Configuration:
     number: int
     cell: Cell
     plain: plain.Plain
-    acts: list[acts.Act]
+    acts: list[Act]
     arguments: dict[str, Any]
     inputs: np.ndarray
     first: np.ndarray | None
@@ -102,10 +104,6 @@ class Configuration:
         )
 
 
-def _log_uniform(rng, low, high):
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
 def _simple(rng, features, n, gain):
     """A cell that ships and is no stack, and the same in plain."""
     kind = rng.choice(["tanh", "relu", "logistic", "linear", "lstm", "gru", "cho", "min_gru", "lru"])
@@ -124,9 +122,9 @@ def _simple(rng, features, n, gain):
 def _cell(rng, features, extreme):
     """Any cell, and the same in plain."""
     if extreme:
-        gain = _log_uniform(rng, 1e-12, 1e12)
+        gain = log_uniform(rng, 1e-12, 1e12)
         return Linear(features, n := int(rng.integers(1, 5)), recurrent_scale=gain), plain.elman(n, "linear")
-    n, gain = int(rng.integers(1, 6)), _log_uniform(rng, 0.3, 1.6)
+    n, gain = int(rng.integers(1, 6)), log_uniform(rng, 0.3, 1.6)
     kind = rng.choice(["simple"] * 8 + ["stack"] * 2 + ["coupled", "clocked", "noisy", "sru", "normed"])
     if kind == "simple":
         return _simple(rng, features, n, gain)
@@ -143,85 +141,6 @@ def _cell(rng, features, extreme):
         "sru": lambda: (cells.SRU(features), cells.sru(features)),
         "normed": lambda: (cells.Normed(Elman(features, n + 1)), cells.normed(plain.elman(n + 1, "tanh"))),
     }[kind]()
-
-
-def _acts(rng, cell, smooth, extreme, far):
-    limit = lambda: _log_uniform(rng, 1e-3, 1)
-    k1 = int(rng.integers(1, 9))
-    span = k1 + int(rng.integers(0, 9))
-    seen = [i for name in cell.output_blocks for i in range(cell.state_size)[cell.block(name)]]
-    around = {"gate": lambda: acts.gate(float(rng.normal())), "leak": lambda: acts.leak(rng.uniform(0.1, 1))}
-    backward = {
-        "truncate": lambda: acts.truncate(k1, span),
-        "adaptive": lambda: acts.adaptive(rng.uniform(0.01, 0.9), k1),
-        "artbp": lambda: acts.artbp(rng.uniform(1.1, 9), rng.choice([None, 2.5, 4.0])),
-        "annealed": lambda: acts.annealed(int(rng.integers(1, 9))),
-        "by_step": lambda: acts.by_step(rng.uniform(-0.02, 0.02)),
-        "unit_gain": acts.unit_gain,
-        "clip_adjoint": lambda: acts.clip_adjoint(limit()),
-        "turn": acts.turn,
-        "clip_adjoint_value": lambda: acts.clip_adjoint_value(limit()),
-        "chunk_edges": lambda: acts.clip_chunk_edges(
-            k1, 10 * limit(), rng.uniform(0.1, 1), limit(), [cell.block(name) for name in cell.blocks]
-        ),
-        "clip_contributions": lambda: acts.clip_contributions(limit()),
-        "clip_contributions_value": lambda: acts.clip_contributions_value(limit()),
-    }
-    last = {
-        "clip_norm": lambda: acts.clip_norm(limit()),
-        "clip_value": lambda: acts.clip_value(limit()),
-        "clip_parameters": lambda: acts.clip_parameters(limit()),
-        "clip_adaptive": lambda: acts.clip_adaptive(limit(), limit()),
-        "gradient_noise": lambda: acts.gradient_noise(limit()),
-        "auto_clip": lambda: acts.auto_clip(rng.uniform(5, 50)),
-        "gradient_centralisation": acts.gradient_centralisation,
-        "weight_decay": lambda: acts.weight_decay(limit(), limit()),
-        "steady_norm": lambda: acts.steady_norm(limit()),
-        "activity": lambda: acts.activity(limit(), limit(), seen),
-        "norm_stabiliser": lambda: acts.norm_stabiliser(limit(), seen),
-    }
-    if smooth:  # what the plain loops take differences of
-        form = str(rng.choice(["ratio", "squared_ratio"]))
-        last["jacobian_penalty"] = lambda: acts.jacobian_penalty(limit(), form)
-        last["jacobian_regulariser"] = lambda: acts.jacobian_regulariser(limit())
-    if far:  # mitigations of the adjoint take plain numbers, which vanish; those of a gradient that has grown
-        for name in ("clip_adjoint", "clip_adjoint_value", "chunk_edges", "turn", "by_step"):
-            del backward[name]
-    if cell.recurrent_weights:
-        last["orthogonal"] = lambda: acts.orthogonal(rng.uniform(0.5, 1.2))
-        last["soft_orthogonality"] = lambda: acts.soft_orthogonality(limit(), cell.recurrent_weights)
-    if isinstance(cell, LSTM) and rng.random() < 0.5:
-        around = {}  # whose paths are others
-        backward["h_detach"] = lambda: acts.h_detach(rng.random(), cell.block("h"))
-    if extreme:
-        around, last = {}, {}
-        backward = {n: backward[n] for n in ("truncate", "annealed", "artbp", "by_step")}
-    if rng.random() < 0.15 and not extreme:
-        rules = {
-            "rtrl": acts.rtrl,
-            "snap": acts.snap,
-            "forward_windows": lambda: acts.forward_windows(k1, span),
-            "immediate": acts.immediate,
-            "rflo": lambda: acts.rflo(rng.uniform(0.1, 1)),
-            "e_prop": lambda: acts.e_prop(_units(cell)),
-        }
-        name = str(rng.choice(list(rules)))
-        backward = {name: rules[name]}
-    known = {**around, **backward, **last}
-    count = min(len(known), int(rng.choice([0, 1, 1, 2, 2, 3, 4])))
-    chosen = list(rng.choice(list(known), size=count, replace=False))
-    if count and chosen[0] in ("truncate", "clip_norm", "leak") and rng.random() < 0.3:
-        chosen.append(chosen[0])  # two of a kind
-    return [known[name]() for name in chosen]
-
-
-def _units(cell):
-    """The unit of each component: layer, size of its block, and place in it."""
-    found = []
-    for name, size in cell.blocks.items():
-        layer = name.split("_")[0] if name.startswith("layer") else ""
-        found += [(layer, size, place) for place in range(size)]
-    return found
 
 
 def _blocks(rng, cell):
@@ -247,7 +166,7 @@ def _pairs(rng, steps):
     return Pairs(**ways[rng.integers(len(ways))])
 
 
-def _task(rng, inputs, size, features):
+def _task(rng, inputs, features):
     """Losses at the last step, at every or at some, of any kind; None for the sum of the last outputs."""
     if rng.random() < 0.15:
         return None
@@ -280,17 +199,17 @@ def draw(number):
     if not extreme and rng.random() < 0.04:  # beyond one segment, as real runs cut it
         steps, pairs = 261, Pairs(lags=(0, 1, 200), sources=(0, 3, -1))
     pairs = replace(pairs, **_blocks(np.random.default_rng([SEED, number, 1]), cell))
-    size = _log_uniform(rng, 0.1, 1.5)
+    size = log_uniform(rng, 0.1, 1.5)
     nothing = steps < 41 and rng.random() < 0.05
     inputs = size * (not nothing) * rng.standard_normal((steps, batch, features))
-    chosen = _acts(rng, cell, same.smooth, extreme, steps > 40)
+    task = None if extreme else _task(rng, inputs, cell.output_size)
+    chosen = choose(rng, cell, same, task, steps, extreme)
     for act in chosen:
         if act.cell:
             same = act.cell(same)
     first = None
     if rng.random() < 0.4:
         first = rng.standard_normal((batch, same.size)[rng.integers(2) :])
-    task = None if extreme else _task(rng, inputs, same.size, cell.output_size)
     given = {"inputs": inputs} if task is None else {"task": task, "batch": batch}
     return Configuration(
         number, cell, same, chosen,

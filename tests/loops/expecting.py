@@ -1,54 +1,40 @@
-"""What every variable of a run should be: values, the axes of one vector or matrix, the kind of number."""
+"""What every variable of a run should be."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from loops.drawing import Configuration
-from loops.reference import WIDE, Flow, Given, Raw, contributions, log10, norm, sizes
+from loops.expected import Expected, sized
+from loops.paths import diagonals, envelope, of_influence, of_paths
+from loops.reference import WIDE, Flow, Given, Raw, contributions, norm, sizes
 from loops.running import LONGEST
 
 
-@dataclass
-class Expected:
-    """`axes`: those of one vector or matrix, whose components are compared relative to the largest.
-
-    `scale`, of the shape of the values, where sums of large terms may be small: the sizes of the terms.
-    """
-
-    values: Any
-    axes: tuple[int, ...] = ()
-    kind: str = "plain"
-    scale: Any = None
-
-
-def sized(name, values, scale=None):
-    logs = Expected(log10(values), kind="log10", scale=None if scale is None else log10(scale))
-    return {name: Expected(values, scale=scale), f"{name}_log10": logs}
-
-
-def expected(config: Configuration, start: Given) -> dict[str, Expected]:
-    """By name, for all variables of any recorder."""
+def expected(config: Configuration, start: Given, shown: dict[str, np.ndarray]) -> dict[str, Expected]:
+    """By name, for all variables of any recorder; `shown`: the step Jacobians of the run, by variable."""
     raw = Raw(start)
     found = {
         "state": Expected(raw.states, (2,)),
         "loss": Expected(raw.losses, (0, 1)),
         "largest_state": Expected(abs(raw.states).max(axis=(0, 2))),
         **_by_sequence(raw),
-        "leading_lyapunov": Expected(_leading_exponent(raw), kind="exponents"),
+        "leading_lyapunov": Expected(_leading_exponent(raw, shown["step_jacobian"]), kind="exponents"),
     }
-    influence = _influence(raw)
-    found |= sized("influence_norm", influence, influence.max(axis=(1, 2), keepdims=True))
+    found |= of_paths(raw) | of_influence(raw)
     if raw.steps <= LONGEST:
         found |= sized("parallelizability", _parallelizability(raw))
     one, other = Flow(raw, False), Flow(raw, True)
     adjoints, _ = one.go()
     value, slopes, by_state = _penalty(config, raw, adjoints)
     changed, factors = other.go(by_state)
-    found |= _forward(config, one) | _back(config, raw, adjoints, {}, effective=False)
-    twins = _forward(config, other) | _back(config, raw, changed, slopes, effective=True)
+    rules = [act.found for act in config.acts if act.found]
+    by_rule = rules[0](raw, raw.direct if by_state is None else raw.direct + by_state) if rules else None
+    found |= _forward(config, one) | _back(config, raw, adjoints, {})
+    twins = _forward(config, other) | _back(config, raw, changed, slopes, by_rule, effective=True)
+    for name, jacobians in shown.items():
+        flow = other if name.startswith("effective") else one
+        values, unsure = flow.exponents(jacobians if config.plain.groups > 1 else jacobians[:, :, None])
+        found[name.replace("step_jacobian", "lyapunov")] = Expected(values, kind="exponents", scale=unsure)
     twins["adjoint_factor"] = Expected(factors)
     found |= {f"effective_{n}": e for n, e in twins.items()}
     largest = [abs(x).max(axis=2, keepdims=True) for x in (adjoints, changed)]
@@ -74,13 +60,16 @@ def _penalty(config, raw, adjoints):
     return value, slopes, by_state
 
 
-def _back(config, raw, adjoints, slopes, effective):
+def _back(config, raw, adjoints, slopes, by_rule=None, effective=False):
     """What is made of adjoints: contributions and the gradient, as the mitigations of an effective run do."""
     acts, fixed = (config.acts, config.plain.fixed) if effective else ((), ())
     found = {"adjoint": Expected(adjoints, (2,)), **sized("adjoint_norm", norm(adjoints, -1))}
+    slopes_by_inputs = abs(raw.by_inputs)
+    # Slopes of saturated units are differences of near numbers: 1 - tanh^2 is known beside 1.
+    slopes_by_inputs = slopes_by_inputs + 1e-3 * slopes_by_inputs.max(axis=(0, 1))
     by_inputs, terms = (
         np.einsum("tbm,tbmi->tbi", *pair)
-        for pair in ((adjoints[1:], raw.by_inputs), (abs(adjoints[1:]), abs(raw.by_inputs)))
+        for pair in ((adjoints[1:], raw.by_inputs), (abs(adjoints[1:]), slopes_by_inputs))
     )
     found["input_gradient"] = Expected(by_inputs, scale=terms)
     found["input_adjoint"] = Expected(by_inputs + raw.direct_inputs, scale=terms + abs(raw.direct_inputs))
@@ -97,6 +86,10 @@ def _back(config, raw, adjoints, slopes, effective):
     parts = {n: kept.get(n, 0 * p) for n, p in parts.items()}
     gradient = {n: p.sum(axis=0) + slopes.get(n, 0) for n, p in kept.items()}
     totals = {n: t.sum(axis=0) + abs(slopes.get(n, 0)) for n, t in terms.items()}
+    for n in by_rule[0] if by_rule else ():
+        if n in gradient:
+            gradient[n] = by_rule[0][n] + raw.read[n].sum(axis=0) + slopes.get(n, 0)
+            totals[n] = totals[n] + by_rule[1][n]
     before = _size(gradient)
     for act in acts:
         if act.gradient:
@@ -157,23 +150,21 @@ def _forward(config, flow):
     """What is made of step Jacobians."""
     raw, g = flow.raw, config.plain.groups
     index, shape = laid_out(config)
-    cell, pairs = config.cell, config.pairs
+    blocks, pairs = raw.given.blocks, config.pairs
+    out, into = (chosen(blocks, names) for names in (pairs.blocks_out, pairs.blocks_in))
     products = flow.products(list(index.values()))
     m, batch = config.plain.size, raw.batch
     matrices = np.full((*shape, batch, m, m), np.nan, dtype=WIDE)
-    rows = np.full((*shape, batch, m), np.nan, dtype=WIDE)
+    losses = np.full((*shape, batch, m), np.nan, dtype=WIDE)
     for at, (t, k) in index.items():
         matrices[at] = products[t, k]
-        rows[at] = np.einsum("bi,bij->bj", raw.direct[t].astype(WIDE), products[t, k])
+        losses[at] = np.einsum("bi,bij->bj", raw.direct[t].astype(WIDE), products[t, k])
     whole, largest = norm(matrices, (-1, -2)), abs(matrices).max(axis=(-1, -2), keepdims=True)
-    block_norms = [
-        [norm(matrices[..., cell.block(a), cell.block(b)], (-1, -2)) for b in chosen(cell, pairs.blocks_in)]
-        for a in chosen(cell, pairs.blocks_out)
-    ]
+    block_norms = [[norm(matrices[..., blocks[a], blocks[b]], (-1, -2)) for b in into] for a in out]
     block_norms = np.moveaxis(np.array(block_norms), (0, 1), (-2, -1))
-    out, into = (_inside(cell, names) for names in (pairs.blocks_out, pairs.blocks_in))
+    rows, columns = (_inside(blocks, names, m) for names in (out, into))
     kept = np.stack(  # groups of k x k, or of chosen rows and columns
-        [matrices[..., j::g, j::g][..., out[j::g], :][..., into[j::g]] for j in range(g)], axis=-3
+        [matrices[..., j::g, j::g][..., rows[j::g], :][..., columns[j::g]] for j in range(g)], axis=-3
     )
     steps = np.stack([flow.shown[..., j::g, j::g] for j in range(g)], axis=-3)
     values = _singular_values(kept)
@@ -182,26 +173,35 @@ def _forward(config, flow):
     found = {
         "step_jacobian": Expected(steps if g > 1 else steps[..., 0, :, :], matrix),
         "jacobian_product": Expected(kept if g > 1 else kept[..., 0, :, :], scale=scale),
-        "lyapunov": Expected(flow.exponents, kind="exponents"),
     }
     found |= sized("product_norm", norm(kept, (-1, -2, -3)), whole)
     found |= sized("block_norm", block_norms, whole[..., None, None] + 0 * block_norms)
+    units = envelope(raw, matrices, out, into)
+    found |= sized("learnability_envelope", units, whole[..., None, None] + 0 * units)
+    if not flow.effective:
+        matrices = np.full((*shape, batch, m, m), np.nan, dtype=WIDE)
+        by_diagonals = diagonals(raw, list(index.values()))
+        for at, pair in index.items():
+            matrices[at] = by_diagonals[pair]
+        units = envelope(raw, matrices, out, into)
+        scale = norm(matrices, (-1, -2))[..., None, None] + 0 * units
+        found |= sized("learnability_envelope_diagonal", units, scale)
     found |= sized("product_spectral_norm", values.max(axis=(-1, -2)), whole)
     found["product_spectrum"] = Expected(values, kind="spectrum")
     found["product_spectrum_log10"] = Expected(values, kind="log10 spectrum")
-    return found | sized("loss_adjoint_norm", norm(rows, -1))
+    return found | sized("loss_adjoint_norm", norm(losses, -1))
 
 
-def chosen(cell, names):
+def chosen(blocks, names):
     """The blocks of which products are recorded."""
-    return [n for n in cell.blocks if names is None or n in names]
+    return [n for n in blocks if names is None or n in names]
 
 
-def _inside(cell, names):
+def _inside(blocks, names, m):
     """Whether each component of the state is in them."""
-    found = np.zeros(cell.state_size, dtype=bool)
-    for name in chosen(cell, names):
-        found[cell.block(name)] = True
+    found = np.zeros(m, dtype=bool)
+    for name in names:
+        found[blocks[name]] = True
     return found
 
 
@@ -215,19 +215,6 @@ def _singular_values(blocks):
     scaled = np.ldexp(blocks, -power)[known].astype(float)
     values[known] = np.ldexp(np.linalg.svd(scaled, compute_uv=False).astype(WIDE), power[known][..., 0])
     return values
-
-
-def _influence(raw):
-    """(time, batch, param) norms of ds_t/dparams."""
-    influence = {n: np.zeros(x[0].shape, dtype=WIDE) for n, x in raw.immediate.items()}
-    found = [np.zeros((len(influence), raw.batch))]
-    for t in range(raw.steps):
-        for n, immediate in raw.immediate.items():
-            influence[n] = np.einsum("bij,bj...->bi...", raw.jacobians[t], influence[n]) + immediate[t]
-        found.append([norm(x, tuple(range(1, x.ndim))) for x in influence.values()])
-    values = np.moveaxis(np.array(found), 1, 2)
-    none = np.zeros((*values.shape[:2], len(raw.given.readout)))
-    return np.concatenate([values, none], axis=-1)
 
 
 def _parallelizability(raw):
@@ -260,16 +247,13 @@ def _by_sequence(raw):
     return sized("gradient_norm_by_sequence", *found)
 
 
-def _leading_exponent(raw):
+def _leading_exponent(raw, shown):
     """(batch, 1): how the direction in which the recorder starts grows, in the group where it does most."""
-    g, m = raw.given.cell.groups, raw.given.cell.size
-    start = np.random.default_rng(0).standard_normal((g, m // g))
-    start /= norm(start, -1)[:, None]
-    vectors = np.zeros((raw.batch, g, m), dtype=WIDE)
-    for j in range(g):
-        vectors[:, j, j::g] = start[j]
-    for jacobian in raw.jacobians.astype(WIDE):
-        vectors = np.einsum("bij,bgj->bgi", jacobian, vectors)
+    g = raw.given.cell.groups
+    start = np.random.default_rng(0).standard_normal((g, shown.shape[-1]))
+    vectors = np.broadcast_to(start / norm(start, -1)[:, None], (raw.batch, *start.shape))
+    for jacobian in (shown if g > 1 else shown[:, :, None]).astype(WIDE):
+        vectors = np.einsum("bgij,bgj->bgi", jacobian, vectors)
     with np.errstate(divide="ignore"):
         return np.log(norm(vectors, -1)).max(axis=1, keepdims=True) / raw.steps
 

@@ -7,7 +7,7 @@ no difference of near numbers is taken. So steps are written with what NumPy doe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,8 +29,9 @@ ACTIVATIONS = {"tanh": np.tanh, "relu": relu, "logistic": sigmoid, "linear": lam
 class Plain:
     """A cell: ``step(params, state, inputs, data)``, and what a readout sees of the state after it.
 
-    `groups` is g, `layers` the number of wrappers around the innermost cell, by which their parameters are
-    named. `fixed` parameters are not trained. A `smooth` step has second derivatives everywhere.
+    `groups` is g, `layers` and `derived` the numbers of wrappers of either kind around the innermost cell, by
+    which what they add is named. `fixed` parameters are not trained. A `smooth` step has second derivatives
+    everywhere. `paths` are those that go `via` something, in the order in which they are opened.
     """
 
     size: int
@@ -38,12 +39,20 @@ class Plain:
     seen: Callable
     groups: int = 1
     layers: int = 0
+    derived: int = 0
     fixed: tuple[str, ...] = ()
     smooth: bool = True
+    paths: tuple[str, ...] = ()
     first: np.ndarray | None = field(default=None)
 
     def start(self):
         return np.zeros(self.size) if self.first is None else self.first
+
+
+def via(data, path, value):
+    """What a path goes through: noted, and a constant where the path is closed."""
+    data.get("noted", {}).setdefault(path, []).append(value)
+    return value.real if path in data.get("closed", ()) else value
 
 
 def block(start, stop):
@@ -66,31 +75,33 @@ def lstm(n):
         h, c = s[..., :n], s[..., n:]
         a = x @ p["W"].T + h @ p["U"].T + p["b"]
         i, f, g, o = (a[..., k * n : (k + 1) * n] for k in range(4))
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        return np.concatenate([sigmoid(o) * np.tanh(c), c], axis=-1)
+        i, f = via(data, "input", sigmoid(i)), via(data, "forget", sigmoid(f))
+        g, o = via(data, "candidate", np.tanh(g)), via(data, "output", sigmoid(o))
+        c = f * c + i * g
+        return np.concatenate([o * np.tanh(c), c], axis=-1)
 
-    return Plain(2 * n, step, block(0, n))
+    return Plain(2 * n, step, block(0, n), paths=("input", "forget", "candidate", "output"))
 
 
 def gru(n, reset_after):
     def step(p, s, x, data):
         (w_r, w_z, w_n), (u_r, u_z, u_n) = np.split(p["W"], 3), np.split(p["U"], 3)
         (b_r, b_z, b_n), (c_r, c_z, c_n) = np.split(p["b"], 3), np.split(p["c"], 3)
-        r = sigmoid(x @ w_r.T + b_r + s @ u_r.T + c_r)
-        z = sigmoid(x @ w_z.T + b_z + s @ u_z.T + c_z)
+        r = via(data, "reset", sigmoid(x @ w_r.T + b_r + s @ u_r.T + c_r))
+        z = via(data, "update", sigmoid(x @ w_z.T + b_z + s @ u_z.T + c_z))
         past = r * (s @ u_n.T + c_n) if reset_after else (r * s) @ u_n.T + c_n
-        return z * s + (1 - z) * np.tanh(x @ w_n.T + b_n + past)
+        return z * s + (1 - z) * via(data, "candidate", np.tanh(x @ w_n.T + b_n + past))
 
-    return Plain(n, step, block(0, n))
+    return Plain(n, step, block(0, n), paths=("update", "candidate", "reset"))
 
 
 def min_gru(n):
     def step(p, s, x, data):
         a = x @ p["W"].T + p["b"]
-        z = sigmoid(a[..., :n])
-        return (1 - z) * s + z * a[..., n:]
+        z = via(data, "update", sigmoid(a[..., :n]))
+        return (1 - z) * s + z * via(data, "candidate", a[..., n:])
 
-    return Plain(n, step, block(0, n), groups=n)
+    return Plain(n, step, block(0, n), groups=n, paths=("update", "candidate"))
 
 
 def lru(n):
@@ -124,27 +135,8 @@ def stack(cells):
         return x
 
     first = np.concatenate([c.start() for c in cells])
-    return Plain(int(ends[-1]), step, seen, smooth=all(c.smooth for c in cells), first=first)
-
-
-# What mitigations put around a cell.
-
-
-def gated(cell):
-    name = f"gated{cell.layers + 1}_"
-
-    def step(p, s, x, data):
-        u = sigmoid(x @ p[name + "W"].T + s @ p[name + "U"].T + p[name + "b"])
-        return u * s + (1 - u) * cell.step(p, s, x, data)
-
-    return replace(cell, step=step, groups=1, layers=cell.layers + 1)
-
-
-def leaky(cell, rate):
-    def step(p, s, x, data):
-        return (1 - rate) * s + rate * cell.step(p, s, x, data)
-
-    return replace(cell, step=step, layers=cell.layers + 1)
+    paths = tuple(dict.fromkeys(path for c in cells for path in c.paths))
+    return Plain(int(ends[-1]), step, seen, smooth=all(c.smooth for c in cells), paths=paths, first=first)
 
 
 # Derivatives.

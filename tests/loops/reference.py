@@ -10,12 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from loops.plain import Plain, by_params, by_state
 
 WIDE = np.longdouble
+EPS = np.finfo(float).eps
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Given:
     weights: np.ndarray | None = None
     acts: Sequence[Any] = ()
     draws: Any = None
+    blocks: dict[str, slice] = field(default_factory=dict)
+    recurrent: tuple[str, ...] = ()
 
 
 def norm(x, axes):
@@ -72,6 +76,19 @@ class Raw:
     def jacobians_at(self, params, before):
         """(step, batch, m, m)."""
         return by_state(lambda s: self.step_of(params, s), before)
+
+    def opened(self, paths):
+        """Step Jacobians where these paths alone are open beside the direct one."""
+        g = self.given
+        data = g.data | {"closed": {*g.cell.paths} - {*paths}}
+        return by_state(lambda s: g.cell.step(g.params, s, g.inputs, data), self.states[:-1])
+
+    @cached_property
+    def shares(self):
+        """What opening each path adds to the step Jacobians with those before it open, by path."""
+        paths = self.given.cell.paths
+        made = [self.opened(paths[:i]) for i in range(len(paths) + 1)]
+        return dict(zip(("direct", *paths), [made[0], *np.diff(made, axis=0)], strict=True))
 
     def _read(self):
         """Losses (step, batch), q_t (time, batch, m), and what readout and output add to gradients."""
@@ -156,13 +173,28 @@ class Flow:
         passes = self.reach < np.arange(1, self.raw.steps + 1)
         return self.jacobians * passes[:, None, None, None]
 
-    @property
-    def exponents(self):
-        """(batch, m), decreasing."""
+    def exponents(self, shown):
+        """(batch, m), decreasing, of the step Jacobians that the run has shown, in blocks (..., g, k, k).
+
+        Beside them, how far they are off where each entry is off by a rounding.
+        """
+        shape = self.raw.batch, self.raw.given.cell.size
         if self.reach[-1] > 0:
-            return np.full((self.raw.batch, self.raw.given.cell.size), -np.inf)
-        found = [exact_exponents(self.jacobians[:, b]) for b in range(self.raw.batch)]
-        return -np.sort(-np.array(found), axis=-1)
+            return np.full(shape, -np.inf), np.zeros(shape)
+
+        def found(shown):
+            each = [
+                exact_exponents(x)
+                for x in np.moveaxis(shown, 0, 2).reshape(-1, len(shown), *shown.shape[-2:])
+            ]
+            return -np.sort(-np.array(each).reshape(shape), axis=-1)
+
+        values = found(shown)
+        if np.linalg.cond(shown.astype(float)).max() < 1e6:
+            return values, np.zeros(shape)
+        signs = np.random.default_rng(0).choice([-1, 1], shown.shape)
+        with np.errstate(invalid="ignore"):
+            return values, np.nan_to_num(abs(found(shown * (1 + EPS * signs)) - values))
 
     # The way back.
 

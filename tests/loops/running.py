@@ -22,13 +22,11 @@ from gradsim.contracts.pieces import GradientByLag
 from gradsim.engine import layout, segments
 
 ELSEWHERE = (
-    *("path_jacobian", "path_norm", "path_product_norm", "gate"),
-    *("influence", "learnability_envelope", "learnability_envelope_diagonal"),
     *("gradient_bias", "gradient_cosine", "contribution_bias", "contribution_cosine"),
     *("gradient_bias_by_lag", "gradient_cosine_by_lag"),
     "adjoint_energy_removed",
 )
-"""Recorders that have loops of their own in tests/plugins; most cells here have no paths."""
+"""Recorders that have loops of their own in tests/plugins."""
 
 LONGEST = 50
 """Steps of a run of which all products are taken together."""
@@ -45,6 +43,8 @@ def held() -> list[Any]:
 def recorded(config: Configuration) -> list[Any]:
     """Every recorder that exists for this run."""
     shipped = [r for r in held() if config.steps <= LONGEST or r.name not in OF_SHORT_RUNS]
+    if not config.plain.paths:
+        shipped = [r for r in shipped if r.name != "gate" and not r.name.startswith("path")]
     raw = [r for r in (*shipped, InputGradient, LargestState, SumSoFar) if r.raw]
     twins = [r for r in (*shipped, InputGradient, SumSoFar) if r.twin and not r.both]
     rule, changed = any(a.rule for a in config.acts), any(a.adjoint for a in config.acts)
@@ -97,15 +97,13 @@ def run(config: Configuration):
 def given(config: Configuration, setup) -> Given:
     """What the plain loops start from: what was drawn, rounded to the dtype of the run."""
     index = np.broadcast_to(np.arange(1, config.steps + 1)[:, None], (config.steps, config.batch))
-    drawn = {n: np.asarray(x, dtype=float) for n, x in setup.step_data.items() if n != "step_index"}
+    drawn = {n: np.asarray(x) for n, x in setup.step_data.items() if n != "step_index"}
     first = config.plain.start() if config.first is None else config.first
     rounded = lambda x: np.asarray(x).astype(config.dtype).astype(float)
     params = {n: rounded(p) for n, p in setup.params.items()}
-    for act in config.acts:
-        if act.params:
-            act.params(params, config.cell.recurrent_weights)
-    task = config.task
-    return Given(
+    task, cell = config.task, setup.cell
+    assert cell.paths == config.plain.paths
+    found = Given(
         config.plain,
         params,
         {n: rounded(p) for n, p in setup.readout.items()},
@@ -117,4 +115,12 @@ def given(config: Configuration, setup) -> Given:
         task.episode.weights if task else None,
         config.acts,
         setup.draws,
+        {name: cell.block(name) for name in cell.blocks},
+        cell.recurrent_weights,
     )
+    for act in config.acts:
+        if act.check:
+            act.check(found)
+        if act.data:
+            found.data |= act.data(found)
+    return found

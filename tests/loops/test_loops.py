@@ -47,6 +47,8 @@ def test_what_is_off_is_noticed(dtype):
         (np.log10([off]), Expected(np.array([0.0]), kind="log10")),
         (np.array([-np.inf]), Expected(np.array([-300.0]), kind="log10")),
         (np.array([[0.1, -1.0]]), Expected(np.array([[0.1, -np.inf]]), kind="exponents")),
+        (np.array([[0.1, -np.inf]]), Expected(np.array([[0.1, -30.0]]), kind="exponents")),
+        (np.array([[0.1, -31.0]]), Expected(np.array([[0.1, -30.0]]), kind="exponents")),
         (np.array([2.0, 1.0]), Expected(np.array([[2.0 * off, 1.0]]), kind="spectrum")),
         (np.array([2.0, np.nan]), Expected(np.array([[2.0, 1.0]]), kind="spectrum")),
     ):
