@@ -84,7 +84,7 @@ def _prepared(
     x, episode = checked_inputs(prepared, arrays.get("inputs"), task, given.batch, seeds, kind, most)
     steps, drawn_batch = x.shape[:2]
     size = given.batch or drawn_batch
-    own, readout = checked_params(prepared, task, params, hooks, seeds, kind)
+    own, readout = checked_params(prepared, task, params, hooks, seeds, kind, lambda: x)
     state = checked_state(prepared, arrays.get("initial_state"), size, kind)[:drawn_batch].copy()
     model = Model(given.cell, prepared, task, hooks, kind)
     recorders = chosen_recorders(given.record, hooks)

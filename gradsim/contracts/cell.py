@@ -14,6 +14,7 @@ from gradsim.contracts.compiled import CompiledSteps
 from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.inherited import outlived
 from gradsim.contracts.plugin import Plugin, parameters_of
+from gradsim.contracts.start import Start
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import unknown
 from gradsim.numerics import autodiff
@@ -134,6 +135,15 @@ class Cell(Plugin, ABC):
     def recurrent_weights(self) -> tuple[str, ...]:
         """The parameters that multiply a block of the state, shape (rows * n, n); none by default."""
         return ()
+
+    def factors(self, params: Params) -> dict[str, str]:
+        """What parameters multiply: "x" the inputs, "h" the state or, of biases, "1"; of others nothing."""
+        return dict.fromkeys((n for n in self.recurrent_weights if n in params), "h")
+
+    def started(self, params: Params, rng: np.random.Generator, start: Start) -> Params:
+        """Parameters, with those in place that start as told; all their `factors` say what they are."""
+        told = {n: start.parameter(rng, params[n], "h") for n in self.factors(params)}
+        return params | told
 
     @property
     def fixed(self) -> tuple[str, ...]:

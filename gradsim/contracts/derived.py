@@ -13,6 +13,7 @@ from gradsim.contracts.evaluated import Evaluated, each_back
 from gradsim.contracts.moment import Moment, Purpose
 from gradsim.contracts.plugin import call_with, calling
 from gradsim.contracts.promises import kind
+from gradsim.contracts.start import Start
 from gradsim.contracts.wrapper import Wrapper
 from gradsim.errors import PluginError, unknown
 from gradsim.numerics import autodiff
@@ -84,6 +85,26 @@ class Derived(Wrapper):
         """That of the cell inside."""
         return self.cell.saved_size
 
+    def factors(self, params: Params) -> dict[str, str]:
+        """Those of the cell inside that are not replaced, and the own."""
+        found = super().factors(self._completed(params))
+        return {n: factor for n, factor in found.items() if n not in self.replaces}
+
+    def started(self, params: Params, rng: np.random.Generator, start: Start) -> Params:
+        """Those of the cell inside that are not replaced, and the own."""
+        found = super().started(self._completed(params), rng, start)
+        return {n: found[n] for n in params}
+
+    def _completed(self, params: Params) -> Params:
+        """With those that are replaced, as they are made."""
+        made = self._made(params, np, self._silent) if self.replaces else {}
+        return {**params, **{n: made[n] for n in self.replaces}}
+
+    @property
+    def _silent(self) -> StepData:
+        """What noise is drawn from where none has been."""
+        return {self._noise: np.zeros(4, dtype=np.int64)}
+
     def init_params(self, rng: np.random.Generator) -> Params:
         """Those of the cell inside that are not replaced, and the wrapper's own."""
         inside = self.cell.init_params(rng)
@@ -94,7 +115,7 @@ class Derived(Wrapper):
         kept = {n: p for n, p in inside.items() if n not in self.replaces}
         params = self._joined(self._drawn_params(rng, inside), kept)
         with calling(self, "derive", (*self._parted(params)[0], *kept)):
-            made = self._made(params, np, {self._noise: np.zeros(4, dtype=np.int64)})
+            made = self._made(params, np, self._silent)
         shapes, needed = ({n: np.shape(p) for n, p in ps.items()} for ps in (made, inside))
         if shapes != needed:
             raise PluginError(f"{self!r}: derive() makes parameters {shapes} where {needed} are needed")

@@ -144,16 +144,13 @@ class RunHooks:
         """Who acts in each phase of a run, in this order; phases come in the order of `RUN_HOOKS`."""
         found = {}
         for hook in RUN_HOOKS:
-            impls = getattr(self.manager.hook, hook).get_hookimpls()
-            names = tuple(i.plugin.mitigation.name for i in impls if i.wrapper)
-            if names:
+            if names := tuple(m.name for m in self._who(hook)):
                 found[hook.removeprefix("gradsim_")] = names
         return found
 
     def who(self, hook: str) -> str:
         """A hook and the mitigations that implement it, to begin the message of an error."""
-        impls = getattr(self.manager.hook, hook).get_hookimpls()
-        return f"{' and '.join(shown(i.plugin.mitigation) for i in impls if i.wrapper)}: {hook}"
+        return f"{' and '.join(map(shown, self._who(hook)))}: {hook}"
 
     def uses(self, hook: str, argument: str | None = None) -> bool:
         """Whether a mitigation implements this hook, and asks for this argument of it."""
@@ -164,6 +161,15 @@ class RunHooks:
         """The first mitigation that implements this hook and does not ask for this argument of it."""
         impls = getattr(self.manager.hook, hook).get_hookimpls()
         return next((i.plugin.mitigation for i in impls if i.wrapper and argument not in i.argnames), None)
+
+    def only(self, hook: str) -> Mitigation | None:
+        """The first mitigation that implements this hook and no other."""
+        others = [m for name in RUN_HOOKS if name != hook for m in self._who(name)]
+        return next((m for m in self._who(hook) if m not in others), None)
+
+    def _who(self, hook: str) -> list[Mitigation]:
+        impls = getattr(self.manager.hook, hook).get_hookimpls()
+        return [i.plugin.mitigation for i in impls if i.wrapper]
 
     @functools.cached_property
     def _asked(self) -> dict[str, list[tuple[str, ...]]]:

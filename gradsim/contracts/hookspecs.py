@@ -79,8 +79,12 @@ def gradsim_cell(cell: Cell) -> Cell:
 
 
 @hookspec(firstresult=True)
-def gradsim_params(cell: Cell, rng: np.random.Generator) -> Params:
-    """Once, unless the run is given parameters: the first parameters of the cell."""
+def gradsim_params(cell: Cell, inputs: Array, rng: np.random.Generator) -> Params:
+    """Once, unless the run is given parameters: the first parameters of the cell.
+
+    `inputs` (steps, batch, input) are those of the run, in a training those of its first update. A mitigation
+    with this hook alone is refused where parameters are given.
+    """
 
 
 @hookspec(firstresult=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,14 +12,9 @@ import numpy as np
 
 from gradsim.contracts.cell import Cell
 from gradsim.contracts.initializer import Initializer
+from gradsim.contracts.start import Start
 from gradsim.errors import InputError
 from gradsim.types import NonNegativeFloat, Params, PositiveInt
-
-_OPTIONS = {"recurrent_scale": "h", "recurrent_init": "h", "input_init": "x", "bias_init": "1"}
-"""What a cell is told, and what the parameters that it is for multiply."""
-
-_LACKS = {"h": "no weight matrix for the state", "x": "no weights for the inputs", "1": "no biases"}
-"""What a cell is without where there is nothing to tell."""
 
 _Draw = Callable[[Any, np.random.Generator], Params]
 
@@ -30,7 +25,12 @@ def _as_told(draw: _Draw) -> _Draw:
     @functools.wraps(draw)
     def init_params(self: Any, rng: np.random.Generator) -> Params:
         params = draw(self, rng)
-        return self.started(params, rng) if type(self).init_params is init_params else params
+        if type(self).init_params is not init_params or self._told == Start():
+            return params
+        factors = self.factors(params)
+        self._refuse_idle(factors.values())
+        found: Params = self.started(params, rng, self._told)
+        return found
 
     return init_params
 
@@ -69,7 +69,7 @@ class Weighted(Cell):
         return {"h": self.hidden_size}
 
     def factors(self, params: Params) -> dict[str, str]:
-        """What parameters multiply: "x" the inputs, "h" the state or, of biases, "1"; of others nothing.
+        """See `Cell`.
 
         By their names, W, U or b, or such as W_v and U1; all `recurrent_weights` multiply the state.
         """
@@ -86,37 +86,25 @@ class Weighted(Cell):
         gates = self.gates.get(name, ("",) * self.parts_of(name, params[name].shape[0]))
         return [(gate in self.keeps) - (gate in self.admits) for gate in gates]
 
-    def started(self, params: Params, rng: np.random.Generator) -> Params:
-        """Parameters, with those in place that start as the cell is told."""
-        if not any(self._is_told(option) for option in _OPTIONS):
-            return params
+    def started(self, params: Params, rng: np.random.Generator, start: Start) -> Params:
+        """See `Cell`."""
         factors, found = self.factors(params), dict(params)
-        self._refuse_idle(set(factors.values()))
         keeping = {n: self.keeping(n, params) for n, factor in factors.items() if factor == "1"}
         gated = any(map(any, keeping.values()))
         for name, factor in factors.items():
-            shape = params[name].shape
-            r = self.parts_of(name, shape[0])
-            by_part = r, shape[0] // r, *shape[1:]
-            if factor == "1" and self.bias_init is not None:
-                keeps = keeping[name] if any(keeping[name]) or not gated else None
-                found[name] = self.bias_init.bias(rng, by_part, keeps).reshape(shape)
-            elif factor == "x" and self.input_init is not None:
-                found[name] = self.input_init.weight(rng, by_part).reshape(shape)
-            elif factor == "h":
-                if self.recurrent_init is not None:
-                    found[name] = self.recurrent_init.weight(rng, by_part).reshape(shape)
-                found[name] = self.recurrent_scale * found[name]
+            keeps = keeping.get(name)
+            told = keeps if any(keeps or ()) or not gated else None
+            parts = self.parts_of(name, params[name].shape[0])
+            found[name] = start.parameter(rng, params[name], factor, parts, told)
         return found
 
-    def _is_told(self, option: str) -> bool:
-        return getattr(self, option) not in (None, 1.0)
+    @property
+    def _told(self) -> Start:
+        return Start(self.recurrent_scale, self.recurrent_init, self.input_init, self.bias_init)
 
-    def _refuse_idle(self, factors: set[str]) -> None:
+    def _refuse_idle(self, factors: Iterable[str]) -> None:
         """Raise where the cell is told how to start what it does not have."""
-        for option, factor in _OPTIONS.items():
-            if self._is_told(option) and factor not in factors:
-                raise InputError(
-                    f"{type(self).__name__}: {option} would start nothing, as the cell has {_LACKS[factor]}; "
-                    "leave it out"
-                )
+        for option, lack in self._told.lacking(factors):
+            raise InputError(
+                f"{type(self).__name__}: {option} would start nothing, as the cell has {lack}; leave it out"
+            )

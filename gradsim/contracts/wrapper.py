@@ -14,6 +14,7 @@ from gradsim.contracts.evaluated import Evaluated
 from gradsim.contracts.moment import Moment
 from gradsim.contracts.plugin import call_with, calling, drawn
 from gradsim.contracts.promises import params_mistakes, refuse
+from gradsim.contracts.start import Start
 from gradsim.contracts.trajectory import Parallel, Trajectory
 from gradsim.errors import PluginError
 from gradsim.numerics import autodiff
@@ -221,6 +222,19 @@ class Wrapper(Cell):
             own: Params = call_with(self.own_params, rng=rng, inner=inside)
         refuse(self, params_mistakes(own, "own_params"))
         return own
+
+    def factors(self, params: Params) -> dict[str, str]:
+        """Those of the cell inside; the wrapper's own recurrent weights multiply the state."""
+        own = dict.fromkeys((self.prefix + n for n in self.own_recurrent_weights), "h")
+        return self.cell.factors(self._parted(params)[1]) | own
+
+    def started(self, params: Params, rng: np.random.Generator, start: Start) -> Params:
+        """Those of the cell inside, and then the wrapper's own."""
+        own, inside = self._parted(params)
+        inside = self.cell.started(inside, rng, start)
+        return self._joined(
+            own | {n: start.parameter(rng, own[n], "h") for n in self.own_recurrent_weights}, inside
+        )
 
     def draw(  # type: ignore[override]
         self, rng: np.random.Generator, inputs: Array, moment: Moment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -121,9 +121,12 @@ def checked_params(
     hooks: RunHooks,
     seeds: Seeds,
     dtype: np.dtype,
+    inputs: Callable[[], Array],
 ) -> tuple[Params, Params]:
-    """The parameters of the cell and of the readout, given or drawn."""
-    own = _drawn_params(cell, given is None, hooks, seeds)
+    """The parameters of the cell and of the readout, given or drawn, if need be for these inputs."""
+    if given is not None and (idle := hooks.only("gradsim_params")):
+        raise InputError(f"{idle.name} says how parameters start, and params are given; leave one out")
+    own = _drawn_params(cell, given is None, hooks, seeds, inputs)
     refuse(cell, gates_mistakes(cell, own))
     for what in ("fixed", "recurrent_weights"):
         for name in getattr(cell, what):
@@ -150,16 +153,27 @@ def checked_params(
     return {n: chosen[n] for n in own}, {n: chosen[n] for n in readout}
 
 
-def _drawn_params(cell: Cell, needed: bool, hooks: RunHooks, seeds: Seeds) -> Params:
+def _drawn_params(
+    cell: Cell, needed: bool, hooks: RunHooks, seeds: Seeds, inputs: Callable[[], Array]
+) -> Params:
     """Those that the cell and the mitigations draw, or zeros of their shapes where no number is needed."""
-    changed = hooks.uses("gradsim_params")
+    changed = needed and hooks.uses("gradsim_params")
     itself = not changed and type(cell).__eq__ is object.__eq__
     if itself and not needed and cell in _shapes:
         return {n: np.broadcast_to(0.0, shape) for n, shape in _shapes[cell].items()}
+    seen = inputs() if changed and hooks.uses("gradsim_params", "inputs") else None
+
+    def draw() -> Params:
+        rng = seeds.generator("params")
+        if not changed:
+            return initial_params(cell, rng)
+        found: Params = hooks("gradsim_params", cell=cell, inputs=seen, rng=rng)
+        return found
+
     try:
-        own: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
+        own = draw()
         if needed and (changed or cell not in _drawn_alike):
-            _refuse_other_draws(cell, own, hooks, seeds)
+            _refuse_other_draws(cell, own, draw, hooks, seeds)
             _drawn_alike.add(cell)
     except MemoryError as error:
         raise BudgetError(
@@ -176,11 +190,12 @@ _shapes: WeakKeyDictionary[Cell, dict[str, tuple[int, ...]]] = WeakKeyDictionary
 """Of the parameters that a cell has drawn: where all are given, none need be drawn again."""
 
 
-def _refuse_other_draws(cell: Cell, own: Params, hooks: RunHooks, seeds: Seeds) -> None:
+def _refuse_other_draws(
+    cell: Cell, own: Params, draw: Callable[[], Params], hooks: RunHooks, seeds: Seeds
+) -> None:
     """Refuse parameters that are decided by something else than the rng."""
     first = {n: np.array(p) for n, p in own.items()}  # which the cell may keep and change
-    again: Params = hooks("gradsim_params", cell=cell, rng=seeds.generator("params"))
-    if _differ(first, again):
+    if _differ(first, draw()):
         one = {n: np.array(p) for n, p in initial_params(cell, seeds.generator("params")).items()}
         if _differ(one, initial_params(cell, seeds.generator("params"))):
             raise PluginError(f"{cell!r}: {DRAWS_OTHERS}")

@@ -18,7 +18,13 @@ from gradsim.contracts.task import FiniteTask, Task
 from gradsim.data import schema
 from gradsim.data.code import fingerprints
 from gradsim.errors import InputError, PluginError
-from gradsim.run.arguments import checked_params, chosen_recorders, float_dtype, prepared_cell
+from gradsim.run.arguments import (
+    checked_params,
+    chosen_recorders,
+    fitting_inputs,
+    float_dtype,
+    prepared_cell,
+)
 from gradsim.run.given import drawn, read
 from gradsim.run.parameters import RunParameters, listed, verb
 from gradsim.run.seeds import Seeds
@@ -28,7 +34,7 @@ from gradsim.training.parameters import TrainingParameters, TrainParameters
 from gradsim.training.prepared import PreparedTraining
 from gradsim.training.settings import Probe, Setting, Stopping, Validation, setting
 from gradsim.training.setup import PART, TrainingSetup
-from gradsim.types import Params
+from gradsim.types import Array, Params
 
 
 @verb(TrainParameters)
@@ -80,7 +86,11 @@ def _prepared(given: TrainingParameters) -> PreparedTraining:
     batches = Batches(task, given.batch, seeds, given.stateful)
     arrays = read(params=given.params)
     params: Params | None = arrays.get("params")
-    own, readout = checked_params(prepared, task, params, hooks, seeds, kind)
+
+    def first_inputs() -> Array:
+        return fitting_inputs(prepared, batches.episode(1).inputs, kind)
+
+    own, readout = checked_params(prepared, task, params, hooks, seeds, kind, first_inputs)
     model = Model(cell, prepared, task, hooks, kind)
     recorders = chosen_recorders(probe.recorders, hooks) if probe else []
     updates = _update_count(given, batches)

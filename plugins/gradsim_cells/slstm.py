@@ -86,9 +86,11 @@ class SLSTM(Weighted):
         """Each head has weights of its own from the state."""
         return super().parts_of(name, rows) * (self.heads if name == "U" else 1)
 
-    def started(self, params, rng):
+    def started(self, params, rng, start):
         """With the rows of a gate by unit, where they are drawn head by head."""
-        found, n = super().started(params, rng), self.hidden_size
+        found, n = super().started(params, rng, start), self.hidden_size
+        if start.recurrent_init is None:
+            return found
         by_head = found["U"].reshape(4, self.heads, n // self.heads, -1)
         return found | {"U": by_head.swapaxes(1, 2).reshape(4 * n, -1)}
 

@@ -132,6 +132,12 @@ class Stack(Cell):
     def init_params(self, rng):
         return _named(c.init_params(rng) for c in self.cells)
 
+    def factors(self, params):
+        return _named(c.factors(_own(params, i)) for i, c in enumerate(self.cells))
+
+    def started(self, params, rng, start):
+        return _named(c.started(_own(params, i), rng, start) for i, c in enumerate(self.cells))
+
     def draw(self, rng, inputs, moment):
         """A layer that looks at its inputs sees NaN above the first: they are not known before the run."""
         steps, batch = inputs.shape[:2]

@@ -2,6 +2,7 @@
 
 from gradsim import hookimpl
 from gradsim_initializers.chrono import Chrono
+from gradsim_initializers.forget import Forget
 from gradsim_initializers.gaussian import Gaussian
 from gradsim_initializers.hippo import HiPPO
 from gradsim_initializers.identity import Identity
@@ -10,10 +11,10 @@ from gradsim_initializers.ring import Ring
 from gradsim_initializers.uniform import Uniform
 from gradsim_initializers.zeros import Zeros
 
-__all__ = ["Chrono", "Gaussian", "HiPPO", "Identity", "Orthogonal", "Ring", "Uniform", "Zeros"]
+__all__ = ["Chrono", "Forget", "Gaussian", "HiPPO", "Identity", "Orthogonal", "Ring", "Uniform", "Zeros"]
 
 
 @hookimpl
 def gradsim_register_initializers():
     """Our initializers."""
-    return [Gaussian, Orthogonal, Identity, Uniform, Zeros, Chrono, Ring, HiPPO]
+    return [Gaussian, Orthogonal, Identity, Uniform, Zeros, Forget, Chrono, Ring, HiPPO]

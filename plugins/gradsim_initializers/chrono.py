@@ -30,5 +30,5 @@ class Chrono(Initializer):
         if keeps is None:
             return np.zeros(shape)
         if not any(keeps):
-            raise InputError(f"{self!r}: the cell has no gate that keeps the state; leave bias_init out")
+            raise InputError(f"{self!r}: the cell has no gate that keeps the state; leave it out")
         return np.multiply.outer(keeps, np.log(rng.uniform(1, self.longest - 1, shape[1])))

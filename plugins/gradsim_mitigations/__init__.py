@@ -5,20 +5,24 @@ from gradsim_mitigations.activity import Activity
 from gradsim_mitigations.artbp import ARTBP
 from gradsim_mitigations.auto_clip import AutoClip
 from gradsim_mitigations.auxiliary_loss import AuxiliaryLoss
+from gradsim_mitigations.chrono_init import ChronoInit
 from gradsim_mitigations.clip_adaptive import ClipAdaptive
 from gradsim_mitigations.clip_chunk_edges import ClipChunkEdges
 from gradsim_mitigations.clip_norm import ClipNorm
 from gradsim_mitigations.clip_value import ClipValue
+from gradsim_mitigations.critical_init import CriticalInit
 from gradsim_mitigations.dilate import Dilate
 from gradsim_mitigations.dni import DNI
 from gradsim_mitigations.dropout import Dropout
 from gradsim_mitigations.e_prop import EProp
 from gradsim_mitigations.flossing import Flossing
+from gradsim_mitigations.forget_bias_init import ForgetBiasInit
 from gradsim_mitigations.forward_errors import ForwardErrors
 from gradsim_mitigations.gate import Gate
 from gradsim_mitigations.gradient_centralisation import GradientCentralisation
 from gradsim_mitigations.gradient_noise import GradientNoise
 from gradsim_mitigations.h_detach import HDetach
+from gradsim_mitigations.identity_init import IdentityInit
 from gradsim_mitigations.immediate import Immediate
 from gradsim_mitigations.jacobian_penalty import JacobianPenalty
 from gradsim_mitigations.jacobian_regulariser import JacobianRegulariser
@@ -62,19 +66,23 @@ __all__ = [
     "Activity",
     "AutoClip",
     "AuxiliaryLoss",
+    "ChronoInit",
     "ClipAdaptive",
     "ClipChunkEdges",
     "ClipNorm",
     "ClipValue",
+    "CriticalInit",
     "Dilate",
     "Dropout",
     "EProp",
     "Flossing",
+    "ForgetBiasInit",
     "ForwardErrors",
     "Gate",
     "GradientCentralisation",
     "GradientNoise",
     "HDetach",
+    "IdentityInit",
     "Immediate",
     "JacobianPenalty",
     "JacobianRegulariser",
@@ -122,6 +130,10 @@ def gradsim_register_mitigations():
         TeacherForcing,
         ScheduledSampling,
         OrthogonalInit,
+        IdentityInit,
+        ForgetBiasInit,
+        ChronoInit,
+        CriticalInit,
         Truncate,
         TruncateAnnealed,
         TruncateAdaptive,

@@ -210,7 +210,10 @@ def test_two_runs_that_fit_the_disk_only_one_by_one_are_refused(gradsim_cli, mon
         (("--dtype", "float16"), "dtype: should be 'float32' or 'float64'"),
         (("--threads", "0"), "0 is not in the range"),
         (("--fast",), "No such option"),
-        (("--cell", "min_gru", "--mitigation", "orthogonal_init"), "min_gru has no recurrent weights"),
+        (
+            ("--cell", "min_gru", "--mitigation", "orthogonal_init"),
+            "min_gru has no weight matrix for the state",
+        ),
     ],
 )
 def test_what_is_asked_wrongly_ends_with_2_and_writes_nothing(gradsim_cli, arguments, message):

@@ -23,7 +23,7 @@ def test_show_gives_docstring_parameters_and_reference(gradsim_cli):
     assert "Elman (1990), Finding structure in time." in result.output
     assert row(result.output, "hidden_size") == "hidden_size int, > 0 32"
     assert row(result.output, "activation") == "activation one of 'tanh', 'relu', 'logistic' 'tanh'"
-    assert "list of str or none" in gradsim_cli("show", "orthogonal_init").output
+    assert "list of str or none" in gradsim_cli("show", "weight_decay").output
 
 
 @pytest.mark.parametrize("name", ["clip_norm", "sunspots", "product_norm", "effective_product_norm"])

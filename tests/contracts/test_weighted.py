@@ -53,7 +53,7 @@ def test_a_scale_multiplies_what_is_drawn():
 def test_what_starts_nothing_is_refused(rng):
     with pytest.raises(InputError, match=r"Chrono\(longest=100.0\) draws no weights; it draws biases"):
         Elman(2, 3, recurrent_init=Chrono()).init_params(rng)
-    with pytest.raises(InputError, match="no gate that keeps the state; leave bias_init out"):
+    with pytest.raises(InputError, match="no gate that keeps the state; leave it out"):
         Elman(2, 3, bias_init=Chrono()).init_params(rng)
     with pytest.raises(InputError, match="Linear: bias_init would start nothing, as the cell has no biases"):
         Linear(2, 3, bias_init=Zeros())

@@ -103,7 +103,10 @@ def _task():
 _NEEDED = {"learning_rate": 0.01, "max_norm": 2.0, "window": 5, "every": 5, "limit": 1.0, "steps": 5}
 
 
-_PARTICULAR = {"h_detach", "kf_rtrl", "orthogonal_init", "scheduled_sampling", "soft_cap", "teacher_forcing"}
+_PARTICULAR = {
+    *("h_detach", "kf_rtrl", "scheduled_sampling", "soft_cap", "teacher_forcing"),
+    *("chrono_init", "critical_init", "forget_bias_init", "identity_init", "orthogonal_init"),
+}
 """What does not go with every cell and task."""
 
 

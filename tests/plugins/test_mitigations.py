@@ -13,12 +13,11 @@ from gradsim.contracts.moment import Moment
 from gradsim.contracts.trajectory import Trajectory
 from gradsim.errors import InputError, UnknownNameError
 from gradsim.numerics.blocks import dense_blocks
-from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, MinGRU
+from gradsim_cells import GRU, LRU, LSTM, Elman, Linear
 from gradsim_mitigations import (
     Gate,
     JacobianPenalty,
     Leak,
-    OrthogonalInit,
     WeightDecay,
 )
 from gradsim_tasks import Sunspots
@@ -100,27 +99,6 @@ def test_omega_of_a_scaled_rotation(rng, c, ratio, squared):
             record=["effective_gradient"],
         )
         assert ds.attrs["penalty"] == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("cell", [Elman(2, 5), LSTM(2, 5), GRU(2, 5)], ids=lambda c: c.name)
-def test_orthogonal_init_makes_each_block_orthogonal(cell):
-    params = RunHooks([OrthogonalInit(scale=1.5)])("gradsim_params", cell=cell, rng=np.random.default_rng(0))
-    (name,) = cell.recurrent_weights
-    for block in params[name].reshape(-1, 5, 5):
-        np.testing.assert_allclose(block.T @ block, 2.25 * np.eye(5), atol=1e-13)
-    assert params.keys() == cell.init_params(np.random.default_rng(0)).keys()
-
-
-def test_orthogonal_start_keeps_a_linear_gradient():
-    ds = gradsim.simulate(
-        Linear(1, 20), np.zeros((100, 1, 1)), mitigations=[OrthogonalInit()], record=["product_spectrum"]
-    )
-    np.testing.assert_allclose(ds.product_spectrum[-1, 0, 0], 1, rtol=1e-12)
-
-
-def test_orthogonal_init_needs_a_recurrent_weight(inputs):
-    with pytest.raises(InputError, match="min_gru has no recurrent weights"):
-        gradsim.simulate(MinGRU(2, 3), inputs, mitigations=[OrthogonalInit()])
 
 
 def test_leak_mixes_the_identity_into_the_jacobian(inputs):

@@ -67,10 +67,10 @@ class Dense(Weighted):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._refuse_idle({t.factor for t in self.terms})
+        self._refuse_idle(t.factor for t in self.terms)
 
     def factors(self, params: Params) -> dict[str, str]:
-        """See `Weighted`; what is alone in its sums, such as peephole weights, is no bias."""
+        """See `Cell`; what is alone in its sums, such as peephole weights, is no bias."""
         terms = counted(self, params)
         seeing = {i for t in terms if t.factor != "1" for i in t.span}
         return {t.param: t.factor for t in terms if not seeing.isdisjoint(t.span)}

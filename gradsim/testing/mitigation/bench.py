@@ -73,7 +73,7 @@ class MitigationBench(Bench):
             batch=BATCH,
             params=params,
             initial_state=cell.initial_state() + self.rng("start").standard_normal(cell.state_size),
-            mitigations=mitigations,
+            mitigations=[m for m in mitigations if RunHooks([m]).used != {"gradsim_params"}],
             record=seen,
         ).run(threads=1, progress=False)
         return {("effective " if w.effective else "") + w.stream.__name__: numbers(w.kept) for w in seen}
@@ -96,6 +96,11 @@ class MitigationBench(Bench):
     def prepared(self) -> Cell:
         """The cell that hooks see."""
         return RunHooks([self.mitigation])("gradsim_cell", cell=self.cell)  # type: ignore[no-any-return]
+
+    def at_first(self, cell: Cell) -> dict[str, Any]:
+        """What a run would hand to `gradsim_params`: the same numbers each time."""
+        inputs = self.rng("first inputs").standard_normal((STEPS, BATCH, cell.input_size))
+        return {"cell": cell, "inputs": inputs, "rng": self.rng("at first")}
 
     @functools.cached_property
     def _trajectory(self) -> Trajectory:

@@ -109,7 +109,7 @@ def idle_is_identity(bench: MitigationBench) -> None:
     pairs = [(name, piece, alone[name.removeprefix("effective ")]) for name, piece in seen.items()]
     hooks = RunHooks([idle])
     if "gradsim_params" in hooks.used:
-        first = (h("gradsim_params", cell=bench.cell, rng=bench.rng("idle")) for h in (hooks, RunHooks([])))
+        first = (h("gradsim_params", **bench.at_first(bench.cell)) for h in (hooks, RunHooks([])))
         pairs.append(("gradsim_params", *first))
     if "gradsim_update" in hooks.used:
         arguments = bench.arguments("gradsim_update")

@@ -148,8 +148,8 @@ def initial_params(bench: MitigationBench) -> None:
     cell = bench.prepared
     given = RunHooks([bench.mitigation])
     with no_global_randomness(bench, "gradsim_params"):
-        one, again = (given("gradsim_params", cell=cell, rng=bench.rng("same")) for _ in range(2))
-    before = cell.init_params(bench.rng("same"))
+        one, again = (given("gradsim_params", **bench.at_first(cell)) for _ in range(2))
+    before = cell.init_params(bench.rng("at first"))
     bench.expect(
         isinstance(one, dict) and one.keys() == before.keys(),
         f"gradsim_params gives the parameters {names(one)} where {names(before)} are needed",
@@ -285,7 +285,7 @@ def errors_pass_through(bench: MitigationBench) -> None:
 def _anything(bench: MitigationBench, hook: str) -> dict[str, Any]:
     if hook in ARGUMENTS:
         return bench.arguments(hook)
-    return {"cell": bench.cell, **({"rng": bench.rng("params")} if hook == "gradsim_params" else {})}
+    return bench.at_first(bench.cell) if hook == "gradsim_params" else {"cell": bench.cell}
 
 
 def _raising(hook: str, error: Exception) -> Mitigation:

@@ -130,7 +130,8 @@ def test_stiefel_steps_are_cayley_transforms(rng):
 
 def test_stiefel_starts_at_the_nearest_orthogonal_matrix():
     cell = LSTM(2, 3)
-    params = RunHooks([Stiefel()])("gradsim_params", cell=cell, rng=np.random.default_rng(0))
+    arguments = {"cell": cell, "inputs": None, "rng": np.random.default_rng(0)}
+    params = RunHooks([Stiefel()])("gradsim_params", **arguments)
     drawn = cell.init_params(np.random.default_rng(0))["U"]
     for w, d in zip(params["U"].reshape(4, 3, 3), drawn.reshape(4, 3, 3), strict=True):
         assert apart(w) < 1e-14
