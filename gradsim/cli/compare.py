@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import click
@@ -17,9 +16,7 @@ from gradsim.run.parameters import LaunchParameters
 @experiment_options(ComparisonParameters)
 @folder_options
 @launch_options(LaunchParameters)
-def command(
-    cells: tuple[list[Any], ...], mitigations: tuple[list[Any], ...], match: str | None, **options: Any
-) -> None:
+def command(match: str | None, **options: Any) -> None:
     """Compare cells, or mitigations: the same inputs, loss and settings for all, with several seeds.
 
     Without an experiment an LSTM, a GRU and an Elman network with equally many parameters read the yearly
@@ -64,5 +61,4 @@ def command(
         if options["budget"] is not None:
             raise click.UsageError(f"--match {match}={given} is a budget already: leave --budget out")
         options["budget"] = click.INT(given, None, click.get_current_context())
-    chosen, compared = (tuple(itertools.chain(*given)) for given in (mitigations, cells))
-    perform(COMPARISON, cells=compared, mitigations=chosen, match=match, **options)
+    perform(COMPARISON, match=match, **options)

@@ -27,14 +27,6 @@ _SET = click.option(
     metavar="KEY=VALUE",
     help="Change one key, e.g. cell.hidden_size=64 or mitigations.0.max_norm=2; repeatable.",
 )
-_NAMES = {
-    "Cell": "The cell, with its default parameters; change them with --set.",
-    "Task": "The task, with its default parameters; for one that reads a file NAME:PATH, as csv:series.csv.",
-    "Optimizer": "The optimizer, with its default parameters.",
-    "Mitigation": "Apply this one, in this order, instead of those of the experiment; repeatable.",
-    "Recorder": "Record this, instead of what the experiment says; repeatable.",
-}
-"""Plugins that a name stands for; whatever else is made of tables has no option, only --set."""
 
 
 def named(given: str) -> dict[str, str]:
@@ -47,6 +39,15 @@ def _several(given: str) -> list[dict[str, str]]:
     return [named(one) for one in given.split(",")]
 
 
+def _together(given: str) -> list[dict[str, str]]:
+    """Mitigations that act together, with + between, in order."""
+    if "," in given:
+        raise click.BadParameter(
+            f"{given!r}: what acts together has + between; to run with each by itself use gradsim compare"
+        )
+    return [named(one) for one in given.split("+")]
+
+
 def _in_order(given: str) -> list[dict[str, Any]]:
     """Choices with commas between, each of mitigations that act together, with + between."""
     choices = [[named(one) for one in choice.split("+")] for choice in given.split(",")]
@@ -54,6 +55,23 @@ def _in_order(given: str) -> list[dict[str, Any]]:
         c[0] if len(c) == 1 else {"label": "+".join(m["name"] for m in c), "in_order": c} for c in choices
     ]
 
+
+_NAMES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "Cell": ("The cell, with its default parameters; change them with --set.", named),
+    "Task": (
+        "The task, with its default parameters; for one that reads a file NAME:PATH, as csv:series.csv.",
+        named,
+    ),
+    "Optimizer": ("The optimizer, with its default parameters.", named),
+    "Mitigation": (
+        "Apply this one, instead of those of the experiment; several with + between, in the order in which "
+        "they act, or repeatable.",
+        _together,
+    ),
+    "Recorder": ("Record this, instead of what the experiment says; repeatable.", str),
+}
+"""What is said of plugins that a name stands for, and what it stands for; whatever else is made of tables has
+no option, only --set."""
 
 _COMPARED: dict[str, tuple[str, Callable[[str], Any]]] = {
     "Cell": (
@@ -66,7 +84,7 @@ _COMPARED: dict[str, tuple[str, Callable[[str], Any]]] = {
         _in_order,
     ),
 }
-"""What is said of plugins that are compared, and what their names stand for."""
+"""The same of plugins that are compared."""
 
 
 _FOLDERS = (
@@ -115,11 +133,11 @@ def _numbers(cls: type) -> Iterator[Option]:
     for entry in listed(cls).values():
         made_of = entry.of.rpartition(":")[2]
         if made_of in _NAMES:
+            said, kind = _NAMES[made_of]
+            if "cells" in listed(cls):
+                said, kind = _COMPARED.get(made_of, (said, kind))
             flags, many = [f"--{entry.key.removesuffix('s')}"], entry.many
-            said = _NAMES[made_of]
-            kind: Callable[[str], Any] = str if made_of == "Recorder" else named
-            if "cells" in listed(cls) and made_of in _COMPARED:
-                said, kind = _COMPARED[made_of]
+            if kind in (_several, _together, _in_order):
                 flags += [f"--{entry.key}"]
             yield click.option(*flags, entry.key, type=kind, multiple=many, metavar="NAME", help=said)
         elif entry.key and not entry.of:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bo
     With another cell or task the default experiment is another one: it loses its comparison, other cells lose
     what they are matched in, and it takes its name from both.
     """
-    given = {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items() if v not in (None, ())}
+    given = {k: _flat(v) if isinstance(v, tuple) else v for k, v in flags.items() if v not in (None, ())}
     found = changed(tables, given)
     if default and given.keys() & {"cell", "cells", "task"}:
         found.pop("compare", None)
@@ -32,6 +33,11 @@ def override(tables: Mapping[str, Any], flags: Mapping[str, Any], *, default: bo
         named = [found["task"], *([found["cell"]] if "cell" in found else found["cells"][:_NAMED])]
         found["name"] = "-".join(Path(table["name"]).stem for table in named)
     return found
+
+
+def _flat(values: tuple[Any, ...]) -> list[Any]:
+    """What a repeatable option was given, one or several at a time."""
+    return [one for value in values for one in (value if isinstance(value, list) else [value])]
 
 
 def assign_all(tables: dict[str, Any], changes: Iterable[str]) -> Iterator[str]:
@@ -90,12 +96,16 @@ def _name(table: dict[str, Any]) -> Any:
     return Path(table["name"].rpartition(":")[2]).stem
 
 
+_WORDS = re.compile(r"\[\s*[\w.+-]+(\s*,\s*[\w.+-]+)*\s*\]")
+"""A list of words without quotes, which shells take away."""
+
+
 def parsed(text: str) -> Any:
-    """The value that TOML reads in a text; the text itself where it reads none."""
+    """The value that TOML reads in a text, or a list of words; the text itself where it is neither."""
     try:
         tables = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
-        return text
+        return [parsed(word.strip()) for word in text[1:-1].split(",")] if _WORDS.fullmatch(text) else text
     value = tables.get("value")
     # Dates are not used in experiments, and more than one key is not a value.
     return value if len(tables) == 1 and isinstance(value, bool | int | float | str | list | dict) else text

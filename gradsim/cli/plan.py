@@ -41,6 +41,7 @@ def command(**options: Any) -> None:
 
 def show_plans(runs: Sequence[Experiment], prepared: Sequence[Prepared], threads: int | None) -> None:
     """Print the plan of each run."""
+    from gradsim.data.schema import phases_in_words
     from gradsim.machine.disk import human
 
     out = console()
@@ -49,6 +50,8 @@ def show_plans(runs: Sequence[Experiment], prepared: Sequence[Prepared], threads
         cells = run.arguments["cells"] if "cells" in run.arguments else [run.arguments["cell"].name]
         size, *costs = _COSTS[one.kind](one, threads)
         out.print(f"{run.name}: {', '.join(cells)} on {task.name}, {p.steps} steps, batch {p.batch}, {size}")
+        if one.kind != "comparison" and one.provenance["phases"]:
+            out.print(f"acts: {phases_in_words(one.provenance)}")
         for cost in costs:
             out.print(cost)
         if one.kind != "comparison":  # which has a table of them

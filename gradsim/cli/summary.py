@@ -51,12 +51,18 @@ def _simulated(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
         if "effective_product_norm" in ds:
             gain = "effective_gain"
             made.add_row(f"{label}, effective", *_gains(ds, gain), _rate(ds, gain), _horizon(ds, gain), "")
-    yield (
-        made,
-        "rate: slope of ln gain; horizon: from this lag on the gain is below 0.01; it is 1 at lag 0",
-    )
+    note = "rate: slope of ln gain; horizon: from this lag on the gain is below 0.01; it is 1 at lag 0"
+    yield made, "\n".join([note, *_acting(data)])
     if any("overall_gradient_bias" in ds for ds in data.values()):
         yield _mitigated(data)
+
+
+def _acting(data: Mapping[str, Dataset]) -> Iterator[str]:
+    """Where mitigations act in runs of which there is no table of gradients."""
+    for label, ds in data.items():
+        acts = ds.attrs["mitigations"]
+        if acts != "none" and "overall_gradient_bias" not in ds:
+            yield f"{label}, acts: {acts}" + " (a simulation has no update)" * ("update: " in acts)
 
 
 _FACTORS = {"adjoint factor": "effective_adjoint_factor", "gradient factor": "effective_gradient_factor"}

@@ -223,8 +223,8 @@ class Builder:
     """Makes plugins from tables, and what plugins hold; what cannot be made is None, and reported.
 
     Lists are tuples. For a parameter that is a plugin itself, a table with its name and parameters stands
-    for it, or the name alone; for one that is a dataclass, a table of its fields. `report` is called with
-    the dotted key of every mistake, and what is wrong.
+    for it, or the name alone; for one that is a dataclass, a table of its fields. "none" is None, where that
+    is allowed and text is not. `report` is called with the dotted key of every mistake, and what is wrong.
     """
 
     report: Callable[[str, object], None]
@@ -253,6 +253,7 @@ class Builder:
         if lacking := [n for n, f in fields.items() if n not in parameters and _is_required(f)]:
             self.report(key, f"{title} needs {', '.join(lacking)}")
         hints = get_type_hints(cls)
+        parameters |= {n: None for n, v in parameters.items() if v == "none" and _may_be_none(hints[n])}
         values = {n: self.value(f"{key}.{n}", v, hints[n]) for n, v in parameters.items()}
         fitting = {n: v for n, v in values.items() if v is not None or parameters[n] is None}
         unfit = {f"{key}.{n}": what for n, what in mistakes(cls, fitting).items()}
@@ -309,6 +310,11 @@ def _title(cls: type) -> str:
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _may_be_none(hint: Any) -> bool:
+    """Whether a parameter may be None and no text, so that "none" says so, for which TOML has no word."""
+    return type(None) in get_args(hint) and str not in get_args(hint)
 
 
 def class_in(hint: Any) -> type | None:

@@ -237,7 +237,8 @@ def _needed(kind: str, msg: str, value: Any) -> str:
         case "dict_type":
             return "should be a table"
         case "tuple_type" | "list_type" | "sequence_str":
-            return "should be a list"
+            word = isinstance(value, str) and value.isidentifier()
+            return f"should be a list{f', such as [{value!r}]' * word}"
         case "is_instance_of" if msg.endswith("of Sequence"):
             return "should be a list"
         case "is_instance_of" if msg.endswith("of PathLike"):

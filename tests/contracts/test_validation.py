@@ -76,6 +76,7 @@ def test_the_types_that_a_value_may_have_are_told_together():
 
 def test_mistakes_are_those_of_what_was_given():
     assert mistakes(Sizes, {"names": 3}) == {"names": "should be a list (got 3)"}
+    assert mistakes(Sizes, {"names": "h"}) == {"names": "should be a list, such as ['h'] (got 'h')"}
     assert mistakes(Sizes, {"count": 2}) == {}
 
 

@@ -182,7 +182,7 @@ def test_blocks_that_are_not_there():
         gradsim.prepare(LRU(2, 4), INPUTS, pairs=Pairs(blocks_out=("rea",)))
     with pytest.raises(InputError, match="pairs: blocks_in should name at least one"):
         Pairs(blocks_in=())
-    with pytest.raises(InputError, match=r"pairs: blocks_in should be a list \(got 'h'\)"):
+    with pytest.raises(InputError, match=r"pairs: blocks_in should be a list, such as \['h'\] \(got 'h'\)"):
         Pairs(blocks_in="h")
 
 

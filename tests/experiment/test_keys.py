@@ -112,7 +112,10 @@ def test_all_mistakes_come_at_once():
         ({"record": ["loss"]}, "record: should be a table (got ['loss'])"),
         ({"record": {"batch": 2}}, "record: record needs every"),
         ({"record": {"every": 0}}, "record.every: should be greater than 0 (got 0)"),
-        ({"record": {"every": 1, "recorders": "loss"}}, "record.recorders: should be a list (got 'loss')"),
+        (
+            {"record": {"every": 1, "recorders": "loss"}},
+            "record.recorders: should be a list, such as ['loss'] (got 'loss')",
+        ),
         (
             {"record": {"every": 1, "recorders": ["los"]}},
             "record.recorders.0: unknown recorder 'los'; did you",

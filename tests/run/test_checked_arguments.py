@@ -179,7 +179,7 @@ def test_arguments_in_another_order_are_told_the_right_one():
 VALUES = {
     "record": [
         ("simulate", ["nrom"], UnknownNameError, "unknown recorder 'nrom'"),
-        ("simulate", "loss", InputError, r"^record should be a list \(got 'loss'\)"),
+        ("simulate", "loss", InputError, r"^record should be a list, such as \['loss'\] \(got 'loss'\)"),
         ("train", {"every": 0}, InputError, r"record\.every: should be greater than 0"),
     ],
     "mitigations": [
