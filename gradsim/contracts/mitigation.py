@@ -70,8 +70,8 @@ class Mitigation(Plugin, ABC):
     def flops(self, problem: Problem) -> float:
         """The floating-point operations of its hooks over the whole run, for the plan.
 
-        Those of a rule above all, which are the only ones of the way back then. A rule that says 0 counts as
-        one that says nothing.
+        Those of a rule or a penalty above all: what changes adjoints or gradients costs little beside these.
+        A rule that says 0 counts as one that says nothing.
         """
         return 0.0
 

@@ -106,7 +106,7 @@ class Needs:
         """Whether a mitigation puts another algorithm in place of backpropagation."""
         return self.hooks.uses("gradsim_rule")
 
-    @cached_property
+    @property
     def mitigating(self) -> float:
         """The operations that mitigations say their hooks take, if they act at all."""
         acting = self.hooks.mitigations if self.measures else ()

@@ -79,6 +79,11 @@ class Plan(Needs):
             return {}
         return {m: self._measuring(m) for m in self.hooks.mitigations if m.requires}
 
+    @property
+    def mitigating(self) -> float:
+        """The operations of mitigations, with those of what is measured for them."""
+        return super().mitigating + sum(sum(plan.flops().values()) for plan in self.measuring.values())
+
     def _measuring(self, mitigation: Mitigation) -> Plan:
         recorders = [registry.recorder(name) for name in mitigation.requires]
         with calling(mitigation, "required_pairs"):

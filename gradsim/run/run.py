@@ -192,8 +192,10 @@ class Run:
         if plan.goes_back:
             flow.find_penalty(adjoint, raw.kept)
             self.penalty = float(flow.penalty.value)
+        if plan.flops()["mitigations"] and not plan.has_rule:
+            self.advance("mitigations", 1.0)
         self._lags(flow, kept)
-        if s.hooks.uses("gradsim_rule"):
+        if plan.has_rule:
             if wants_raw:
                 self._backward([raw])
             self._by_rule(flow)

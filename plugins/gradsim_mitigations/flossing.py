@@ -10,6 +10,7 @@ from gradsim import Mitigation, Penalty, hookimpl
 from gradsim.contracts.trajectory import step_rows
 from gradsim.errors import InputError
 from gradsim.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from gradsim_mitigations.costs import param_count, positions_flops
 from gradsim_mitigations.parts import parts
 
 
@@ -57,6 +58,11 @@ class Flossing(Mitigation):
         m = problem.cell.state_size
         k = self.exponents or m
         return problem.steps * problem.batch * k * (m + k) * problem.dtype.itemsize
+
+    def flops(self, problem):
+        m = problem.cell.state_size
+        k = self.exponents or m
+        return positions_flops(problem, 4 * m * k * (m + 3 * k) + 15 * param_count(problem))
 
     @hookimpl(wrapper=True)
     def gradsim_penalty(self, trajectory, draws):

@@ -9,7 +9,8 @@ import numpy as np
 from gradsim import Mitigation, hookimpl
 from gradsim.errors import NonFiniteError
 from gradsim.numerics.blocks import through_blocks
-from gradsim_mitigations.influence import gradient_flops, pieces, plain, positions_flops, step_jacobian
+from gradsim_mitigations.costs import gradient_flops, positions_flops
+from gradsim_mitigations.influence import pieces, plain, step_jacobian
 
 
 @dataclass(frozen=True, eq=False)

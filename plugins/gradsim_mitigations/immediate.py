@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradsim import Mitigation, hookimpl
-from gradsim_mitigations.influence import gradient_flops
+from gradsim_mitigations.costs import gradient_flops
 
 
 @dataclass(frozen=True, eq=False)

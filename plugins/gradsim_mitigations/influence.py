@@ -20,8 +20,8 @@ from itertools import pairwise
 import numpy as np
 
 from gradsim.contracts.trajectory import Trajectory
-from gradsim.engine.loss import READOUT
 from gradsim.machine import accelerator
+from gradsim_mitigations.costs import param_count, positions_flops
 from gradsim_mitigations.reach import Acting, in_a_row
 
 _NUMBERS = 2**20
@@ -87,11 +87,6 @@ def through(blocks, columns):
     return (blocks @ grouped).swapaxes(1, 2).reshape(columns.shape)
 
 
-def param_count(problem):
-    """P, the numbers that the parameters of the cell have."""
-    return sum(math.prod(shape) for n, shape in problem.param_shapes.items() if n not in READOUT)
-
-
 def influence_bytes(problem, rows):
     """What `Forward` takes if a parameter acts on so many components: M, what it becomes, what is added."""
     return 5 * rows * problem.batch * param_count(problem) * problem.dtype.itemsize + 4 * 8 * _NUMBERS
@@ -104,17 +99,6 @@ def influence_flops(problem, rows, steps=None, paths=None):
     """
     sources = paths if paths and _one_by_one(paths, rows) else rows
     return positions_flops(problem, 2 * rows * (sources + 6) * param_count(problem), steps)
-
-
-def positions_flops(problem, each, steps=None):
-    """Those of all positions, with so many at each besides 3 m k for the step Jacobian."""
-    jacobian = 3 * problem.cell.state_size * problem.block
-    return float((steps or problem.steps) * problem.batch * (each + jacobian))
-
-
-def gradient_flops(problem):
-    """Those of a gradient from adjoints that are there."""
-    return 4.0 * problem.steps * problem.batch * param_count(problem)
 
 
 class Forward:

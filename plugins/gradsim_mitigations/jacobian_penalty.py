@@ -9,6 +9,7 @@ import numpy as np
 
 from gradsim import Mitigation, Penalty, hookimpl
 from gradsim.types import NonNegativeFloat
+from gradsim_mitigations.costs import param_count, positions_flops
 from gradsim_mitigations.parts import parts
 
 _SMALLEST = 1e-10
@@ -36,6 +37,9 @@ class JacobianPenalty(Mitigation):
 
     weight: NonNegativeFloat = 1.0
     form: Literal["ratio", "squared_ratio"] = "ratio"
+
+    def flops(self, problem):
+        return positions_flops(problem, 14 * param_count(problem))
 
     @hookimpl(wrapper=True)
     def gradsim_penalty(self, trajectory, adjoint):

@@ -9,6 +9,7 @@ import numpy as np
 from gradsim import Mitigation, hookimpl
 from gradsim.contracts.trajectory import step_rows
 from gradsim.types import NonNegativeFloat, NonNegativeInt
+from gradsim_mitigations.costs import param_count, positions_flops
 from gradsim_mitigations.parts import over_steps
 
 
@@ -37,6 +38,9 @@ class JacobianRegulariser(Mitigation):
         drawn = rng.standard_normal((steps, batch, self.projections, cell.state_size))
         scale = np.sqrt(cell.state_size / self.projections)
         return {"directions": scale * drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)}
+
+    def flops(self, problem):
+        return positions_flops(problem, 7.5 * ((self.projections or 1) + 1) * param_count(problem))
 
     @hookimpl(wrapper=True)
     def gradsim_penalty(self, trajectory, draws):

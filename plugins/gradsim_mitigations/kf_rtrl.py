@@ -11,7 +11,8 @@ from gradsim.contracts.dense.slopes import slopes_at
 from gradsim.contracts.dense.weights import weights_of
 from gradsim.contracts.trajectory import step_rows
 from gradsim.errors import InputError
-from gradsim_mitigations.influence import pieces, plain, positions_flops, step_jacobian, through
+from gradsim_mitigations.costs import positions_flops
+from gradsim_mitigations.influence import pieces, plain, step_jacobian, through
 from gradsim_mitigations.rank_one import balanced, signs
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from gradsim import Mitigation, hookimpl
 from gradsim.types import NonNegativeFloat
-from gradsim_mitigations.influence import gradient_flops, param_count, plain
+from gradsim_mitigations.costs import gradient_flops, param_count
+from gradsim_mitigations.influence import plain
 
 
 @dataclass(frozen=True, eq=False)

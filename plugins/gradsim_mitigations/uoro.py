@@ -8,15 +8,8 @@ import numpy as np
 
 from gradsim import Mitigation, hookimpl
 from gradsim.contracts.trajectory import step_rows
-from gradsim_mitigations.influence import (
-    by_name,
-    param_count,
-    pieces,
-    plain,
-    positions_flops,
-    step_jacobian,
-    through,
-)
+from gradsim_mitigations.costs import param_count, positions_flops
+from gradsim_mitigations.influence import by_name, pieces, plain, step_jacobian, through
 from gradsim_mitigations.rank_one import balanced, signs
 from gradsim_mitigations.reach import in_a_row
 

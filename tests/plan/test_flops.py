@@ -8,7 +8,7 @@ import pytest
 import gradsim
 from gradsim.plan.flops import flops
 from gradsim_cells import Elman
-from gradsim_mitigations import Truncate
+from gradsim_mitigations import JacobianPenalty, Truncate, TruncateAdaptive
 
 
 def plan_of(record, steps=64, batch=2, size=6, **more):
@@ -51,6 +51,18 @@ def test_a_row_of_a_loss_costs_a_vector_times_a_matrix_for_each_pair():
     counted = flops(plan)
     rows = counted["loss rows"] - own["loss_adjoint_norm"]
     assert rows == pytest.approx((counted["products"] - own["jacobian_product"]) / 6)
+
+
+def test_mitigations_cost_what_they_say_and_what_is_measured_for_them():
+    """Rows of losses for all pairs, for an adaptive truncation; a way back of its own, for some penalties."""
+    record = ["effective_gradient"]
+    none = flops(plan_of(record))
+    adaptive = plan_of(record, mitigations=[TruncateAdaptive()])
+    rows = plan_of(["loss_adjoint_norm"]).flops()
+    assert adaptive.flops()["mitigations"] == pytest.approx(sum(rows.values()))
+    penalised = plan_of(record, mitigations=[penalty := JacobianPenalty()])
+    assert penalised.flops()["mitigations"] == penalty.flops(penalised.problem)
+    assert penalised.flops()["backward"] == 2 * none["backward"]  # it asks for the exact adjoint
 
 
 def test_an_effective_twin_is_multiplied_too():
