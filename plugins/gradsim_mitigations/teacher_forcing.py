@@ -43,6 +43,10 @@ class TeacherForcing(Forcing):
     measured: bool = False
 
     @property
+    def phases(self):
+        return ("cell", "step_data", "gradient") if self.measured else ("cell", "step_data")
+
+    @property
     def idles(self):
         return not (self.alpha or self.measured)
 

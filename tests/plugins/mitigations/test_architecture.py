@@ -9,6 +9,7 @@ from loops.cells import Coupled
 
 import gradsim
 import gradsim_cells
+from gradsim.contracts.hooks import RunHooks
 from gradsim.contracts.moment import Moment
 from gradsim.errors import InputError, UnknownNameError
 from gradsim.testing import conformance
@@ -365,6 +366,17 @@ def test_forcing_needs_targets_that_are_numbers(inputs):
         gradsim.simulate(Elman(2, 1), task=played(), batch=3, mitigations=[ScheduledSampling()])
     with pytest.raises(InputError, match=r"units are forced to numbers .* targets of the task are int"):
         gradsim.simulate(LSTM(10, 3), task=CopyMemory(), mitigations=[TeacherForcing()])
+
+
+def test_forcing_looks_at_the_gradient_only_where_it_measures():
+    """So that its parts by lag are there otherwise."""
+    assert {*RunHooks([TeacherForcing(0.5)]).phases} == {"cell", "step_data"}
+    assert {*RunHooks([TeacherForcing(0.5, measured=True)]).phases} == {"cell", "step_data", "gradient"}
+    setting = {"task": TASK, "batch": 2, "rng": 0, "mitigations": [TeacherForcing(0.5)]}
+    ds = gradsim.simulate(Elman(3, 4), record=["effective_gradient_by_lag", "effective_gradient"], **setting)
+    np.testing.assert_allclose(
+        ds.effective_gradient_by_lag_U.sum("lag"), ds.effective_gradient_U, rtol=1e-10, atol=1e-14
+    )
 
 
 def test_norms_are_measured_of_a_state_that_is_whole():
