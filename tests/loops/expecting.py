@@ -64,12 +64,9 @@ def _back(config, raw, adjoints, slopes, by_rule=None, effective=False):
     """What is made of adjoints: contributions and the gradient, as the mitigations of an effective run do."""
     acts, fixed = (config.acts, config.plain.fixed) if effective else ((), ())
     found = {"adjoint": Expected(adjoints, (2,)), **sized("adjoint_norm", norm(adjoints, -1))}
-    slopes_by_inputs = abs(raw.by_inputs)
-    # Slopes of saturated units are differences of near numbers: 1 - tanh^2 is known beside 1.
-    slopes_by_inputs = slopes_by_inputs + 1e-3 * slopes_by_inputs.max(axis=(0, 1))
     by_inputs, terms = (
         np.einsum("tbm,tbmi->tbi", *pair)
-        for pair in ((adjoints[1:], raw.by_inputs), (abs(adjoints[1:]), slopes_by_inputs))
+        for pair in ((adjoints[1:], raw.by_inputs), (abs(adjoints[1:]), sizes({"x": raw.by_inputs})["x"]))
     )
     found["input_gradient"] = Expected(by_inputs, scale=terms)
     found["input_adjoint"] = Expected(by_inputs + raw.direct_inputs, scale=terms + abs(raw.direct_inputs))
