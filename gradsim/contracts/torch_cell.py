@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import inspect
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
@@ -200,13 +198,11 @@ class TorchModule(TorchCell):
 
     @cached_property
     def _digest(self) -> str:
-        """Of what makes its numbers besides parameters: the layers, their code, and buffers."""
-        found = hashlib.sha256(f"{self.given}".encode())
-        for part in self.given.modules():
-            found.update(_source(getattr(part, "step", type(part))).encode())
-        for _, x in self.given.named_buffers():
-            found.update(x.cpu().numpy().tobytes())
-        return found.hexdigest()[:16]
+        """Of what makes its numbers besides parameters: see `torch_digest`."""
+        autodiff.load_torch()
+        from gradsim.numerics.autodiff.torch_digest import digest
+
+        return digest(self.given)
 
     @property
     def blocks(self) -> Mapping[str, int]:
@@ -221,10 +217,3 @@ class TorchModule(TorchCell):
 
 def _legal(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _source(code: Any) -> str:
-    try:
-        return inspect.getsource(code)
-    except (OSError, TypeError):  # typed at a prompt, or an object that can be called
-        return f"{getattr(code, '__module__', '')}.{getattr(code, '__qualname__', type(code).__qualname__)}"

@@ -150,6 +150,10 @@ def _own_step(
             f"from_torch needs input_size and blocks of {_title(module)}, such as input_size=3 and "
             'blocks={"h": 8}'
         )
+    if not isinstance(blocks, Mapping):
+        raise InputError(f'blocks should be sizes by name, such as {{"h": 8}} (got {shown(blocks)})')
+    if isinstance(module, type):
+        raise InputError(f"from_torch needs a module, and {_title(module)} is the class; call it")
     if prefix:
         raise InputError(f"from_torch takes no prefix ({prefix!r}) with blocks; give the module inside")
     if hasattr(module, "state_dict"):

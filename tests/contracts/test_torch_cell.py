@@ -384,6 +384,8 @@ def test_what_is_meant_for_training_goes_once_it_evaluates(inside):
     ("given", "message"),
     [
         (lambda: own(blocks=None), "needs input_size and blocks of Own"),
+        (lambda: own(blocks=["h"]), r'blocks should be sizes by name, such as {"h": 8} \(got'),
+        (lambda: own(Own), "needs a module, and Own is the class; call it"),
         (lambda: own(input_size=0), "input_size should be greater than 0"),
         (lambda: own(prefix="encoder."), "takes no prefix"),
         (lambda: own(params=PARAMS), "Own has parameters of its own; leave out params"),
