@@ -287,7 +287,9 @@ class Mitigated(Flow):
         try:
             refuse_other_arrays(self.setup.params, found)
         except GradsimError as error:
-            raise type(error)(f"{self.hooks.who('gradsim_rule')} {error}") from None
+            advice = "; take fewer steps, smaller weights or dtype='float64'"
+            more = advice if isinstance(error, NonFiniteError) else ""
+            raise type(error)(f"{self.hooks.who('gradsim_rule')} {error}{more}") from None
         return self._own(found)
 
     def _own(self, found: Params) -> Params:

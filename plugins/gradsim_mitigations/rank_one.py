@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradsim.numerics.scaled import Scaled, norm
+
 
 def signs(rng, *shape):
     """Independent ones and minus ones."""
@@ -16,11 +18,17 @@ def signs(rng, *shape):
 
 def balanced(one, other):
     """Two factors (batch, ...) with the same product and equal norms; zeros where one of the two is zero."""
-    size, size_of_other = (np.sqrt((x * x).sum(axis=tuple(range(1, x.ndim)))) for x in (one, other))
-    both = (size > 0) & (size_of_other > 0)
-    up = np.sqrt(np.where(both, size_of_other, 0) / np.where(both, size, 1))
+    root, root_of_other = (np.sqrt(_norms(x)) for x in (one, other))  # whose ratio is in range
+    both = (root > 0) & (root_of_other > 0)
+    up = np.where(both, root_of_other, 0) / np.where(both, root, 1)
     down = np.where(both, 1, 0) / np.where(both, up, 1)
     return _times(up, one), _times(down, other)
+
+
+def _norms(x):
+    """Of arrays (batch, ...), also where squares leave the range."""
+    rows = x.reshape(len(x), -1)
+    return norm(Scaled(rows, np.zeros((len(x), 1), dtype=np.int32)), (1,)).value
 
 
 def _times(factor, x):

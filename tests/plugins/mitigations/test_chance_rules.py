@@ -14,7 +14,17 @@ from gradsim.contracts.trajectory import one_by_one
 from gradsim.errors import InputError, NonFiniteError
 from gradsim.testing import conformance
 from gradsim_cells import GRU, LRU, LSTM, Elman, Linear, Stack
-from gradsim_mitigations import DNI, KFRTRL, UORO, ForwardErrors, Gate, Immediate, TargetPropagation, Truncate
+from gradsim_mitigations import (
+    DNI,
+    KFRTRL,
+    RTRL,
+    UORO,
+    ForwardErrors,
+    Gate,
+    Immediate,
+    TargetPropagation,
+    Truncate,
+)
 from gradsim_tasks import FlipFlop
 
 test_rules_keep_the_contract = conformance(DNI(k=2, learning_rate=0.5), TargetPropagation(noise=0.1))
@@ -132,6 +142,32 @@ def test_nothing_that_is_carried_on_is_nothing_wrong(rule, rng):
     trajectory, direct = taken(cell, rng, steps=3, batch=1, params=params)
     shape = (3, 2) if isinstance(rule, UORO) else (3,)
     close(mean_over_signs(rule, trajectory, direct, *shape), by_definition(trajectory, direct), 1e-13)
+
+
+@pytest.mark.parametrize("rule", [UORO(), KFRTRL()], ids=lambda r: r.name)
+@pytest.mark.parametrize("size", [1e-160, 1.0, 1e160])
+def test_factors_whose_squares_leave_the_range_are_kept(rule, size, rng):
+    """A linear cell moves with its inputs, and what weights of theirs do as well."""
+    cell = Linear(2, 3)
+    params = cell.init_params(rng)
+    x, signs = rng.standard_normal((6, 2, 2)), rng.choice((-1, 1), (6, 2, 3))
+    draws = {"signs": signs if isinstance(rule, UORO) else signs[..., 0]}
+    found = []
+    for factor in (1.0, size):
+        trajectory = cell.unroll(params, np.zeros((2, 3)), factor * x, {}, one_by_one)
+        direct = np.ones(trajectory.states.shape)
+        found.append({n: g / factor for n, g in ruled(rule, trajectory, direct, draws=draws).items()})
+    close(found[1], found[0], 1e-12)
+
+
+@pytest.mark.parametrize("rule", [RTRL(), UORO()], ids=lambda r: r.name)
+def test_an_influence_that_leaves_the_range_is_refused_with_what_to_do(rule):
+    """That of biases, through steps that stay at zero."""
+    cell = Elman(3, 4)
+    params = cell.init_params(np.random.default_rng(0))
+    params["U"] *= 1e12
+    with refused(NonFiniteError, "gradsim_rule returned NaN or infinity for 'b'", "take fewer steps"):
+        both(cell, rule, params=params, task=None, inputs=np.zeros((40, 2, 3)), batch=None)
 
 
 def test_a_run_draws_signs_from_its_stream_and_leaves_the_rest_alone():
