@@ -154,15 +154,21 @@ class Forward:
 
 
 class _Part:
-    """The influence of some parameters: u times those of `columns` (u, c) on the components `rows` (u, r)."""
+    """The influence of some parameters: u times those of `columns` (u, c) on the components `rows` (u, r).
+
+    It is (batch, u, r, c), or (batch, r, c, u) if there are more units than columns: long rows are quicker.
+    """
 
     def __init__(self, rows, columns, acting, keep):
-        self.rows, self.columns, self.shape = rows, columns, (*rows.shape, columns.shape[1])
+        self.rows, self.columns = rows, columns
+        (units, r), c = rows.shape, columns.shape[1]
+        self._last = units > c
+        self.shape = (r, c, units) if self._last else (units, r, c)
         place, unit, colour = np.nonzero(acting.at[:, columns].T >= 0)
-        component, apart = acting.at[colour, columns[unit, place]], len(acting.colours) * np.arange(len(rows))
-        row = np.searchsorted((rows + apart[:, None]).ravel(), component + apart[unit])
+        component, apart = acting.at[colour, columns[unit, place]], len(acting.colours) * np.arange(units)
+        row = np.searchsorted((rows + apart[:, None]).ravel(), component + apart[unit]) - unit * r
         # Where I is among the numbers of a part, and where in a row of what components of each colour make.
-        self._to = row * self.shape[2] + place
+        self._to = np.ravel_multi_index((row, place, unit) if self._last else (unit, row, place), self.shape)
         self._of = colour * (acting.at.shape[1] + 1) + columns[unit, place]
         self._whole = None
         if _DENSE * len(self._to) >= math.prod(self.shape):
@@ -172,28 +178,51 @@ class _Part:
         self._sources = None if keep is None else _sources(self._keep)
 
     def along(self, influence, blocks, alone, direct):
-        """M after some steps (batch, u, r, c), and the sum of q M over them (u, c)."""
-        gradient, q = np.zeros(self.columns.shape, dtype=influence.dtype), direct[..., self.rows]
-        carry = _between(blocks, self.rows)
+        """M after some steps, and the sum of q M over them (u, c)."""
+        carry, q = _between(blocks, self.rows), direct[..., self.rows]
         if self._keep is not None:
             carry = carry * self._keep
         if self._sources is not None:
-            slopes = np.take_along_axis(carry[:, :, 0], self._sources[None, None], axis=-1)
-            to = np.divmod(self._to, self.shape[2])
-            inside = influence[:, 0], *to, alone.take(self._of, axis=-1), q[:, :, 0], gradient[0]
-            accelerator.kernels(_KERNELS).along(self._sources, slopes, *inside)
-            return influence, gradient
-        whole, spare = self._whole is not None, np.empty_like(influence)
+            return self._along_paths(influence, carry, alone, q)
+        if self._last:
+            carry, q = (np.ascontiguousarray(np.moveaxis(x, 2, -1)) for x in (carry, q))
+        whole, spare, gradient = self._whole is not None, np.empty_like(influence), 0
         added = alone.take(self._whole if whole else self._of, axis=-1)
         for here, more, seen in zip(carry, added, q, strict=True):
-            (np.multiply if influence.shape[2] == 1 else np.matmul)(here, influence, out=spare)
+            self._carried(here, influence, spare)
             influence, spare = spare, influence
             if whole:
                 influence += more
             else:
                 influence.reshape(len(influence), -1)[:, self._to] += more
             if seen.any():
-                gradient += _summed(seen, influence)
+                gradient = gradient + self._summed(seen, influence)
+        return influence, gradient
+
+    def _carried(self, here, influence, out):
+        """J M."""
+        if self._last:
+            np.einsum("biju,bjcu->bicu", here, influence, out=out)
+        else:
+            (np.multiply if influence.shape[2] == 1 else np.matmul)(here, influence, out=out)
+
+    def _summed(self, seen, influence):
+        """The sum of q M over the batch: (u, c)."""
+        if self._last:
+            return np.einsum("bru,brcu->cu", seen, influence).T
+        if len(self.rows) > 1:
+            return np.einsum("bur,burc->uc", seen, influence)
+        return seen.reshape(1, -1) @ influence.reshape(seen.size, -1)
+
+    def _along_paths(self, influence, carry, alone, q):
+        """`along`, in compiled loops."""
+        gradient = np.zeros(self.columns.shape, dtype=influence.dtype)
+        slopes = np.take_along_axis(carry[:, :, 0], self._sources[None, None], axis=-1)
+        places = np.divmod(self._to, self.columns.shape[1])
+        accelerator.kernels(_KERNELS).along(
+            *(self._sources, slopes, influence[:, 0], *places, alone.take(self._of, axis=-1)),
+            *(q[:, :, 0], gradient[0]),
+        )
         return influence, gradient
 
 
@@ -218,10 +247,3 @@ def _between(blocks, rows):
         return blocks[..., rows[:, 0] % g, :, :]
     i, j = rows[:, :, None], rows[:, None, :]
     return np.where(i % g == j % g, blocks[..., i % g, i // g, j // g], 0)
-
-
-def _summed(seen, influence):
-    """The sum of q (batch, u, r) times M (batch, u, r, c): (u, c)."""
-    if influence.shape[1] > 1:
-        return np.einsum("bur,burc->uc", seen, influence)
-    return seen.reshape(1, -1) @ influence.reshape(seen.size, -1)

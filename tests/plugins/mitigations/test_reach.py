@@ -57,6 +57,14 @@ def test_no_more_is_carried_than_parameters_reach(cell, rule, numbers, rng):
     assert carried(Forward(trajectory, **rule)) == numbers
 
 
+@pytest.mark.parametrize("cell", [IndRNN(3, 9), LRU(3, 20), Stack((IndRNN(3, 9), Elman(9, 4)))], ids=repr)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_many_units_with_few_parameters_are_carried_side_by_side(cell, dtype, rng):
+    assert any(len(part.rows) > part.columns.shape[1] for part in Forward(taken(cell, rng)[0])._parts)
+    exact, found = both(cell, RTRL(), dtype=dtype)
+    close(found, exact, 1e-10 if dtype == "float64" else 1e-5)
+
+
 def test_what_acts_at_one_step_of_all_is_found():
     cell = ClockworkRNN(3, 4, periods=(1, 9))
     exact, found = both(cell, RTRL())
