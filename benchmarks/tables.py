@@ -116,6 +116,18 @@ TABLES = {
         ),
         FIRST,
     ],
+    "rules": [
+        (
+            "results",
+            "work",
+            {
+                "jax": ("JAX", ratio),
+                "torch": ("PyTorch, loop", ratio),
+                "backpropagation": ("backpropagation, ours", ratio),
+                "seconds": ("ours", milliseconds),
+            },
+        )
+    ],
 }
 """Benchmark -> its tables: the key of their rows in the record, the head of the first column, and of each
 other column its key in a row, its head, and how to write a value."""
@@ -157,6 +169,7 @@ SUMMARY = {
     ),
     "bptt": ("adjoints at all steps, gradient", ("jax", "fused", "loop")),
     "own_cell": ("the same of a cell with nothing but a step", ("jax", "torch", "autograd")),
+    "rules": ("rules that carry influence forward", ("jax", "torch")),
     "training": ("an update of a training", ("jax", "fused", "loop")),
 }
 """Benchmark -> what it is about, and the peers that a reader of the summary is told of."""

@@ -49,7 +49,7 @@ def tables(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", ["products", "bptt", "own_cell", "training"])
+@pytest.mark.parametrize("name", ["products", "bptt", "own_cell", "training", "rules"])
 def test_tables_are_those_of_the_committed_results(tables, name):
     """All rows of them: the program that measures writes the tables."""
     (found,) = tables.place(name).findall(PAGE)
