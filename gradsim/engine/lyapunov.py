@@ -40,6 +40,9 @@ _WRONG = 1e-8
 
 _ROUNDING = float(np.finfo(np.float64).eps) / 2
 
+_FAR = 1e4
+"""So many times the error that is estimated is a direction that no closer look need be taken at."""
+
 _TINY = 2.0**-400
 """Products of about this size may have lost digits to underflow, and count as wrong."""
 
@@ -248,17 +251,40 @@ def _by_rows(step: Array, basis: Array) -> tuple[Array, Array]:
 
     By reflections, for which large rows come first (Cox & Higham 1998, Stability of Householder QR
     factorization for weighted least squares problems): what they leave of a small row has no error of the
-    large ones. Each direction of Q is a sum of columns of the product, with the weights `mixed`.
+    large ones. Each direction of Q is a sum of columns of the product, with the weights `mixed`, and LAPACK's
+    will do where all are far above the error of that.
     """
     shape, (k, count) = basis.shape, basis.shape[-2:]
     step, basis = step.reshape(-1, k, k), basis.reshape(-1, k, count)
     largest = np.matmul(np.abs(step), np.abs(basis))
     order = np.argsort(-largest.max(axis=-1), axis=-1)[..., None]
     step, largest = (np.take_along_axis(x, order, -2) for x in (step, largest))
-    identity, each = np.broadcast_to(np.eye(k), step.shape), np.arange(len(step))
-    work = np.concatenate((np.matmul(step, basis), identity), axis=-1)
-    mixed = np.broadcast_to(np.eye(count), (len(step), count, count)).copy()
-    found, size, rank = np.zeros(basis.shape), np.zeros((len(step), count)), np.zeros(len(step), dtype=int)
+    found, size = _all_living(np.matmul(step, basis), largest)
+    if not size.all():
+        found, size = _one_by_one(np.matmul(step, basis), largest)
+    np.put_along_axis(ordered := np.empty_like(found), order, found, -2)
+    return ordered.reshape(shape), size.reshape(*shape[:-2], count)
+
+
+def _all_living(product: Array, largest: Array) -> tuple[Array, Array]:
+    """Q and |R[i, i]|, zero where a direction may be lost, of products known to the rounding of `largest`."""
+    basis, r = np.linalg.qr(product)
+    diagonal = np.diagonal(r, axis1=-2, axis2=-1)
+    if not diagonal.all():
+        return basis, np.abs(diagonal)
+    mixed = np.abs(np.linalg.inv(r / diagonal[..., None]))
+    errors = np.matmul(np.abs(basis.swapaxes(-1, -2)), largest) * mixed.swapaxes(-1, -2)
+    known = _FAR * product.shape[-2] * _ROUNDING * errors.sum(axis=-1)
+    return basis, np.where(np.abs(diagonal) > known, np.abs(diagonal), 0)
+
+
+def _one_by_one(product: Array, largest: Array) -> tuple[Array, Array]:
+    """The same direction by direction, without those that are lost."""
+    (k, count), each = product.shape[-2:], np.arange(len(product))
+    work = np.concatenate((product, np.broadcast_to(np.eye(k), (len(product), k, k))), axis=-1)
+    mixed = np.broadcast_to(np.eye(count), (len(product), count, count)).copy()
+    found, size = np.zeros(product.shape), np.zeros((len(product), count))
+    rank = np.zeros(len(product), dtype=int)
     for i in range(count):
         np.maximum(largest, np.abs(work[..., :count]), out=largest)
         normal, power = _over(np.where(np.arange(k) < rank[:, None], 0, work[..., i]), -1)
@@ -277,8 +303,7 @@ def _by_rows(step: Array, basis: Array) -> tuple[Array, Array]:
         left = np.where(lives[:, None], row[:, : count - i - 1] / length[:, None], 0)
         mixed[..., i + 1 :] -= weights[..., None] * left[:, None]
         rank += lives
-    np.put_along_axis(ordered := np.empty_like(found), order, found, -2)
-    return ordered.reshape(shape), size.reshape(*shape[:-2], count)
+    return found, size
 
 
 def _times(vectors: Array, matrices: Array) -> Array:
