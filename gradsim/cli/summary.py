@@ -45,7 +45,7 @@ def summarise(kind: str, data: Mapping[str, Dataset], folders: Mapping[str, Path
 def _simulated(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
     """One row for each run, and below it one for what its mitigations make of it, where that was recorded."""
     numbers = (*(f"lag {lag}" for lag in LAGS), "rate per step", "horizon", "loss")
-    made = table("Median RMS gain of ds_t/ds_k at lag t - k", "run", *numbers, numbers=numbers)
+    made = table(_title(data), "run", *numbers, numbers=numbers)
     for label, ds in data.items():
         made.add_row(label, *_gains(ds), _rate(ds), _horizon(ds), f"{ds.attrs['loss']:.4g}")
         if "effective_product_norm" in ds:
@@ -55,6 +55,14 @@ def _simulated(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
     yield made, "\n".join([note, *_acting(data)])
     if any("overall_gradient_bias" in ds for ds in data.values()):
         yield _mitigated(data)
+
+
+def _title(data: Mapping[str, Dataset]) -> str:
+    """What a table of gains is of."""
+    from gradsim.analysis.choose import GAINS, describe_size, gain_label, has
+
+    found = {describe_size(ds, "gain") for ds in data.values() if has(ds, GAINS["gain"][0])}
+    return f"Median {found.pop() if len(found) == 1 else gain_label('gain')} at lag t - k"
 
 
 def _acting(data: Mapping[str, Dataset]) -> Iterator[str]:
@@ -190,7 +198,7 @@ def _compared(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
     """One row for each cell, all seeds together, with what it has of what was held equal."""
     sizes = {"hidden_size": "units", "state_size": "state", "param_count": "parameters"}
     numbers = (*(f"lag {lag}" for lag in LAGS), "horizon", *sizes.values())
-    made = table("Median RMS gain of ds_t/ds_k at lag t - k", "cell", *numbers, numbers=numbers)
+    made = table(_title(data), "cell", *numbers, numbers=numbers)
     for run, ds in data.items():
         for label in ds["cell"].values:
             one = ds.sel(cell=label)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradsim import analysis
-from gradsim.analysis.choose import GAINS, has, log10_of
+from gradsim.analysis.choose import GAINS, describe_size, has, log10_of
 from gradsim.errors import InputError
 from gradsim.plot import style
 from gradsim.plot.decades import DecadeLocator, as_powers
@@ -43,7 +43,7 @@ def gain_by_lag_of_mitigations(ds: xr.Dataset, *, band: bool = False) -> Figure:
             for label, (line, dashed) in _lines(ds.sel(cell=cell)):
                 look = looks[label.removeprefix(_EFFECTIVE)]
                 gain_line(ax, line, {**look, "linestyle": "--" if dashed else "-"}, label, band=band)
-            around_one(ax, style.typeset("median RMS gain of ds_t/ds_k") if ax is axes[0] else "")
+            around_one(ax, style.typeset(f"median {describe_size(ds, 'gain')}") if ax is axes[0] else "")
             ax.set_title(cell)
             handles, labels = ax.get_legend_handles_labels()
             shown |= dict(zip(labels, handles, strict=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradsim import Cell, Derived, hookimpl
+from gradsim import Cell, Derived, Wrapper, hookimpl
 from gradsim.errors import InputError
 from gradsim.types import NonNegativeFloat
 from gradsim_mitigations.acting import OnParams
@@ -50,6 +50,8 @@ class WeightNoise(OnParams):
     size: NonNegativeFloat = 0.075
 
     def refuse(self, cell, task):
+        while isinstance(cell, Wrapper) and not isinstance(cell, NoisyWeights):
+            cell = cell.cell
         if task is not None and isinstance(cell, NoisyWeights) and cell.own_output:
             raise InputError(
                 f"weight_noise: the output of {cell.cell.name} is made with weights, too, and would see them "

@@ -10,7 +10,8 @@ import gradsim
 from gradsim import plot
 from gradsim.contracts import registry
 
-SMALL = ("--task", "adding", "--set", "task.length=20", "--set", "cell.hidden_size=3")
+SHORT = ("--task", "adding", "--set", "task.length=20")
+SMALL = (*SHORT, "--set", "cell.hidden_size=3")
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +100,14 @@ def test_what_is_wrong_is_named(gradsim_cli, change):
     result = gradsim_cli("run", "--cell", "lstm", *given, *SMALL)
     assert result.exit_code == 2
     assert WRONG[change] in result.output
+
+
+def test_gains_between_blocks_are_called_by_them(gradsim_cli):
+    """Where older states are part of the state, what leads past them is compared."""
+    blocks = [argument for side in ("out", "in") for argument in ("--set", f"pairs.blocks_{side}=[h]")]
+    result = gradsim_cli("compare", "--cell", "lstm", "--mitigations", "skip", "--seeds", 1, *blocks, *SHORT)
+    assert result.exit_code == 0, result.output
+    assert "Median RMS gain of dh_t/dh_k at lag t - k" in result.output
+    ds = gradsim.open_run("runs/adding-lstm")
+    assert ds.directions.values.tolist() == [[32, 32]]
+    assert ds.state_size.values.tolist() == [[64, 256]]

@@ -20,6 +20,7 @@ from gradsim_mitigations import (
     Dilate,
     Dropout,
     LayerNorm,
+    Leak,
     Residual,
     ScalePaths,
     ScheduledSampling,
@@ -355,8 +356,9 @@ def test_what_the_cell_lacks_is_named(mitigation, message):
 
 
 def test_weight_noise_needs_a_readout_of_the_state():
-    with pytest.raises(InputError, match="the output of s4d is made with weights, too"):
-        gradsim.simulate(S4D(2, 3), task=played(), batch=3, mitigations=[WeightNoise()])
+    for around in ([], [Leak()], [Skip()]):
+        with pytest.raises(InputError, match="the output of s4d is made with weights, too"):
+            gradsim.simulate(S4D(2, 3), task=played(), batch=3, mitigations=[WeightNoise(), *around])
 
 
 def test_forcing_needs_targets_that_are_numbers(inputs):
