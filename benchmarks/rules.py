@@ -37,7 +37,7 @@ import torch
 from matplotlib.figure import Figure
 from measured import dots, machine, middle, ratios
 from own_cells import SHIPPED
-from peers import JAX, apart, given
+from peers import INPUT, JAX, apart, given
 from steps import STEPS
 from tables import put
 from threadpoolctl import threadpool_limits
@@ -201,7 +201,7 @@ def seconds(run):
 
 def compare(rule, kind, n, rounds):
     """The ratios peer / ours with spread, and the median of our seconds."""
-    cell = SHIPPED[kind](4, n)
+    cell = SHIPPED[kind](INPUT, n)
     params, task = given(cell, BATCH, LENGTH)
     peer = "snap" if kind == "lru" else rule
     runs = {

@@ -89,7 +89,7 @@ def through(blocks, columns):
 
 def influence_bytes(problem, rows):
     """What `Forward` takes if a parameter acts on so many components: M, what it becomes, what is added."""
-    return 5 * rows * problem.batch * param_count(problem) * problem.dtype.itemsize + 4 * 8 * _NUMBERS
+    return 4 * rows * problem.batch * param_count(problem) * problem.dtype.itemsize + 4 * 8 * _NUMBERS
 
 
 def influence_flops(problem, rows, steps=None, paths=None):

@@ -33,7 +33,8 @@ class KFRTRL(Mitigation):
     and batch element, less than `rtrl` by the factor z.
 
     For cells whose units see each other through weights only, also with weights that are made of others.
-    Others have no such sums, or other things in them, and are refused; `uoro` takes any.
+    Others are refused: stacks, and gates that act before U, have several z_t, of which each would need a
+    product of its own; wrappers have parameters outside of V, or another D_t. `uoro` takes any.
 
     Mujika, Meier & Steger (2018), Approximating real-time recurrent learning with random Kronecker factors.
     They draw two signs a step, of which only the product has an effect.

@@ -60,7 +60,7 @@ class Acting:
         return np.equal.outer(np.arange(len(self.at)), self.colours)
 
     def parts(self, leads, depth):
-        """What parameters reach: rows (u, r), and columns (u, c) of as many as reach the same.
+        """Parameters by the components that they reach: rows (u, r), and columns (u, c) of those that do.
 
         `leads` tells which entries of J, in blocks (g, k, k), are other than zero, and again when there are
         more. In `depth` steps, of which the first is the one that a parameter takes part in, or ever if None.
@@ -98,7 +98,7 @@ def _grown(on, leads, steps):
 
 
 def _alike(reached, which):
-    """Parameters that reach as many components, as many the same ones; `which` (P): whose set is whose."""
+    """Rows and columns of the sets that are reached, alike ones together; `which` (P): the set of each."""
     sets, found = {}, defaultdict(list)
     number = np.array([sets.setdefault(rows.tobytes(), len(sets)) for rows in reached])[which]
     order, ends = np.argsort(number, kind="stable"), np.cumsum(np.bincount(number, minlength=len(sets)))
