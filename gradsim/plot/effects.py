@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -52,8 +53,11 @@ def gain_by_lag_of_mitigations(ds: xr.Dataset, *, band: bool = False) -> Figure:
 
 
 def _looks() -> Iterator[dict[str, Any]]:
-    for look in style.lines():
-        yield {name: look[name] for name in ("color", "marker")}
+    """Colours and markers, as dashes tell something else; a colour that comes again has another marker."""
+    count = len(style.COLOURS)
+    own = list(itertools.islice(style.lines(), count))
+    for i in itertools.count():
+        yield {"color": own[i % count]["color"], "marker": own[(i + i // count) % count]["marker"]}
 
 
 def _lines(ds: xr.Dataset) -> Iterator[tuple[str, tuple[xr.Dataset, bool]]]:
@@ -104,10 +108,9 @@ def bias_against_cost(
         relative = log10_of((table[cost] / table[cost].sel(mitigation=_NONE)).to_dataset(name="of"), "of")
         heights = log10_of(table, "bias")
         floor = _floor(heights.values)
-        for cell, look in zip(table["cell"].values, style.lines(), strict=False):
+        for cell, look in zip(table["cell"].values, _looks(), strict=False):
             x, y = relative.sel(cell=cell).values, np.fmax(heights.sel(cell=cell).values, floor)
-            colour = {"color": look["color"], "marker": look["marker"]}
-            ax.plot(x, y, linestyle="", markersize=5, alpha=0.8, markeredgewidth=0, label=str(cell), **colour)
+            ax.plot(x, y, linestyle="", markersize=5, alpha=0.8, markeredgewidth=0, label=str(cell), **look)
             for letter, at in zip(_letters(), zip(x, y, strict=True), strict=False):
                 if np.isfinite(at).all():
                     ax.annotate(letter, at, (3, 2), textcoords="offset points", fontsize=7, **_INK)

@@ -47,7 +47,8 @@ def rebuilt(record: Mapping[str, Any], path: str | os.PathLike[str]) -> Prepared
     configuration = record["configuration"]
     settings = configuration.get("training")
     if settings is None:
-        raise StoreError(f"{path} holds a simulation, not a training; there is nothing to go on with")
+        held = "comparison" if "comparison" in configuration else "simulation"
+        raise StoreError(f"{path} holds a {held}, not a training; there is nothing to go on with")
     try:
         with reading(Path(path) / "run.json"):
             written = {**configuration, **settings}

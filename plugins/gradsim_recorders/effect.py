@@ -13,7 +13,8 @@ class GradientBiasRecorder(Recorder):
     """The relative bias of the gradient, ||g~ - g|| / ||g||, of each parameter and of all together.
 
     g is the exact gradient of the trajectory that the mitigated cell takes, g~ what the mitigations make of
-    it. 0 where both are zero; infinite where the exact one alone is.
+    it. 0 where both are zero; infinite where the exact one alone is. How far g~ varies with what mitigations
+    draw takes several runs: ``compare(..., mitigations=, replicates=)`` records `gradient_variance`.
     """
 
     name = "gradient_bias"
@@ -182,7 +183,8 @@ def _bias(exact, effective):
 
 def _cosine(exact, effective):
     """(rows, parameters and all)."""
-    return np.stack([np.vecdot(*map(_unit, pair)) for pair in zip(exact, effective, strict=True)], axis=-1)
+    found = [np.vecdot(*map(_unit, pair)) for pair in zip(exact, effective, strict=True)]
+    return np.clip(np.stack(found, axis=-1), -1, 1)  # rounding can lead beyond
 
 
 def _unit(vectors):

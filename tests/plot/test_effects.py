@@ -32,6 +32,25 @@ def test_a_panel_a_cell_and_a_line_for_what_differs(compared):
     assert drawn.get_linestyle() == "--"
 
 
+def test_many_lines_look_each_like_no_other():
+    inputs = np.random.default_rng(2).standard_normal((12, 1, 2))
+    chosen = {f"{k} steps": Truncate(1, k) for k in range(1, 10)} | {"gated": Gate()}
+    ds = compare(
+        [Elman(2, 2)],
+        inputs=inputs,
+        mitigations=chosen,
+        seeds=1,
+        record=["product_norm", "effective_product_norm"],
+    )
+    (ax,) = plot.gain_by_lag_of_mitigations(ds).axes
+    looks = [
+        (line.get_color(), line.get_marker(), line.get_linestyle())
+        for line in ax.get_lines()
+        if not line.get_label().startswith("_")
+    ]
+    assert len(looks) == len(set(looks)) == 11
+
+
 @pytest.mark.parametrize("cost", ["gradient_seconds", "backward_flops", "memory_bytes"])
 def test_points_lie_at_bias_and_relative_cost(compared, cost):
     ax = plot.bias_against_cost(compared, cost=cost)

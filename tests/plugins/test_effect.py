@@ -83,6 +83,13 @@ def test_without_mitigations_nothing_is_away():
     assert float(ds.overall_gradient_cosine) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("size", [1e-3, 3e-4, 1e-4, 3e-5, 1e-5])
+def test_no_cosine_is_beyond_one(size):
+    found = simulate(Elman(2, 9), task=Adding(length=20), mitigations=[ClipNorm(size)], record=ALL)
+    for name in ("gradient_cosine", "overall_gradient_cosine", "contribution_cosine"):
+        assert float(found[name].max()) <= 1
+
+
 def test_a_vector_of_nothing_has_no_direction():
     ds = simulate(Linear(1, 2), np.zeros((6, 1, 1)), mitigations=[GradientNoise(0.1)], record=ALL)
     assert np.isinf(ds.gradient_bias).all()

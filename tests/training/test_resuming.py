@@ -130,5 +130,8 @@ def test_a_simulation_is_no_training(tmp_path):
     gradsim.simulate(Elman(2, 3), np.ones((4, 1, 2)), store=tmp_path / "run")
     with pytest.raises(StoreError, match="holds a simulation, not a training"):
         resume(tmp_path / "run")
+    gradsim.compare([Elman(2, 3)], inputs=np.ones((4, 1, 2)), seeds=1, store=tmp_path / "several")
+    with pytest.raises(StoreError, match="holds a comparison, not a training"):
+        resume(tmp_path / "several")
     with pytest.raises(StoreError, match=r"has no run\.json"):
         resume(tmp_path)
