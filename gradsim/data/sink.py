@@ -92,6 +92,9 @@ class Sink(ABC):
     def read(self, name: str) -> Array:
         """A whole variable, as far as it has been written."""
 
+    def sync(self) -> None:  # noqa: B027 - memory has nothing to do
+        """Have all that was written where no loss of power takes it away."""
+
     @abstractmethod
     def shorten(self, lengths: Mapping[str, int]) -> None:
         """Cut the ends of some dims off, because the run was shorter than it might have been."""

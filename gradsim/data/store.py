@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -16,16 +15,20 @@ from typing import Any, cast
 import xarray as xr
 
 from gradsim.contracts.validation import checking
+from gradsim.data import files
 from gradsim.data.schema import FORMAT
 from gradsim.errors import ChangedRunError, GradsimError, IncompleteRunError, StoreError, shown
 from gradsim.machine.disk import human, nearest_folder
 
 _PARTIAL = "data.partial.zarr"
 _DATA = "data.zarr"
+_RUN = "run.json"
 CHECKPOINT = "checkpoint.npz"
 """Of a training; gone once it is complete."""
 
-_NEW_RECORD = "run.json.new"
+_LARGEST_RECORD = 2**26
+"""Bytes of a run.json that is worth reading."""
+
 _MADE_WITH = ("code.", "derivatives", "plugins.", "versions.")
 """Parts of a configuration in which a complete run may differ from what would be run now."""
 REASON = "derivatives_because"
@@ -62,10 +65,11 @@ class RunFolder:
         check_folder(self.path, force)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / CHECKPOINT).unlink(missing_ok=True)  # it must not be taken for one of this run
+            files.remove(self.path / CHECKPOINT)  # it must not be taken for one of this run
             self.update()
             for data in (_DATA, _PARTIAL):
-                shutil.rmtree(self.path / data, ignore_errors=True)
+                files.remove(self.path / data)
+            self._clear()
         except OSError as error:
             raise StoreError(
                 f"cannot write the run folder {self.path}: {error.strerror}; {_ELSEWHERE}"
@@ -74,12 +78,13 @@ class RunFolder:
     def update(self, **changes: Any) -> None:
         """Replace run.json in one go, so that a reader never sees half of it."""
         self.record.update(changes, updated=_now())
-        temporary = self.path / _NEW_RECORD
-        with temporary.open("w") as file:
-            json.dump(self.record, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path / "run.json")
+        with files.replacing(self.path / _RUN) as file:
+            file.write(json.dumps(self.record, indent=2).encode())
+
+    def _clear(self) -> None:
+        """Remove what was being written when its writer was killed."""
+        for path in (*filter(files.is_unfinished, self.path.iterdir()), *self.partial.rglob("*.partial")):
+            files.remove(path)
 
     def reopen(self, allow_changed: bool) -> bool:
         """Go on with the run that is in the folder; False if it is complete. `update` then says so there.
@@ -108,8 +113,9 @@ class RunFolder:
             self.record["changes"] = [*(before if isinstance(before, list) else []), now]
         if not self.partial.exists() and (self.path / _DATA).exists():  # it ended while it was completed
             os.replace(self.path / _DATA, self.partial)
-        for torn in self.partial.rglob("*.partial"):  # chunks that were being written
-            torn.unlink()
+        if self.partial.is_symlink():
+            raise StoreError(f"{self.partial} is a link, and no part of this run; {_DAMAGED}")
+        self._clear()
         return True
 
     def _refuse_other(self, changes: list[str]) -> None:
@@ -134,6 +140,7 @@ class RunFolder:
             self._end("failed", error=f"{type(error).__name__}: {error}")
             raise
         os.replace(self.partial, self.path / _DATA)
+        files.sync_one(self.path)
         self.update(status="complete", progress=1.0, files=_files_in(self.path / _DATA))
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
@@ -149,8 +156,7 @@ class RunFolder:
             if error.errno not in _FULL:
                 self._refuse_unwritable(error)
                 raise
-            files = (f for f in self.path.rglob("*") if f.is_file())
-            written = human(sum(f.stat().st_size for f in files))
+            written = human(sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()))
             raise StoreError(
                 f"the disk is full: {self.path} holds {written} of a run that is not complete; free some "
                 f"space and run it again with force=True (--force), or {_ELSEWHERE}"
@@ -222,9 +228,9 @@ def check_folder(path: Path, force: bool) -> None:
 
 
 def _check_present(path: Path, force: bool) -> None:
-    if path.is_dir() and {p.name for p in path.iterdir()} <= {_NEW_RECORD}:  # no run got any further
+    if path.is_dir() and all(files.is_unfinished(p) for p in path.iterdir()):  # no run got any further
         return
-    if not (path / "run.json").is_file():
+    if not (path / _RUN).is_file():
         raise StoreError(f"{path} exists and is not a run folder; {_ELSEWHERE}")
     if force:
         return
@@ -249,10 +255,10 @@ def _completed_by(path: str | os.PathLike[str]) -> str:
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The contents of run.json."""
-    file = Path(path) / "run.json"
+    file = Path(path) / _RUN
     try:
         with reading(file, FileNotFoundError, NotADirectoryError):
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = json.loads(files.contents(file, _LARGEST_RECORD))
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"{path} is not a run folder: it has no run.json") from None
     for key, kind in _RECORD.items():
@@ -312,7 +318,7 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
 
 def _files_in(folder: Path) -> int:
     """The number of files; zarr takes a chunk without one for NaN, as it is where nothing was recorded."""
-    return sum(len(files) for _, _, files in os.walk(folder))
+    return sum(len(names) for _, _, names in os.walk(folder))
 
 
 def _labelled(dataset: xr.Dataset) -> xr.Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ import xarray as xr
 
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
+from gradsim.data.files import remove
 from gradsim.data.schema import Frame
 from gradsim.data.sink import MemorySink, Sink
 from gradsim.data.store import RunFolder, folder_path, open_run
@@ -151,9 +151,9 @@ def launch(
         folder.update()
     else:
         folder.create(how.force)
-    if begun is None:
-        shutil.rmtree(folder.partial, ignore_errors=True)
     with folder.writing():
+        if begun is None:
+            remove(folder.partial)
         stored = prepared.zarr_sink(folder.partial)
         stored.finish(run(stored, begun, lambda done: folder.update(progress=round(done, 4))))
     return open_run(path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gradsim.data.files import replacing
 from gradsim.data.store import CHECKPOINT, reading
 from gradsim.types import Array
 
@@ -48,12 +48,8 @@ def save(folder: Path, state: State) -> None:
     for f in fields(State):
         value = getattr(state, f.name)
         flat |= {f"{f.name}/{n}": x for n, x in value.items()} if f.name in _TABLES else {f.name: value}
-    temporary = folder / f"{CHECKPOINT}.new"
-    with temporary.open("wb") as file:
+    with replacing(folder / CHECKPOINT) as file:
         np.savez(file, **flat)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / CHECKPOINT)
 
 
 def load(folder: Path) -> State | None:

@@ -244,6 +244,7 @@ class Training:
     def _save(self, state: State) -> None:
         if self.folder is not None:
             self.history.flush()
+            self.sink.sync()  # a checkpoint lets go of the rows
             state.rows = self.history.held()
             checkpoint.save(self.folder, state)
             self.report({"event": "checkpoint", "update": state.update})

@@ -47,7 +47,8 @@ PAIRS = {
 
 @pytest.mark.parametrize("name", registry.recorders())
 def test_each_recorder_alone_on_disk_is_the_same_as_in_memory(name, tmp_path):
-    setting = {"record": [name], "mitigations": [Truncate(3, 4), ClipNorm(0.1)], "dtype": "float32"}
+    mitigations = [Truncate(3, 4), *([] if name.endswith("_by_lag") else [ClipNorm(0.1)])]
+    setting = {"record": [name], "mitigations": mitigations, "dtype": "float32"}
     x = np.random.default_rng(0).standard_normal((9, 2, 2))
     in_memory = gradsim.simulate(GRU(2, 3), x, **setting)
     stored = gradsim.simulate(GRU(2, 3), x, store=tmp_path / "run", **setting)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -131,7 +132,7 @@ class Watch:
 
         def opened(path, mode="r", *args, **kwargs):
             file = function(path, mode, *args, **kwargs)
-            if "w" in mode and self.reached(f"write {named(path)}"):
+            if {*"wx"} & {*mode} and self.reached(f"write {named(path)}"):
                 return Torn(file)
             return file
 
@@ -147,6 +148,7 @@ def label(name, args):
 def named(path):
     """The name of a file; the many files of an array in the store are one."""
     path = Path(path)
+    path = path.with_name(re.sub(r"\.[0-9a-f]{16}\.new$", ".new", path.name))  # of a random name
     return "chunk" if path.name.endswith(".partial") or "c" in path.parts[-4:] else path.name
 
 
