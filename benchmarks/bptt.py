@@ -16,9 +16,9 @@ The peers:
 - loop: a loop over `torch.nn.LSTMCell`, ... that retains the gradient of every h, as people write it;
 - numpy: gradsim without numba.
 
-Afterwards gradsim alone with the loss at the last step, at gains at which adjoints vanish and at which they
-do not, and the time that a process takes to its first result, for gradsim with and without numba and for JAX.
-Writes bptt.json and bptt.png beside this file, and the tables of the pages. Needs the extra `bench`.
+Afterwards gradsim alone with the loss at the last step, with weights at which adjoints vanish and at which
+they do not, and the time that a process takes to its first result, for gradsim with and without numba and for
+JAX. Writes bptt.json and bptt.png beside this file, and the tables of the pages. Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ HERE = Path(__file__).parent
 KINDS = {"elman": Elman, "gru": GRU, "lstm": LSTM}
 WORKS = {f"{kind}_{n}": cell(INPUT, n) for kind, cell in KINDS.items() for n in (32, 64, 128, 256)}
 COLUMNS = ("jax", "fused", "loop", "numpy")
-GAINS = (0.5, 1.0, 2.0)
-GAINED = {
-    "Elman 64": lambda gain: Elman(INPUT, 64, recurrent_scale=gain),
-    "GRU 64": lambda gain: GRU(INPUT, 64, recurrent_scale=gain),
-    "LSTM 64": lambda gain: LSTM(INPUT, 64, recurrent_scale=gain, forget_bias=4 * (gain - 1)),
-    "LRU 64": lambda gain: LRU(INPUT, 64, recurrent_init=Ring(0.4 * gain, 0.4 * gain + 0.19)),
+SCALES = (0.5, 1.0, 2.0)
+SCALED = {
+    "Elman 64": lambda scale: Elman(INPUT, 64, recurrent_scale=scale),
+    "GRU 64": lambda scale: GRU(INPUT, 64, recurrent_scale=scale),
+    "LSTM 64": lambda scale: LSTM(INPUT, 64, recurrent_scale=scale, forget_bias=4 * (scale - 1)),
+    "LRU 64": lambda scale: LRU(INPUT, 64, recurrent_init=Ring(0.4 * scale, 0.4 * scale + 0.19)),
 }
-"""Adjoints of the last loss vanish at the first of the gains, and are about as large as it at the last."""
+"""Adjoints of the last loss vanish at the first of the scales, and are about as large as it at the last."""
 
 
 def compare(cell, rounds, by_step=False):
@@ -100,16 +100,16 @@ class Last(Follow):
 
 
 def vanishing(kind, dtype, rounds):
-    """Seconds at each gain, and those of the slowest over those of the fastest."""
+    """Seconds at each scale, and those of the slowest over those of the fastest."""
     runs = {}
-    for gain in GAINS:
-        cell = GAINED[kind](gain)
+    for scale in SCALES:
+        cell = SCALED[kind](scale)
         params, task = given(cell, 16, STEPS)
-        runs[gain] = ours(cell, params, Last(task.inputs, task.targets), dtype=dtype)
-        runs[gain]()
+        runs[scale] = ours(cell, params, Last(task.inputs, task.targets), dtype=dtype)
+        runs[scale]()
     times = timed(runs, rounds)
     share = [max(row) / min(row) for row in zip(*times.values(), strict=True)]
-    return {str(gain): statistics.median(found) for gain, found in times.items()} | {"share": spread(share)}
+    return {str(scale): statistics.median(found) for scale, found in times.items()} | {"share": spread(share)}
 
 
 OURS_COLD = """
@@ -190,9 +190,10 @@ def main():
             return
         by_step = compare(WORKS["lstm_64"], options.rounds, by_step=True)
         results["lstm_64 by step"] = {"label": f"{label('lstm_64')}, gradient by step", **by_step}
-        gains = {}
-        for kind, dtype in itertools.product(GAINED, ("float32", "float64")):
-            gains[f"{kind} {dtype}"] = {"label": f"{kind}, {dtype}", **vanishing(kind, dtype, options.rounds)}
+        scales = {}
+        for kind, dtype in itertools.product(SCALED, ("float32", "float64")):
+            found = vanishing(kind, dtype, options.rounds)
+            scales[f"{kind} {dtype}"] = {"label": f"{kind}, {dtype}", **found}
     codes = {
         "gradsim": (OURS_COLD, {}),
         "gradsim without numba": (OURS_COLD, {"GRADSIM_COMPILED": "0"}),
@@ -202,7 +203,7 @@ def main():
         "machine": machine(np, torch, jax),
         "rounds": options.rounds,
         "results": results,
-        "gains": gains,
+        "scales": scales,
         "first": cold(codes, options.rounds),
     }
     (HERE / "bptt.json").write_text(json.dumps(record, indent=2) + "\n")

@@ -80,10 +80,10 @@ TABLES = {
             },
         ),
         (
-            "gains",
+            "scales",
             "loss at the last step",
             {
-                **{gain: (f"gain {gain}", milliseconds) for gain in ("0.5", "1.0", "2.0")},
+                **{scale: (f"scale {scale}", milliseconds) for scale in ("0.5", "1.0", "2.0")},
                 "share": ("slowest over fastest", times),
             },
         ),

@@ -11,7 +11,8 @@ the question at its end. Network and training are those of the paper: 50 tanh un
 weights each, at spectral radius 0.95; stochastic gradient descent with batches of 20; gradients clipped to
 norm 1; Omega weighted by 4; solved with less than 1 % of 10,000 new sequences wrong. There it goes on for
 up to 5 million updates at learning rate 0.01, here for 6000 at 0.1, for all methods, so that sequences are
-shorter. Rounding decides when a seed solves it: on another computer the updates differ.
+shorter. Rounding decides when a seed solves it and, without Omega, now and then whether: on another computer
+the updates differ.
 
 It takes about eight minutes on two cores; each training has a folder in runs/temporal_order.
 

@@ -18,9 +18,9 @@ LONG_NAMES = {
 TRAIN_LAGS = np.array([0, 1, 2, 5, 10, 20])
 
 
-def training(updates=24, every=8, gain=0.9):
+def training(updates=24, every=8):
     """A training on the adding task, with validation and probes every few updates."""
-    cell, task = Elman(input_size=2, hidden_size=5, recurrent_scale=gain), Adding(length=STEPS)
+    cell, task = Elman(input_size=2, hidden_size=5, recurrent_scale=0.9), Adding(length=STEPS)
     setting = {"task": task, "batch": 4}
     params, rows = None, []
     for update in range(updates + 1):

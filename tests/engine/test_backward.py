@@ -265,16 +265,16 @@ class Pulls(Elman):
         return Own(self, params, taken.states, inputs, step_data)
 
 
-@pytest.mark.parametrize("gain", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("scale", [0.2, 1.0, 4.0])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("losses", [[60, 119], range(120)], ids=len)
-def test_a_pull_may_stop_where_it_likes(dtype, gain, losses):
+def test_a_pull_may_stop_where_it_likes(dtype, scale, losses):
     weights = np.zeros((120, 3))
     weights[losses] = 1.0
     weights[119, 1] = 0.0
     found = []
     for kind in (stops, goes_on, stops_soon):
-        cell = Pulls(1, 6, recurrent_scale=gain, kind=kind)
+        cell = Pulls(1, 6, recurrent_scale=scale, kind=kind)
         record = ["adjoint_norm", "contribution_norm", "gradient_norm", "gradient"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfRangeWarning)

@@ -153,22 +153,22 @@ def sru(n):
 
 @dataclass(frozen=True, eq=False)
 class Normed(Derived):
-    """U over its Frobenius norm, times a gain that is trained."""
+    """U over its Frobenius norm, times a scale that is trained."""
 
     name = "loops_normed"
     cell: Cell
 
     def own_params(self, rng):
-        return {"gain": np.array([1.3])}
+        return {"scale": np.array([1.3])}
 
     def derive(self, own, inner, xp):
-        return {"U": own["gain"] * inner["U"] / xp.sqrt(xp.sum(inner["U"] ** 2))}
+        return {"U": own["scale"] * inner["U"] / xp.sqrt(xp.sum(inner["U"] ** 2))}
 
 
 def normed(cell):
     def made(p):
-        inner = {n: v for n, v in p.items() if n != "loops_normed1_gain"}
-        return inner | {"U": p["loops_normed1_gain"] * p["U"] / np.sqrt((p["U"] ** 2).sum())}
+        inner = {n: v for n, v in p.items() if n != "loops_normed1_scale"}
+        return inner | {"U": p["loops_normed1_scale"] * p["U"] / np.sqrt((p["U"] ** 2).sum())}
 
     return Plain(cell.size, lambda p, s, x, data: cell.step(made(p), s, x, data), cell.seen, derived=1)
 

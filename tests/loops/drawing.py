@@ -104,16 +104,16 @@ class Configuration:
         )
 
 
-def _simple(rng, features, n, gain):
+def _simple(rng, features, n, scale):
     """A cell that ships and is no stack, and the same in plain."""
     kind = rng.choice(["tanh", "relu", "logistic", "linear", "lstm", "gru", "cho", "min_gru", "lru"])
     if kind in ("tanh", "relu", "logistic"):
-        return Elman(features, n, kind, recurrent_scale=gain), plain.elman(n, kind)
+        return Elman(features, n, kind, recurrent_scale=scale), plain.elman(n, kind)
     return {
-        "linear": lambda: (Linear(features, n, recurrent_scale=gain), plain.elman(n, "linear")),
-        "lstm": lambda: (LSTM(features, n, float(rng.normal()), recurrent_scale=gain), plain.lstm(n)),
-        "gru": lambda: (GRU(features, n, True, recurrent_scale=gain), plain.gru(n, True)),
-        "cho": lambda: (GRU(features, n, False, recurrent_scale=gain), plain.gru(n, False)),
+        "linear": lambda: (Linear(features, n, recurrent_scale=scale), plain.elman(n, "linear")),
+        "lstm": lambda: (LSTM(features, n, float(rng.normal()), recurrent_scale=scale), plain.lstm(n)),
+        "gru": lambda: (GRU(features, n, True, recurrent_scale=scale), plain.gru(n, True)),
+        "cho": lambda: (GRU(features, n, False, recurrent_scale=scale), plain.gru(n, False)),
         "min_gru": lambda: (MinGRU(features, n, float(rng.normal())), plain.min_gru(n)),
         "lru": lambda: (LRU(features, n, Ring(0.3, 0.98)), plain.lru(n)),
     }[kind]()
@@ -122,16 +122,16 @@ def _simple(rng, features, n, gain):
 def _cell(rng, features, extreme):
     """Any cell, and the same in plain."""
     if extreme:
-        gain = log_uniform(rng, 1e-12, 1e12)
-        return Linear(features, n := int(rng.integers(1, 5)), recurrent_scale=gain), plain.elman(n, "linear")
-    n, gain = int(rng.integers(1, 6)), log_uniform(rng, 0.3, 1.6)
+        scale = log_uniform(rng, 1e-12, 1e12)
+        return Linear(features, n := int(rng.integers(1, 5)), recurrent_scale=scale), plain.elman(n, "linear")
+    n, scale = int(rng.integers(1, 6)), log_uniform(rng, 0.3, 1.6)
     kind = rng.choice(["simple"] * 8 + ["stack"] * 2 + ["coupled", "clocked", "noisy", "sru", "normed"])
     if kind == "simple":
-        return _simple(rng, features, n, gain)
+        return _simple(rng, features, n, scale)
     if kind == "stack":
         layers, size = [], features
         for _ in range(rng.integers(2, 4)):
-            layers.append(_simple(rng, size, int(rng.integers(1, 4)), gain))
+            layers.append(_simple(rng, size, int(rng.integers(1, 4)), scale))
             size = layers[-1][0].output_size
         return Stack(tuple(c for c, _ in layers)), plain.stack([p for _, p in layers])
     return {

@@ -157,11 +157,11 @@ def test_an_index_that_is_not_there_is_refused_as_by_numpy(steps, late, word):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("batch", [2, 16])
-@pytest.mark.parametrize("gain", [0.3, 3.0])
-def test_runs_that_vanish_and_explode_stay_exact(gain, batch, dtype):
-    """A linear cell with U = gain Q: a_0 is known beyond any range."""
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_runs_that_vanish_and_explode_stay_exact(scale, batch, dtype):
+    """A linear cell with U = scale Q: a_0 is known beyond any range."""
     q = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
-    params = {"U": gain * q, "W": np.ones((3, 1)), "b": np.zeros(3)}
+    params = {"U": scale * q, "W": np.ones((3, 1)), "b": np.zeros(3)}
     cell, steps = Linear(1, 3), 400
     params = {n: p for n, p in params.items() if n in cell.init_params(np.random.default_rng(0))}
     ds = gradsim.simulate(
@@ -172,7 +172,7 @@ def test_runs_that_vanish_and_explode_stay_exact(gain, batch, dtype):
         dtype=dtype,
         derivatives="jax",
     )
-    expected = steps * np.log10(gain) + np.log10(np.sqrt(3) / batch)
+    expected = steps * np.log10(scale) + np.log10(np.sqrt(3) / batch)
     found = ds["adjoint_norm_log10"].sel(time=0)
     np.testing.assert_allclose(found, expected, atol=1e-3 if dtype == "float32" else 1e-9)
 

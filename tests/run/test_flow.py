@@ -187,11 +187,11 @@ LINEAR = ["step_jacobian", "product_norm", "product_spectrum", "lyapunov", "loss
 
 
 @pytest.mark.parametrize("neutral", NEUTRAL)
-@pytest.mark.parametrize("gain", [0.05, 1.0, 3.0])
+@pytest.mark.parametrize("scale", [0.05, 1.0, 3.0])
 @pytest.mark.parametrize(
     "cell", [Elman(3, 8), GRU(3, 5), LSTM(3, 4), MinGRU(3, 6), LRU(3, 4)], ids=lambda c: c.name
 )
-def test_a_neutral_setting_leaves_every_bit_alone(cell, gain, neutral, monkeypatch):
+def test_a_neutral_setting_leaves_every_bit_alone(cell, scale, neutral, monkeypatch):
     """In several segments, each of several parts; also of adjoints that leave the range of float32."""
     monkeypatch.setattr(segments, "_STATE_BYTES", 1)
     monkeypatch.setattr(segments, "_JACOBIAN_BYTES", 3000)
@@ -199,7 +199,7 @@ def test_a_neutral_setting_leaves_every_bit_alone(cell, gain, neutral, monkeypat
     record = BACK if "adjoint" in RunHooks([mitigation]).phases else BACK + LINEAR
     weights = cell.recurrent_weights
     params = {
-        n: p * (gain if n in weights else 1) for n, p in cell.init_params(np.random.default_rng(0)).items()
+        n: p * (scale if n in weights else 1) for n, p in cell.init_params(np.random.default_rng(0)).items()
     }
     setting = dict(task=FlipFlop(length=60), batch=3, rng=1, dtype="float32", params=params)
     ds = gradsim.simulate(

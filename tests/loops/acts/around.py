@@ -208,11 +208,11 @@ def weight_noise(size):
     return Act(WeightNoise(size), cell=noisy)
 
 
-def orthogonal(gain):
+def orthogonal(scale):
     def check(given):
         for name in given.recurrent:
             n = given.params[name].shape[1]
-            for q in given.params[name].reshape(-1, n, n) / gain:
+            for q in given.params[name].reshape(-1, n, n) / scale:
                 np.testing.assert_allclose(q @ q.T, np.eye(n), atol=1e-5)
 
-    return Act(OrthogonalInit(gain), check=check)
+    return Act(OrthogonalInit(scale), check=check)

@@ -34,9 +34,9 @@ test_truncation_of_an_lstm_keeps_the_contract = conformance(*OPTIONS, cell=LSTM(
 GRADIENTS = ["gradient", "effective_gradient"]
 
 
-def params_of(cell, gain=1.0, seed=0):
+def params_of(cell, scale=1.0, seed=0):
     params = cell.init_params(np.random.default_rng(seed))
-    return params | {n: gain * params[n] for n in cell.recurrent_weights}
+    return params | {n: scale * params[n] for n in cell.recurrent_weights}
 
 
 def direct_of(ds):
@@ -136,7 +136,7 @@ def loss_norms(cell, inputs, params):
 
 
 CONTRACTING = [
-    *((Elman(3, 8), gain, seed) for gain in (0.3, 0.6, 0.9) for seed in range(3)),
+    *((Elman(3, 8), scale, seed) for scale in (0.3, 0.6, 0.9) for seed in range(3)),
     (GRU(3, 6), 0.5, 0),
     (LSTM(3, 6), 0.5, 1),
     (LRU(3, 6), 1.0, 2),
@@ -144,11 +144,11 @@ CONTRACTING = [
 ]
 
 
-@pytest.mark.parametrize(("cell", "gain", "seed"), CONTRACTING, ids=lambda x: getattr(x, "name", x))
-def test_the_bias_lies_below_the_bound_and_falls_as_the_products_do(cell, gain, seed):
+@pytest.mark.parametrize(("cell", "scale", "seed"), CONTRACTING, ids=lambda x: getattr(x, "name", x))
+def test_the_bias_lies_below_the_bound_and_falls_as_the_products_do(cell, scale, seed):
     """Aicher, Foti & Fox (2019), theorem 1: |bias| <= M sum of phi <= M phi_K beta / (1 - beta)."""
     inputs = np.random.default_rng(seed + 10).standard_normal((60, 1, 3))
-    params = params_of(cell, gain, seed)
+    params = params_of(cell, scale, seed)
     phi, most = loss_norms(cell, inputs, params)
     windows = np.array([1, 2, 3, 5, 8, 12, 16, 20])
     found = np.array([bias_of(cell, Truncate(1, int(k)), inputs, params) for k in windows])
@@ -233,11 +233,11 @@ def window_of(adaptive, phi, steps, moment=None):
     return reaches(adaptive, steps, moment or Moment(), **given)[-1]
 
 
-@pytest.mark.parametrize(("cell", "gain", "seed"), CONTRACTING, ids=lambda x: getattr(x, "name", x))
-def test_an_adaptive_window_keeps_its_promise(cell, gain, seed):
+@pytest.mark.parametrize(("cell", "scale", "seed"), CONTRACTING, ids=lambda x: getattr(x, "name", x))
+def test_an_adaptive_window_keeps_its_promise(cell, scale, seed):
     """Whatever is dropped has at most the share delta of M sum of phi, with 40 of 60 lags measured."""
     inputs = np.random.default_rng(seed + 10).standard_normal((60, 1, 3))
-    params = params_of(cell, gain, seed)
+    params = params_of(cell, scale, seed)
     phi, most = loss_norms(cell, inputs, params)
     for delta in (0.5, 0.1, 0.01):
         bias, *_ = bias_of(cell, TruncateAdaptive(delta, longest=40), inputs, params)
