@@ -20,8 +20,9 @@ from gradsim_mitigations.rank_one import balanced, signs
 class KFRTRL(Mitigation):
     """Carry forward a random Kronecker product, whose mean is the influence of the weights: KF-RTRL.
 
-    Where all parameters stand in sums a_t = V z_t, with z_t = (x_t, h_{t-1}, 1), their immediate derivative
-    is D_t (x) z_t with D_t = ds_t/da_t. A_t = r J_t A_{t-1} + v_t s D_t and u_t = u_{t-1} / r + v_t z_t / s
+    Where all parameters stand in sums a_t = V z_t, with z_t = (x_t, h_{t-1}, 1) or what of it there are
+    weights for, their immediate derivative is D_t (x) z_t with D_t = ds_t/da_t.
+    A_t = r J_t A_{t-1} + v_t s D_t and u_t = u_{t-1} / r + v_t z_t / s
     from A_0 = 0 and u_0 = 0 make the mean of A_t (x) u_t the influence M_t, and the gradient of V is the sum
     over t of (q_t A_t)^T u_t. Letters as in `rtrl`; V (G, z) for G sums, A_t (m, G), D_t (m, G), u_t (z);
     v_t: a sign, drawn at each step for each batch element. The variance is small with

@@ -64,12 +64,12 @@ def _told(value: Any, seen: dict[int, Any]) -> Iterator[bytes]:
         case _ if isinstance(value, _PLAIN):
             yield repr(value).encode()
         case _ if dataclasses.is_dataclass(value) or callable(value):
-            inside = type(value), getattr(value, "__dict__", {})
+            inside = type(value), getattr(value, "__name__", ""), getattr(value, "__dict__", {})
     for part in inside:
         yield from _told(part, seen)
 
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
 
 
 def _source(code: Any) -> str:
