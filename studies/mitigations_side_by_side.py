@@ -2,9 +2,9 @@
 
 Only what changes the dynamics carries it further. After training, 40 steps before the end, a gate and a leak
 leave 0.05 and more of the adjoint in an Elman network and an LSTM, where 3e-14 and 3e-4 are left without;
-they leave no bias, and take about 9 and 3 times the time. The penalty Omega leaves 0.1 there, at a bias of
-0.1 to 0.3. A GRU learns to keep its adjoint by itself. An orthogonal start does not last. Clipping and
-truncation take away from the raw adjoint, and add nothing. Of the rules, rtrl alone has no bias, at 30 to 230
+they leave no bias, and take about 20 and 3 to 6 times the time. The penalty Omega leaves 0.1 there, at a bias
+of 0.1 to 0.3. A GRU learns to keep its adjoint by itself. An orthogonal start does not last. Clipping and
+truncation take away from the raw adjoint, and add nothing. Of the rules, rtrl alone has no bias, at 30 to 250
 times the time; kf_rtrl has the least of the others that go forward, and more than a cut after 10 steps, which
 takes twice the time.
 
