@@ -16,6 +16,7 @@ import xarray as xr
 
 from gradsim.contracts.validation import checking
 from gradsim.data import files
+from gradsim.data.claim import Claim, is_claim
 from gradsim.data.schema import FORMAT
 from gradsim.errors import ChangedRunError, GradsimError, IncompleteRunError, StoreError, shown
 from gradsim.machine.disk import human, nearest_folder
@@ -42,7 +43,12 @@ _RECORD = {"format": int, "status": str, "progress": int | float, "files": int, 
 
 
 class RunFolder:
-    """A folder being written. Data lie in `data.partial.zarr` until the run is complete."""
+    """A folder being written. Data lie in `data.partial.zarr` until the run is complete.
+
+    `claim`: that nobody else writes there, while `claimed`.
+    """
+
+    claim: Claim | None = None
 
     def __init__(self, path: Path, configuration: Mapping[str, Any]) -> None:
         self.path = path
@@ -60,26 +66,60 @@ class RunFolder:
         """Where data are while the run goes on."""
         return self.path / _PARTIAL
 
-    def create(self, force: bool) -> None:
-        """Make the folder; an older run there is removed only with `force`, and only what is of the run."""
+    def make(self, force: bool) -> None:
+        """Make the folder, as far as a run may be written there."""
         check_folder(self.path, force)
-        try:
+        with self._folder_explained():
             self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Let nobody else write there while the block runs.
+
+        Raises
+        ------
+        StoreError
+            Somebody does.
+        """
+        with self._folder_explained():
+            self.claim = Claim(self.path)
+        try:
+            yield
+        finally:
+            self.claim.release()
+            self.claim = None
+
+    def create(self, force: bool) -> None:
+        """Begin there; an older run is removed only with `force`, and only what is of the run."""
+        self.make(force)
+        with self._folder_explained():
             files.remove(self.path / CHECKPOINT)  # it must not be taken for one of this run
             self.update()
             for data in (_DATA, _PARTIAL):
                 files.remove(self.path / data)
             self._clear()
+
+    @contextmanager
+    def _folder_explained(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(
                 f"cannot write the run folder {self.path}: {error.strerror}; {_ELSEWHERE}"
             ) from error
 
     def update(self, **changes: Any) -> None:
         """Replace run.json in one go, so that a reader never sees half of it."""
+        self._still_ours()
         self.record.update(changes, updated=_now())
         with files.replacing(self.path / _RUN) as file:
             file.write(json.dumps(self.record, indent=2).encode())
+
+    def _still_ours(self) -> None:
+        if self.claim is not None:
+            self.claim.check()
 
     def _clear(self) -> None:
         """Remove what was being written when its writer was killed."""
@@ -139,13 +179,14 @@ class RunFolder:
         except BaseException as error:
             self._end("failed", error=f"{type(error).__name__}: {error}")
             raise
+        self._still_ours()
         os.replace(self.partial, self.path / _DATA)
         files.sync_one(self.path)
         self.update(status="complete", progress=1.0, files=_files_in(self.path / _DATA))
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def _end(self, status: str, **changes: Any) -> None:
-        with suppress(OSError):  # a full disk; "running" says too that the run is not complete
+        with suppress(OSError):  # "running" says too that the run is not complete
             self.update(status=status, **changes)
 
     @contextmanager
@@ -228,7 +269,9 @@ def check_folder(path: Path, force: bool) -> None:
 
 
 def _check_present(path: Path, force: bool) -> None:
-    if path.is_dir() and all(files.is_unfinished(p) for p in path.iterdir()):  # no run got any further
+    if path.is_dir() and all(
+        files.is_unfinished(p) or is_claim(p) for p in path.iterdir()
+    ):  # no run got further
         return
     if not (path / _RUN).is_file():
         raise StoreError(f"{path} exists and is not a run folder; {_ELSEWHERE}")

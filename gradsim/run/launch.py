@@ -144,18 +144,22 @@ def launch(
         kept = prepared.memory_sink()
         return kept.dataset(run(kept, None, None))
     folder, begun = RunFolder(path, prepared.provenance), None
-    if resume and (path / "run.json").exists():
-        if not folder.reopen(allow_changed):
+    going_on = resume and (path / "run.json").exists()
+    if not going_on:
+        folder.make(how.force)
+    with folder.claimed():
+        if not going_on:
+            folder.create(how.force)
+        elif folder.reopen(allow_changed):
+            begun = prepared.begun(folder)
+            folder.update()
+        else:
             return open_run(path)
-        begun = prepared.begun(folder)
-        folder.update()
-    else:
-        folder.create(how.force)
-    with folder.writing():
-        if begun is None:
-            remove(folder.partial)
-        stored = prepared.zarr_sink(folder.partial)
-        stored.finish(run(stored, begun, lambda done: folder.update(progress=round(done, 4))))
+        with folder.writing():
+            if begun is None:
+                remove(folder.partial)
+            stored = prepared.zarr_sink(folder.partial)
+            stored.finish(run(stored, begun, lambda done: folder.update(progress=round(done, 4))))
     return open_run(path)
 
 
