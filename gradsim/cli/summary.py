@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,8 @@ def _mitigated(data: Mapping[str, Dataset]) -> tuple[Any, str]:
         factors = [_median(ds, name) for name in _FACTORS.values()]
         bias, cosine = (_median(ds, f"overall_gradient_{n}") for n in ("bias", "cosine"))
         made.add_row(label, bias, cosine, *sizes, *factors, ds.attrs["mitigations"])
-    return made, "bias: norm of effective minus exact gradient, over that of the exact one; factors: medians"
+    note = "bias: norm of effective minus exact gradient, over that of the exact one; factors: medians, or -"
+    return made, note
 
 
 def _whole(ds: Dataset, variable: str) -> str:
@@ -209,7 +210,7 @@ def _compared(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
     yield made, "horizon: from this lag on the gain is below 0.01; it is 1 at lag 0"
     for ds in data.values():
         if "mitigation" in ds.dims:
-            yield _effects(ds)
+            yield from _effects(ds)
 
 
 _EFFECTS = {
@@ -221,33 +222,45 @@ _EFFECTS = {
     "gradient_factor": _short,
     "energy_removed": _short,
     "effective_horizon": lambda steps: "beyond" if math.isinf(steps) else _short(steps),
+}
+_COSTS = {
     "backward_flops": lambda n: _MISSING if math.isnan(n) else count(n),
     "memory_bytes": lambda n: human(n),
     "forward_seconds": _short,
     "backward_seconds": _short,
+    "state_size": lambda n: f"{n:.0f}",
 }
 """What is shown of the effects of mitigations, and how: as much as a terminal holds."""
 
+_LABEL = 20
+"""Labels of more characters have a line for each of the mitigations that act together."""
 
-def _effects(ds: Dataset) -> tuple[Any, str]:
-    """One row for each cell and choice of mitigations."""
+
+def _effects(ds: Dataset) -> Iterator[tuple[Any, str]]:
+    """What mitigations do to the gradient, and what it costs with them."""
     from gradsim.analysis import effects
 
     found = effects(ds)
-    there = {name: how for name, how in _EFFECTS.items() if name in found}
-    if (found["state_size"] != found["state_size"].sel(mitigation="none")).any():
-        there["state_size"] = lambda n: f"{n:.0f}"
-    names = [name.replace("_", " ") for name in there]
-    made = table("What mitigations do to the gradient", "cell", "mitigations", *names, numbers=tuple(names))
-    made.padding = (0, 1, 0, 0)
-    for label in found["cell"].values:
-        for chosen in found["mitigation"].values:
-            one = found.sel(cell=label, mitigation=chosen)
-            made.add_row(str(label), str(chosen), *(how(float(one[name])) for name, how in there.items()))
-    note = "bias, cosine: of the whole gradient against the exact one; -: there is none"
+    note = "bias, cosine: of the whole gradient against the exact one; horizon: effective; -: there is none"
     if absent := _absent(ds):
-        note += f", as of {absent}"
-    return made, f"{note}. All of it is in effects.csv"
+        note += f", as of the effective products of {absent}"
+    yield _choices("What mitigations do to the gradient", found, _EFFECTS), note
+    note = "seconds: measured, the median over seeds; the others are planned. All of it is in effects.csv"
+    yield _choices("What a gradient costs with them", found, _COSTS), note
+
+
+def _choices(title: str, found: Dataset, how: Mapping[str, Callable[[float], str]]) -> Any:
+    """One row for each cell and choice of mitigations."""
+    names = {name: name.removeprefix("effective_").replace("_", " ") for name in how if name in found}
+    made = table(title, "cell", "mitigations", *names.values(), numbers=tuple(names.values()))
+    made.padding = (0, 1, 0, 0)
+    made.columns[1].no_wrap = True
+    for cell in found["cell"].values:
+        for chosen in found["mitigation"].values:
+            one = found.sel(cell=cell, mitigation=chosen)
+            label = str(chosen) if len(chosen) <= _LABEL else str(chosen).replace("+", "+\n")
+            made.add_row(str(cell), label, *(how[name](float(one[name])) for name in names))
+    return made
 
 
 def _absent(ds: Dataset) -> str:
@@ -257,7 +270,7 @@ def _absent(ds: Dataset) -> str:
     norms = ds["effective_product_norm"]
     there = norms.notnull().any([d for d in norms.dims if d != "mitigation"])
     names = [str(m) for m in ds["mitigation"].values[~there.values]]
-    return f"the effective products of {', '.join(names)}" if names else ""
+    return ", ".join(names)
 
 
 _TABLES = {"simulation": _simulated, "comparison": _compared, "training": _trained}

@@ -11,6 +11,7 @@ import xarray as xr
 
 import gradsim
 from gradsim import analysis, plot
+from gradsim.cli import output
 from gradsim_cells import GRU, Elman
 from gradsim_mitigations import RTRL, ClipNorm, Truncate
 from gradsim_tasks import Sunspots
@@ -166,6 +167,19 @@ def test_mitigations_come_with_a_table_figures_and_a_csv(gradsim_cli):
     row = next(line.split() for line in result.output.splitlines() if line.startswith(" elman  truncate "))
     assert float(row[2]) == pytest.approx(float(bias.sel(mitigation="truncate")), rel=0.01)
     assert "there is none, as of the effective products of rtrl" in " ".join(result.output.split())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_names_of_mitigations_are_never_cut_in_the_table(gradsim_cli, monkeypatch):
+    monkeypatch.setattr(output, "_PIPE_WIDTH", 80)
+    result = gradsim_cli(
+        *("compare", "--cell", "elman", "--task", "sunspots", "--seeds", 1, "--set", "task.length=20"),
+        *("--mitigations", "jacobian_penalty,truncate+clip_norm,clip_value+clip_norm+weight_decay"),
+    )
+    assert result.exit_code == 0
+    words = result.output.split()
+    for name in ("jacobian_penalty", "truncate+clip_norm", "clip_value+", "clip_norm+", "weight_decay"):
+        assert words.count(name) == 2  # what it does, and what it costs
 
 
 @pytest.mark.usefixtures("no_figures")
