@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -108,12 +108,11 @@ def bias_against_cost(
         relative = log10_of((table[cost] / table[cost].sel(mitigation=_NONE)).to_dataset(name="of"), "of")
         heights = log10_of(table, "bias")
         floor = _floor(heights.values)
+        points: list[_Named] = []
         for cell, look in zip(table["cell"].values, _looks(), strict=False):
             x, y = relative.sel(cell=cell).values, np.fmax(heights.sel(cell=cell).values, floor)
             ax.plot(x, y, linestyle="", markersize=5, alpha=0.8, markeredgewidth=0, label=str(cell), **look)
-            for letter, at in zip(_letters(), zip(x, y, strict=True), strict=False):
-                if np.isfinite(at).all():
-                    ax.annotate(letter, at, (3, 2), textcoords="offset points", fontsize=7, **_INK)
+            points += [(at, letter) for at, letter in zip(zip(x, y, strict=True), _letters(), strict=False)]
         ax.axhline(floor, color="0.6", linewidth=0.5, zorder=0)
         ax.text(0, floor, "exact ", transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
         ax.set(
@@ -121,7 +120,9 @@ def bias_against_cost(
         )
         for axis in (ax.xaxis, ax.yaxis):
             as_powers(axis)
-        ax.set_ylim(floor - 0.3)
+        ax.set_ylim(floor - 0.3, max(ax.get_ylim()[1], floor + 0.3))
+        for at, letters in _together(ax, points):
+            ax.annotate(letters, at, (3, 2), textcoords="offset points", fontsize=7, **_INK)
         ax.yaxis.set_major_locator(_Above(floor))
         ax.yaxis.set_minor_locator(_Above(floor, minor=True))
         names = [f"{a}: {m}" for a, m in zip(_letters(), table["mitigation"].values, strict=False)]
@@ -152,6 +153,8 @@ _COSTS = {
     "memory_bytes": "Bytes of a gradient",
 }
 _ROUNDING = -15.0
+_Named = tuple[tuple[float, float], str]
+"""A point and its letter."""
 
 
 def _letters() -> Iterator[str]:
@@ -159,6 +162,26 @@ def _letters() -> Iterator[str]:
     while True:
         yield chr(ord("a") + i % 26) * (1 + i // 26)
         i += 1
+
+
+def _together(ax: Axes, points: Iterable[_Named]) -> Iterator[_Named]:
+    """Where to write which letters: in one where points are so near that their letters would overlap."""
+    ax.autoscale_view()
+    groups: list[list[_Named]] = []
+    for at, letter in sorted(point for point in points if np.isfinite(point[0]).all()):
+        for group in groups:
+            off = ax.transData.transform(at) - ax.transData.transform(group[-1][0])
+            if (np.abs(off) * 72 / ax.figure.dpi < _APART).all():
+                group.append((at, letter))
+                break
+        else:
+            groups.append([(at, letter)])
+    for group in groups:
+        yield group[-1][0], ",".join(sorted({letter for _, letter in group}))
+
+
+_APART = (7.0, 4.0)
+"""Points across and up; letters of points further apart can both be read."""
 
 
 def _floor(heights: Any) -> float:

@@ -68,3 +68,12 @@ def test_runs_are_no_comparison():
     for draw in (plot.bias_against_cost, plot.gain_by_lag_of_mitigations):
         with pytest.raises(InputError, match="a comparison with mitigations is needed"):
             draw(ds)
+
+
+def test_letters_of_points_at_one_place_are_written_once(compared):
+    same = compared.copy()
+    same["gradient_seconds"] = same["gradient_seconds"] * 0 + 1
+    ax = plot.bias_against_cost(same)
+    letters = [text.get_text() for text in ax.texts]
+    assert "a,d" in letters  # none and the gate, both exact
+    assert "a" not in letters
