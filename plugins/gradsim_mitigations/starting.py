@@ -26,4 +26,7 @@ def started(mitigation, cell, params, rng, start):
     """The parameters, with those in place that start as told."""
     for _, lack in start.lacking(cell.factors(params).values()):
         raise InputError(f"{mitigation.name}: {cell.name} has {lack}; leave it out")
-    return cell.started(params, rng, start)
+    try:
+        return cell.started(params, rng, start)
+    except InputError as error:
+        raise InputError(f"{mitigation.name}: {cell.name} cannot start so; {error}") from error

@@ -198,8 +198,16 @@ def test_where_there_is_no_critical_scale_it_says_so():
         (MinGRU(2, 3), OrthogonalInit(), "orthogonal_init: min_gru has no weight matrix for the state"),
         (IndRNN(2, 3), CriticalInit(), "critical_init: ind_rnn has no weight matrix for the state"),
         (LRU(2, 3), ChronoInit(), "chrono_init: lru has no biases"),
-        (Elman(2, 3), ChronoInit(), "Chrono(longest=100.0): the cell has no gate that keeps the state"),
-        (Elman(2, 3), ForgetBiasInit(), "Forget(value=1.0): the cell has no gate that keeps the state"),
+        (
+            Elman(2, 3),
+            ChronoInit(),
+            "chrono_init: elman cannot start so; Chrono(longest=100.0): the cell has no gate",
+        ),
+        (
+            Elman(2, 3),
+            ForgetBiasInit(),
+            "forget_bias_init: elman cannot start so; Forget(value=1.0): the cell has no gate",
+        ),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
