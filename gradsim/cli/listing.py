@@ -71,7 +71,7 @@ def _table(found: Catalogue, family: str) -> Any:
 
 
 def _twin(recorder: Any) -> str:
-    if not recorder.twin:
+    if not recorder.twin or recorder.both:
         return ""
     return f"effective_{recorder.name}" + ("" if recorder.raw else " only")
 

@@ -40,6 +40,7 @@ def test_list_names_the_recorders_that_exist_only_as_effective_ones(gradsim_cli)
     assert "effective_adjoint_factor only" in result.output
     assert "effective_product_norm" in result.output
     assert "effective_state" not in result.output
+    assert "effective_gradient_bias" not in result.output  # of the exact and the effective gradient at once
 
 
 def test_list_shows_plugins_that_could_not_be_loaded(gradsim_cli, monkeypatch):
