@@ -160,9 +160,16 @@ class Plain(Dense):
     sums = 2
     paths = ("recurrent",)
     """What comes through U, which is all."""
+    keeps = ("recurrent",)
+    """As if it were a gate, so that what starts gates has something to start."""
 
     input_size: PositiveInt = 2
     hidden_size: PositiveInt = 4
+
+    @property
+    def gates(self) -> Mapping[str, tuple[str, ...]]:
+        """The only one."""
+        return {"b": self.keeps}
 
     @property
     def terms(self) -> tuple[Term, ...]:

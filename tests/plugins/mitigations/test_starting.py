@@ -30,6 +30,7 @@ from tests.helpers import refused
 test_those_of_gates_keep_the_contract = conformance(
     ForgetBiasInit(3.0), ChronoInit(20.0), cell=LSTM(input_size=2, hidden_size=3)
 )
+test_those_of_gates_do_so_at_the_cell_of_the_kit = conformance(ChronoInit(), ForgetBiasInit())
 test_those_of_weights_keep_the_contract = conformance(OrthogonalInit(0.5), IdentityInit(0.5))
 
 TOLD = {
