@@ -20,6 +20,9 @@ _DOUBLINGS = 10
 _HALVINGS = 20
 """How far from 1 a scale is looked for, and how closely: to a millionth."""
 
+_ROUNDING = 1e-12
+"""A rate that is none, such as that of orthogonal steps."""
+
 
 @dataclass(frozen=True, eq=False)
 class CriticalInit(Mitigation):
@@ -58,6 +61,8 @@ def critical_scale(cell, params, inputs, rng, mitigation):
         return growth(cell, given, inputs, data, direction)
 
     rates = {0: rate(0)}
+    if abs(rates[0]) < _ROUNDING:
+        return 1.0
     for power in range(1, _DOUBLINGS + 1):
         for near, far in ((power - 1, power), (1 - power, -power)):
             rates[far] = rate(far)

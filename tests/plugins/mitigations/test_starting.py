@@ -11,7 +11,7 @@ import gradsim
 from gradsim.contracts.hooks import RunHooks
 from gradsim.errors import InputError
 from gradsim.testing import conformance
-from gradsim_cells import GRU, JANET, LRU, LSTM, MGU, Elman, IndRNN, LiGRU, Linear, MinGRU, Stack
+from gradsim_cells import GRU, JANET, LRU, LSTM, MGU, Elman, ExpRNN, IndRNN, LiGRU, Linear, MinGRU, Stack
 from gradsim_initializers import Chrono, Forget, Identity, Orthogonal
 from gradsim_mitigations import (
     ChronoInit,
@@ -150,6 +150,11 @@ def scale_of(cell, *mitigations, inputs=None):
 def test_a_linear_cell_is_critical_at_one_over_its_singular_values():
     assert scale_of(Linear(1, 20), OrthogonalInit(0.3)) == pytest.approx(1 / 0.3, rel=1e-5)
     assert scale_of(Linear(1, 20), OrthogonalInit(7.0)) == pytest.approx(1 / 7, rel=1e-5)
+
+
+def test_orthogonal_steps_are_critical_as_they_are():
+    same(first(ExpRNN(2, 5), CriticalInit()), first(ExpRNN(2, 5)))
+    assert scale_of(Linear(1, 20), OrthogonalInit()) == 1
 
 
 @pytest.mark.parametrize(("variance", "critical"), [(0.1, 1.4092809), (0.25, 1.5496739), (1.0, 1.8555891)])
