@@ -68,9 +68,10 @@ def _title(data: Mapping[str, Dataset]) -> str:
 def _acting(data: Mapping[str, Dataset]) -> Iterator[str]:
     """Where mitigations act in runs of which there is no table of gradients."""
     for label, ds in data.items():
-        acts = ds.attrs["mitigations"]
-        if acts != "none" and "overall_gradient_bias" not in ds:
-            yield f"{label}, acts: {acts}" + " (a simulation has no update)" * ("update: " in acts)
+        acts, trained = ds.attrs.get("mitigations", "none"), "train_loss" in ds
+        if acts != "none" and (trained or "overall_gradient_bias" not in ds):
+            idle = "update: " in acts and not trained
+            yield f"{label}, acts: {acts}" + " (a simulation has no update)" * idle
 
 
 _FACTORS = {"adjoint factor": "effective_adjoint_factor", "gradient factor": "effective_gradient_factor"}
@@ -176,7 +177,8 @@ def _trained(data: Mapping[str, Dataset]) -> Iterator[tuple[Any, str]]:
         made.add_row(label, *_row(found, "update", "horizon", "loss", *_VALIDATED)[: len(numbers)])
     for row in dict.fromkeys(_baseline(found) for found in results.values() if "baseline" in found):
         made.add_row(*row[: 1 + len(numbers)])
-    yield made, "horizon: from this lag on the norm of dL/ds_t is below 1 % of that at lag 0, in the end"
+    note = "horizon: from this lag on the norm of dL/ds_t is below 1 % of that at lag 0, in the end"
+    yield made, "\n".join([note, *_acting(data)])
 
 
 def _baseline(found: Mapping[str, Any]) -> tuple[str, ...]:

@@ -43,7 +43,8 @@ class Gate(Mitigation):
 
     s_t = u * s_{t-1} + (1 - u) * f(s_{t-1}, x_t), with u = sigmoid(W_u x_t + U_u s_{t-1} + b_u) over
     the whole state. b_u starts at `bias`: a large one keeps the state, and the gradient, for about
-    1 + exp(bias) steps.
+    1 + exp(bias) steps. Mitigations that start gates, such as `chrono_init`, start those of the cell
+    inside, and leave this one alone.
 
     Cho et al. (2014), Learning phrase representations using RNN encoder-decoder, eq. 6-7 (update
     gate); as a gate around another network Collins, Sohl-Dickstein & Sussillo (2017), Capacity and

@@ -73,6 +73,13 @@ def test_a_horizon_beyond_the_sequence_is_said_to_be(training, capsys):
     assert "b: ended in time; saved in y" in output
 
 
+def test_where_mitigations_act_is_said_of_a_training(training, capsys):
+    acts = "gradient: clip_norm; update: spectral_projection"
+    watched = training.assign_attrs(mitigations=acts).assign(overall_gradient_bias=0.0)
+    summarise("training", {"a": watched}, {"a": Path("x")})
+    assert f"a, acts: {acts}\n" in capsys.readouterr().out
+
+
 def test_what_mitigations_make_of_a_run_stands_below_it(capsys):
     record = ["product_norm", "effective_product_norm", "gradient_bias", "gradient_cosine"]
     runs = {"short": rotation(0.5, mitigations=[Truncate(1, 5)], record=record), "plain": rotation(0.5)}
