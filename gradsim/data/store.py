@@ -17,12 +17,23 @@ import xarray as xr
 from gradsim.contracts.validation import checking
 from gradsim.data import files
 from gradsim.data.claim import Claim, is_claim
+from gradsim.data.manifest import (
+    DAMAGED,
+    JOURNAL,
+    Entry,
+    mismatch,
+    read_journal,
+    read_manifest,
+    refuse_lost,
+    write_manifest,
+)
 from gradsim.data.schema import FORMAT
 from gradsim.errors import ChangedRunError, GradsimError, IncompleteRunError, StoreError, shown
 from gradsim.machine.disk import human, nearest_folder
 
 _PARTIAL = "data.partial.zarr"
 _DATA = "data.zarr"
+_MANIFEST = "manifest.json"
 _RUN = "run.json"
 CHECKPOINT = "checkpoint.npz"
 """Of a training; gone once it is complete."""
@@ -37,8 +48,7 @@ REASON = "derivatives_because"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "choose another with store= or --out"
-_DAMAGED = "if it is damaged, begin again with force=True (--force)"
-_RECORD = {"format": int, "status": str, "progress": int | float, "files": int, "configuration": dict}
+_RECORD = {"format": int, "status": str, "progress": int | float, "manifest": int, "configuration": dict}
 """What run.json holds in any case."""
 
 
@@ -57,7 +67,7 @@ class RunFolder:
             "status": "running",
             "created": _now(),
             "progress": 0.0,
-            "files": 0,
+            "manifest": 0,
             **_configured(configuration),
         }
 
@@ -95,9 +105,15 @@ class RunFolder:
         with self._folder_explained():
             files.remove(self.path / CHECKPOINT)  # it must not be taken for one of this run
             self.update()
-            for data in (_DATA, _PARTIAL):
+            for data in (_DATA, _MANIFEST):
                 files.remove(self.path / data)
+            self.empty()
             self._clear()
+
+    def empty(self) -> None:
+        """Remove what has been written so far."""
+        files.remove(self.partial)
+        files.remove(self.path / JOURNAL)
 
     @contextmanager
     def _folder_explained(self) -> Iterator[None]:
@@ -139,7 +155,7 @@ class RunFolder:
         changes = differences(record["configuration"], self.record["configuration"])
         if record["status"] == "complete":
             self._refuse_other([line for line in changes if not line.startswith(_MADE_WITH)])
-            (self.path / CHECKPOINT).unlink(missing_ok=True)  # it ended before this was done
+            self._drop_crutches()  # it ended before this was done
             return False
         if changes and not allow_changed:
             raise ChangedRunError(
@@ -154,9 +170,40 @@ class RunFolder:
         if not self.partial.exists() and (self.path / _DATA).exists():  # it ended while it was completed
             os.replace(self.path / _DATA, self.partial)
         if self.partial.is_symlink():
-            raise StoreError(f"{self.partial} is a link, and no part of this run; {_DAMAGED}")
+            raise StoreError(f"{self.partial} is a link, and no part of this run; {DAMAGED}")
         self._clear()
         return True
+
+    def check_written(self) -> None:
+        """See that all that was written so far is there, and nothing else.
+
+        Raises
+        ------
+        StoreError
+            A file is gone, is not what was written, or is of another run.
+        """
+        journal = self._journal()
+        for path in (p for p in self.partial.rglob("*") if not p.is_dir()):
+            key = path.relative_to(self.partial).as_posix()
+            if key not in journal:
+                raise StoreError(f"{path} is no part of this run; {DAMAGED}")
+        for key, entries in journal.items():
+            path, expected = self.partial / key, [entry for entry in entries if entry is not None]
+            if None in entries and not path.exists():
+                continue
+            with reading(path):
+                data = path.read_bytes() if path.exists() else None
+            if wrong := mismatch(path, expected, data):
+                raise wrong
+
+    def _journal(self) -> dict[str, list[Entry | None]]:
+        with reading(self.path / JOURNAL):
+            return read_journal(self.path / JOURNAL)
+
+    def _drop_crutches(self) -> None:
+        """Remove what only a run that is not complete needs."""
+        for name in (CHECKPOINT, JOURNAL):
+            files.remove(self.path / name)
 
     def _refuse_other(self, changes: list[str]) -> None:
         """Refuse to take a complete run for one with other arguments."""
@@ -173,6 +220,8 @@ class RunFolder:
         try:
             with self._full_disk_explained():
                 yield
+            entries = {key: found[-1] for key, found in self._journal().items() if found[-1] is not None}
+            refuse_lost(self.partial, entries)
         except KeyboardInterrupt:
             self._end("interrupted")
             raise
@@ -181,9 +230,9 @@ class RunFolder:
             raise
         self._still_ours()
         os.replace(self.partial, self.path / _DATA)
-        files.sync_one(self.path)
-        self.update(status="complete", progress=1.0, files=_files_in(self.path / _DATA))
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        manifest = write_manifest(self.path / _MANIFEST, entries)
+        self.update(status="complete", progress=1.0, manifest=manifest)
+        self._drop_crutches()
 
     def _end(self, status: str, **changes: Any) -> None:
         with suppress(OSError):  # "running" says too that the run is not complete
@@ -206,7 +255,7 @@ class RunFolder:
     def _refuse_unwritable(self, error: OSError) -> None:
         """Say so where something in the folder is in the way."""
         if str(error.filename or "").startswith(str(self.path)):
-            raise StoreError(f"cannot write {error.filename}: {error.strerror}; {_DAMAGED}") from error
+            raise StoreError(f"cannot write {error.filename}: {error.strerror}; {DAMAGED}") from error
 
 
 def _configured(configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,7 +356,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     for key, kind in _RECORD.items():
         found = record.get(key) if isinstance(record, dict) else None
         if not isinstance(found, kind):
-            raise StoreError(f"cannot read {file}: its {key} is {shown(found)}; {_DAMAGED}")
+            raise StoreError(f"cannot read {file}: its {key} is {shown(found)}; {DAMAGED}")
     return cast(dict[str, Any], record)
 
 
@@ -319,7 +368,7 @@ def reading(file: str | os.PathLike[str], *passing: type[OSError]) -> Iterator[N
     except Exception as error:  # what libraries raise of torn files is of many kinds
         if isinstance(error, (GradsimError, MemoryError, *passing)):
             raise
-        raise StoreError(f"cannot read {file}: {type(error).__name__}: {error}; {_DAMAGED}") from error
+        raise StoreError(f"cannot read {file}: {type(error).__name__}: {error}; {DAMAGED}") from error
 
 
 @checking
@@ -351,17 +400,19 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
             f"the run in {path} is not complete: {_how_far(record)}; "
             f"{_completed_by(path)}, or pass allow_incomplete=True"
         )
-    folder = Path(path) / (_DATA if complete else _PARTIAL)
-    if complete and (lost := record["files"] - _files_in(folder)) > 0:
-        raise StoreError(f"cannot read {folder}: {lost} of its {record['files']} files are gone; {_DAMAGED}")
+    folder = Path(path).absolute() / (_DATA if complete else _PARTIAL)
+    # xarray takes a leading ~ for the home folder, and nobody else does.
+    source: Any = folder
+    if complete:
+        from gradsim.data.local import CheckedStore  # zarr is slow to import
+
+        manifest = folder.with_name(_MANIFEST)
+        with reading(manifest):
+            entries = read_manifest(manifest, record["manifest"])
+        refuse_lost(folder, entries)
+        source = CheckedStore(folder, entries)
     with reading(folder):
-        # xarray takes a leading ~ for the home folder, and nobody else does.
-        return _labelled(xr.open_zarr(folder.absolute(), chunks=None, consolidated=complete))
-
-
-def _files_in(folder: Path) -> int:
-    """The number of files; zarr takes a chunk without one for NaN, as it is where nothing was recorded."""
-    return sum(len(names) for _, _, names in os.walk(folder))
+        return _labelled(xr.open_zarr(source, chunks=None, consolidated=complete))
 
 
 def _labelled(dataset: xr.Dataset) -> xr.Dataset:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import zarr
 import zarr.codecs
 from zarr.abc.codec import BytesBytesCodec
-from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore
 
 from gradsim.contracts.recorder import Variable
 from gradsim.data import schema
-from gradsim.data.files import sync
+from gradsim.data.local import WrittenStore
+from gradsim.data.manifest import JOURNAL, Journal
 from gradsim.data.schema import Frame, dims_of
 from gradsim.data.sink import Bounds, Sink
 from gradsim.data.store import reading
@@ -27,29 +26,6 @@ _CHUNK_BYTES = 16 * 2**20
 
 _MATRIX_COLUMNS = ("state_in", "column")
 """The last dim of a variable that holds matrices."""
-
-
-class SyncedStore(LocalStore):
-    """A local store that can have all that was written to it on the disk."""
-
-    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
-        super().__init__(root, read_only=read_only)
-        self._written: set[Path] = set()
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """See `LocalStore`."""
-        await super().set(key, value)
-        self._written.add(self.root / key)
-
-    def set_sync(self, key: str, value: Buffer) -> None:
-        """See `LocalStore`."""
-        super().set_sync(key, value)
-        self._written.add(self.root / key)
-
-    def sync(self) -> None:
-        """Have on the disk what was written since this was last asked for."""
-        written, self._written = self._written, set()
-        sync({path for path in written if path.exists()}, self.root)
 
 
 class ZarrSink(Sink):
@@ -69,13 +45,14 @@ class ZarrSink(Sink):
     ) -> None:
         super().__init__(frame, variables)
         self.path = path
+        self.store = WrittenStore(path, Journal(path.with_name(JOURNAL)))
         self._beside = " ".join(n for n, dims in dims_of(self.coordinates()).items() if dims != (n,))
         if path.exists():
             with reading(path):
-                self.group = zarr.open_group(SyncedStore(path), mode="r+")
+                self.group = zarr.open_group(self.store, mode="r+")
                 self.arrays = {name: array for name, array in self.group.arrays() if name in self.variables}
         else:
-            self.group = zarr.create_group(SyncedStore(path), zarr_format=3)
+            self.group = zarr.create_group(self.store, zarr_format=3)
             self.arrays = {}
             self._create(chunks)
 
@@ -130,7 +107,7 @@ class ZarrSink(Sink):
             self.arrays[name][index] = array
 
     def sync(self) -> None:
-        cast(SyncedStore, self.group.store).sync()
+        self.store.sync()
 
     def read(self, name: str) -> Array:
         with reading(self.path):

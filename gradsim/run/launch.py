@@ -14,7 +14,6 @@ import xarray as xr
 
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
-from gradsim.data.files import remove
 from gradsim.data.schema import Frame
 from gradsim.data.sink import MemorySink, Sink
 from gradsim.data.store import RunFolder, folder_path, open_run
@@ -157,7 +156,7 @@ def launch(
             return open_run(path)
         with folder.writing():
             if begun is None:
-                remove(folder.partial)
+                folder.empty()
             stored = prepared.zarr_sink(folder.partial)
             stored.finish(run(stored, begun, lambda done: folder.update(progress=round(done, 4))))
     return open_run(path)

@@ -132,6 +132,8 @@ class PreparedTraining(Prepared):
                 f"{sorted(state.slots)}, where this training has {len(self.setup.start)} and "
                 f"{sorted(slots)}; give the cell, task and optimizer that it was begun with"
             )
+        if state is not None:
+            folder.check_written()
         if state is not None and not state.ended:
             self.zarr_sink(folder.partial).refuse_other()
         return state

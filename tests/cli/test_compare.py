@@ -30,6 +30,7 @@ def test_cells_come_into_one_folder_with_a_figure(gradsim_cli):
     folder = Path("runs/sunspots-elman-gru")
     assert {p.name for p in folder.iterdir()} == {
         "run.json",
+        "manifest.json",
         "data.zarr",
         "gain_by_lag.png",
         "gain_by_lag.svg",
@@ -153,7 +154,13 @@ def test_mitigations_come_with_a_table_figures_and_a_csv(gradsim_cli):
     folder = Path("runs/sunspots-elman")
     stems = ("gain_by_lag_of_mitigations", "bias_against_cost")
     files = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
-    assert {p.name for p in folder.iterdir()} == {"run.json", "data.zarr", "effects.csv", *files}
+    assert {p.name for p in folder.iterdir()} == {
+        "run.json",
+        "manifest.json",
+        "data.zarr",
+        "effects.csv",
+        *files,
+    }
     ds = gradsim.open_run(folder).load()
     both = [Truncate(), ClipNorm()]
     how = {"task": Sunspots(length=20), "seeds": 2, "pairs": gradsim.Pairs(max_lag=100)}

@@ -18,7 +18,7 @@ from gradsim.machine import disk
 from gradsim_cells import Elman
 from gradsim_tasks import Sunspots
 
-FILES = {"run.json", "data.zarr"} | {
+FILES = {"run.json", "manifest.json", "data.zarr"} | {
     f"{figure}.{kind}" for figure in ("gain_by_lag", "gain_heat_map", "adjoint") for kind in ("png", "svg")
 }
 SMALL = ("--set", "task.length=30", "--set", "cell.hidden_size=4")

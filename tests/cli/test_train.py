@@ -98,7 +98,7 @@ def test_a_training_leaves_its_data_and_figures_and_says_what_it_came_to(gradsim
     result = gradsim_cli("train", small(RECORDED, COMPARED), "--live", 1e-9)
     assert result.exit_code == 0, result.output
     own = figures("training_overview", "gain_by_lag_over_updates", "gain_heat_maps", "live")
-    assert files("runs/small-fast") == {"run.json", "data.zarr"} | own
+    assert files("runs/small-fast") == {"run.json", "manifest.json", "data.zarr"} | own
     assert files("runs/small") == files("runs/small-fast") | figures("loss_curve", "gradient_norm_curve")
     ds = gradsim.open_run("runs/small")
     loss, score = float(ds["validation_loss"][-1]), float(ds["validation_score"][-1])

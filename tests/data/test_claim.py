@@ -157,4 +157,9 @@ def test_a_run_that_has_lost_its_folder_stops_and_leaves_it_alone(tmp_path, monk
     with pytest.raises(StoreError, match="no longer written by this process"):
         gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store=run)
     assert json.loads((run / "run.json").read_text())["status"] == "running"
-    assert sorted(p.name for p in run.iterdir()) == ["claim.2", "data.partial.zarr", "run.json"]
+    assert sorted(p.name for p in run.iterdir()) == [
+        "claim.2",
+        "data.partial.zarr",
+        "run.json",
+        "written.jsonl",
+    ]

@@ -81,7 +81,7 @@ def test_run_json_says_what_and_how_it_ended(tmp_path):
     assert record["progress"] == 1
     assert record["configuration"]["cell"]["name"] == "elman"
     assert len(record["configuration_hash"]) == 64
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["data.zarr", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["data.zarr", "manifest.json", "run.json"]
 
 
 def test_a_run_that_is_there_is_not_replaced_unasked(tmp_path):
@@ -232,7 +232,7 @@ def test_a_chunk_that_is_gone_is_not_taken_for_nan(tmp_path):
     gradsim.simulate(Elman(2, 3), np.ones((5, 1, 2)), store=tmp_path / "run")
     chunk = next(file for file in (tmp_path / "run/data.zarr/product_norm/c").rglob("*") if file.is_file())
     chunk.unlink()
-    with pytest.raises(StoreError, match=r"cannot read .*data\.zarr: 1 of its \d+ files are gone"):
+    with pytest.raises(StoreError, match=rf"{chunk.name} is gone, which was written"):
         gradsim.open_run(tmp_path / "run")
 
 
@@ -244,7 +244,9 @@ def test_data_that_cannot_be_opened_are_named(tmp_path, damage):
         file.write_text(file.read_text()[:100])
     else:
         shutil.rmtree(tmp_path / "run/data.zarr")
-    with pytest.raises(StoreError, match=r"cannot read .*data\.zarr: .*; if it is damaged, begin again with"):
+    with pytest.raises(
+        StoreError, match=r"(zarr\.json has 100|is gone).*; if it is damaged, begin again with"
+    ):
         gradsim.open_run(tmp_path / "run")
 
 

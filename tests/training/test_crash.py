@@ -81,7 +81,7 @@ def finish(server, setting, folder, reference):
 def check(folder, reference):
     """See that a training is complete, and the same as one that was left alone."""
     assert identical(gradsim.open_run(folder), reference)
-    assert sorted(p.name for p in folder.iterdir()) == ["data.zarr", "run.json"]
+    assert sorted(p.name for p in folder.iterdir()) == ["data.zarr", "manifest.json", "run.json"]
     assert not list(folder.rglob("*.partial"))
 
 

@@ -115,7 +115,7 @@ def test_the_store_holds_the_same(everything, tmp_path):
         xr.testing.assert_equal(plain[name].variable, everything[name].variable)
     assert set(plain.coords) == set(everything.coords)
     assert plain.attrs == everything.attrs
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["data.zarr", "run.json"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["data.zarr", "manifest.json", "run.json"]
 
 
 @pytest.mark.parametrize("cell", [Elman(1, 3), Noisy(1, 3)], ids=lambda c: c.name)
