@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         through,
     )
     from gradsim.data.store import open_run
+    from gradsim.data.verify import verify
     from gradsim.loading.models import from_torch, load_weights
     from gradsim.run.matching import matched
     from gradsim.simulation import prepare, simulate
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "gradsim.comparison.verb": ("compare", "prepare_comparison"),
     "gradsim.data.store": ("open_run",),
+    "gradsim.data.verify": ("verify",),
     "gradsim.loading.models": ("from_torch", "load_weights"),
     "gradsim.run.matching": ("matched",),
     "gradsim.simulation": ("prepare", "simulate"),
@@ -116,6 +118,7 @@ __all__ = [
     "through",
     "train",
     "trained_params",
+    "verify",
 ]
 
 

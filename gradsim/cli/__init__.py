@@ -21,6 +21,7 @@ COMMANDS = {
     "plan": "plan",
     "list": "listing",
     "show": "show",
+    "verify": "verify",
     "check": "check",
     "new": "new",
 }

@@ -357,6 +357,10 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         found = record.get(key) if isinstance(record, dict) else None
         if not isinstance(found, kind):
             raise StoreError(f"cannot read {file}: its {key} is {shown(found)}; {DAMAGED}")
+    if record.get("configuration_hash") != _configured(record["configuration"])["configuration_hash"]:
+        raise StoreError(
+            f"{file} is not what was written: its configuration is not that of its hash; {DAMAGED}"
+        )
     return cast(dict[str, Any], record)
 
 
@@ -389,30 +393,52 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
     StoreError
         There is no run, or a newer gradsim wrote it.
     """
+    record = _readable(path)
+    if record["status"] == "complete":
+        from gradsim.data.local import CheckedStore  # zarr is slow to import
+
+        folder, entries = complete_data(path)
+        refuse_lost(folder, entries)
+        with reading(folder):
+            return _labelled(xr.open_zarr(CheckedStore(folder, entries), chunks=None))
+    if not allow_incomplete:
+        raise _incomplete(path, record, ", or pass allow_incomplete=True")
+    folder = (
+        Path(path).absolute() / _PARTIAL
+    )  # xarray takes a leading ~ for the home folder, and nobody else does
+    with reading(folder):
+        return _labelled(xr.open_zarr(folder, chunks=None, consolidated=False))
+
+
+def complete_data(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Entry]]:
+    """Where the data of a complete run are, and what was written there.
+
+    Raises
+    ------
+    IncompleteRunError, StoreError
+        As of `open_run`.
+    """
+    record = _readable(path)
+    if record["status"] != "complete":
+        raise _incomplete(path, record, "")
+    manifest = Path(path).absolute() / _MANIFEST
+    with reading(manifest):
+        return manifest.with_name(_DATA), read_manifest(manifest, record["manifest"])
+
+
+def _readable(path: str | os.PathLike[str]) -> dict[str, Any]:
     record = read_record(path)
     if record["format"] > FORMAT:
         raise StoreError(
             f"{path} was written in format {record['format']} by a newer gradsim; this one reads {FORMAT}"
         )
-    complete = record["status"] == "complete"
-    if not complete and not allow_incomplete:
-        raise IncompleteRunError(
-            f"the run in {path} is not complete: {_how_far(record)}; "
-            f"{_completed_by(path)}, or pass allow_incomplete=True"
-        )
-    folder = Path(path).absolute() / (_DATA if complete else _PARTIAL)
-    # xarray takes a leading ~ for the home folder, and nobody else does.
-    source: Any = folder
-    if complete:
-        from gradsim.data.local import CheckedStore  # zarr is slow to import
+    return record
 
-        manifest = folder.with_name(_MANIFEST)
-        with reading(manifest):
-            entries = read_manifest(manifest, record["manifest"])
-        refuse_lost(folder, entries)
-        source = CheckedStore(folder, entries)
-    with reading(folder):
-        return _labelled(xr.open_zarr(source, chunks=None, consolidated=complete))
+
+def _incomplete(path: str | os.PathLike[str], record: Mapping[str, Any], more: str) -> IncompleteRunError:
+    return IncompleteRunError(
+        f"the run in {path} is not complete: {_how_far(record)}; {_completed_by(path)}{more}"
+    )
 
 
 def _labelled(dataset: xr.Dataset) -> xr.Dataset:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
+from helpers import reconfigured
 
 import gradsim
 from gradsim import plot
@@ -57,13 +58,6 @@ def record(folder):
     return json.loads((Path(folder) / "run.json").read_text())
 
 
-def change(folder, **configuration):
-    """Let the run seem to have been begun otherwise."""
-    found = record(folder)
-    found["configuration"] |= configuration
-    (Path(folder) / "run.json").write_text(json.dumps(found))
-
-
 def test_a_resumed_training_is_that_which_was_never_interrupted(gradsim_cli, no_figures):
     result = gradsim_cli("resume", interrupted("mine"), "--threads", 1)
     assert result.exit_code == 0, result.output
@@ -101,7 +95,7 @@ def test_a_complete_run_is_left_as_it_is(gradsim_cli, no_figures):
 
 
 def test_a_run_that_was_begun_otherwise_is_refused_unless_that_is_allowed(gradsim_cli):
-    change(interrupted("mine"), versions={"numpy": "1.0"})
+    reconfigured(interrupted("mine"), versions={"numpy": "1.0"})
     result = gradsim_cli("resume", "mine")
     assert result.exit_code == 2
     assert "versions.numpy: '1.0' is now" in result.output
@@ -124,7 +118,7 @@ def test_what_is_no_training_is_refused(gradsim_cli):
 
 
 def test_a_cell_that_is_not_installed_says_what_to_do(gradsim_cli):
-    change(interrupted("mine"), cell={"name": "of_a_script"})
+    reconfigured(interrupted("mine"), cell={"name": "of_a_script"})
     result = gradsim_cli("resume", "mine")
     assert result.exit_code == 2
     assert "unknown cell 'of_a_script'" in result.output

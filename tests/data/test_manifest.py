@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
+from helpers import refused
 
 import gradsim
 from gradsim.data.manifest import (
@@ -23,7 +24,6 @@ from gradsim.errors import StoreError
 from gradsim_cells import Elman
 from gradsim_optimizers import SGD
 from gradsim_tasks import Adding
-from tests.helpers import refused
 
 
 def test_a_manifest_comes_back_as_it_was(tmp_path):

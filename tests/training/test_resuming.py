@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import xarray as xr
 from byhand import identical, start
+from helpers import reconfigured
 from interrupting import SETTING, gone_on, interrupted
 from small import Half, Noisy, Stream
 
@@ -118,10 +117,7 @@ def test_a_schedule_of_a_script_that_has_changed_is_noticed(tmp_path, monkeypatc
 @pytest.mark.parametrize("changes", [{"seed": 3}, {"training": [1]}, {"seed": {"entropy": "x("}}])
 def test_a_damaged_configuration_is_named(tmp_path, changes):
     interrupted(tmp_path / "run", Elman(2, 3), Adding(length=20), at=2, validate=None)
-    file = tmp_path / "run/run.json"
-    record = json.loads(file.read_text())
-    record["configuration"] |= changes
-    file.write_text(json.dumps(record))
+    reconfigured(tmp_path / "run", **changes)
     with pytest.raises(StoreError, match=r"cannot read .*run\.json: .*; if it is damaged, begin again"):
         resume(tmp_path / "run")
 

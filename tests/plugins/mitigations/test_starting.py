@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers import refused
 
 import gradsim
 from gradsim.contracts.hooks import RunHooks
@@ -25,7 +26,6 @@ from gradsim_mitigations import (
 )
 from gradsim_optimizers import SGD
 from gradsim_tasks import CopyMemory
-from tests.helpers import refused
 
 test_those_of_gates_keep_the_contract = conformance(
     ForgetBiasInit(3.0), ChronoInit(20.0), cell=LSTM(input_size=2, hidden_size=3)
