@@ -155,8 +155,8 @@ class Claim:
         mine = int(self.path.name.rpartition(".")[2])
         if not self.path.exists() or max(_claims(self.folder)) > mine:
             raise StoreError(
-                f"{self.folder} is no longer written by this process, which was silent for long: another one "
-                "has taken over"
+                f"{self.folder} is no longer written by this process: its claim there, {self.path.name}, is "
+                "gone, or was silent for so long that another one has taken over"
             )
 
     def release(self) -> None:

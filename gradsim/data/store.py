@@ -47,6 +47,9 @@ REASON = "derivatives_because"
 """What is no part of what a run was made with."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_DISKS = (*_FULL, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+"""What writing to a file that is open may end with; such errors name no file."""
+
 _ELSEWHERE = "choose another with store= or --out"
 _RECORD = {"format": int, "status": str, "progress": int | float, "manifest": int, "configuration": dict}
 """What run.json holds in any case."""
@@ -218,7 +221,7 @@ class RunFolder:
     def writing(self) -> Iterator[None]:
         """Say in run.json how the run ended, whatever ended it."""
         try:
-            with self._full_disk_explained():
+            with self._trouble_explained():
                 yield
             entries = {key: found[-1] for key, found in self._journal().items() if found[-1] is not None}
             refuse_lost(self.partial, entries)
@@ -239,23 +242,30 @@ class RunFolder:
             self.update(status=status, **changes)
 
     @contextmanager
-    def _full_disk_explained(self) -> Iterator[None]:
+    def _trouble_explained(self) -> Iterator[None]:
+        """Say what is in the way of writing there, and how to go on."""
         try:
             yield
         except OSError as error:
-            if error.errno not in _FULL:
-                self._refuse_unwritable(error)
+            if isinstance(error, StoreError) or not self._is_of_the_disk(error):
                 raise
-            written = human(sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()))
-            raise StoreError(
-                f"the disk is full: {self.path} holds {written} of a run that is not complete; free some "
-                f"space and run it again with force=True (--force), or {_ELSEWHERE}"
-            ) from error
+            if error.errno in _FULL:
+                written = human(sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()))
+                held = f"{self.path} holds {written} of a run that is not complete"
+                what = f"the disk is full: {held}; free some space"
+            else:
+                what = f"cannot write {error.filename or self.path}: {error.strerror}; see to that"
+            raise StoreError(f"{what} and {self._how_to_go_on()}, or {_ELSEWHERE}") from error
 
-    def _refuse_unwritable(self, error: OSError) -> None:
-        """Say so where something in the folder is in the way."""
-        if str(error.filename or "").startswith(str(self.path)):
-            raise StoreError(f"cannot write {error.filename}: {error.strerror}; {DAMAGED}") from error
+    def _is_of_the_disk(self, error: OSError) -> bool:
+        """Whether an error is about this folder: it names a file there, or none where writing fails so."""
+        name = error.filename
+        return error.errno in _OF_DISKS if name is None else str(name).startswith(str(self.path))
+
+    def _how_to_go_on(self) -> str:
+        if (self.path / CHECKPOINT).exists():
+            return f"go on with `gradsim resume {self.path}` (resume=True)"
+        return "run it again with force=True (--force)"
 
 
 def _configured(configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_one_that_was_silent_for_long_loses_the_folder_and_notices(tmp_path):
     lost = elsewhere(tmp_path, 61)
     held = Claim(tmp_path)
     held.check()
-    with pytest.raises(StoreError, match="no longer written by this process, which was silent"):
+    with pytest.raises(StoreError, match="no longer written by this process: its claim there"):
         lost.check()
     held.release()
 
