@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradsim.data.store import check_folder
+from gradsim.data.folder import check_folder
 from gradsim.errors import BudgetError
 from gradsim.machine.disk import free_disk, human
 

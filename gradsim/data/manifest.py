@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
@@ -69,33 +70,43 @@ def _of_size(path: Path, size: int, expected: Iterable[int]) -> StoreError:
 class Journal:
     """A line for each file that is about to be written, or removed, in a file that only grows.
 
-    A line is there before its file is, so that after a kill each file is as one of its lines says.
+    A line is there before its file is, so that after a kill each file is as one of its lines says; and a line
+    says when all files were on the disk, from which on none of them may be missing.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
+        if path.exists():
+            whole = path.read_bytes().rpartition(b"\n")
+            os.truncate(path, len(whole[0] + whole[1]))  # without a line that was cut short
 
     def add(self, key: str, entry: Entry | None) -> None:
         """Say what is going to be in a file; None if it is going to be removed."""
-        line = json.dumps([key, entry and entry.size, entry and entry.crc])
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        self._write([key, entry and entry.size, entry and entry.crc])
 
     def sync(self) -> None:
-        """Have it on the disk."""
+        """Say that all files are on the disk, and have that there, too."""
+        self._write(None)
         sync_one(self.path)
+
+    def _write(self, line: Any) -> None:
+        with self._lock, self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def read_journal(path: Path) -> dict[str, list[Entry | None]]:
-    """For each file all that was going to be in it, in order; a line that was cut short does not count."""
+    """For each file all that may be in it, what was written last at the end; None if it may be missing."""
     found: dict[str, list[Entry | None]] = {}
     try:
         lines = contents(path, _LARGEST).decode().split("\n")[:-1]
     except FileNotFoundError:
         return {}
-    for line in lines:
-        key, size, crc = json.loads(line)
-        found.setdefault(key, []).append(None if size is None else Entry(size, crc))
+    for line in map(json.loads, lines):
+        if line is None:
+            found = {key: entries[-1:] for key, entries in found.items()}
+        else:
+            key, size, crc = line
+            found.setdefault(key, [None]).append(None if size is None else Entry(size, crc))
     return found
 
 

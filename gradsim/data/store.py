@@ -1,14 +1,12 @@
-"""The run folder: `run.json` (what, how far, with what result) and `data.zarr`."""
+"""Runs as they are on disk, to be read: `run.json` (what, how far, with what result) and `data.zarr`."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,259 +14,28 @@ import xarray as xr
 
 from gradsim.contracts.validation import checking
 from gradsim.data import files
-from gradsim.data.claim import Claim, is_claim
-from gradsim.data.manifest import (
-    DAMAGED,
-    JOURNAL,
-    Entry,
-    mismatch,
-    read_journal,
-    read_manifest,
-    refuse_lost,
-    write_manifest,
-)
+from gradsim.data.manifest import DAMAGED, Entry, read_manifest, refuse_lost
 from gradsim.data.schema import FORMAT
-from gradsim.errors import ChangedRunError, GradsimError, IncompleteRunError, StoreError, shown
-from gradsim.machine.disk import human, nearest_folder
+from gradsim.errors import GradsimError, IncompleteRunError, StoreError, shown
 
-_PARTIAL = "data.partial.zarr"
-_DATA = "data.zarr"
-_MANIFEST = "manifest.json"
-_RUN = "run.json"
+RUN, DATA, PARTIAL, MANIFEST = "run.json", "data.zarr", "data.partial.zarr", "manifest.json"
+"""What a run folder holds; the data of a run that is not complete lie in the third."""
+
 CHECKPOINT = "checkpoint.npz"
 """Of a training; gone once it is complete."""
 
 _LARGEST_RECORD = 2**26
 """Bytes of a run.json that is worth reading."""
 
-_MADE_WITH = ("code.", "derivatives", "plugins.", "versions.")
-"""Parts of a configuration in which a complete run may differ from what would be run now."""
 REASON = "derivatives_because"
 """What is no part of what a run was made with."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_OF_DISKS = (*_FULL, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE, errno.EMFILE, errno.ENFILE)
-"""What writing to a file that is open may end with; such errors name no file."""
-
-_ELSEWHERE = "choose another with store= or --out"
 _RECORD = {"format": int, "status": str, "progress": int | float, "manifest": int, "configuration": dict}
 """What run.json holds in any case."""
 
 
-class RunFolder:
-    """A folder being written. Data lie in `data.partial.zarr` until the run is complete.
-
-    `claim`: that nobody else writes there, while `claimed`.
-    """
-
-    claim: Claim | None = None
-
-    def __init__(self, path: Path, configuration: Mapping[str, Any]) -> None:
-        self.path = path
-        self.record: dict[str, Any] = {
-            "format": FORMAT,
-            "status": "running",
-            "created": _now(),
-            "progress": 0.0,
-            "manifest": 0,
-            **_configured(configuration),
-        }
-
-    @property
-    def partial(self) -> Path:
-        """Where data are while the run goes on."""
-        return self.path / _PARTIAL
-
-    def make(self, force: bool) -> None:
-        """Make the folder, as far as a run may be written there."""
-        check_folder(self.path, force)
-        with self._folder_explained():
-            self.path.mkdir(parents=True, exist_ok=True)
-
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Let nobody else write there while the block runs.
-
-        Raises
-        ------
-        StoreError
-            Somebody does.
-        """
-        with self._folder_explained():
-            self.claim = Claim(self.path)
-        try:
-            yield
-        finally:
-            self.claim.release()
-            self.claim = None
-
-    def create(self, force: bool) -> None:
-        """Begin there; an older run is removed only with `force`, and only what is of the run."""
-        self.make(force)
-        with self._folder_explained():
-            files.remove(self.path / CHECKPOINT)  # it must not be taken for one of this run
-            self.update()
-            for data in (_DATA, _MANIFEST):
-                files.remove(self.path / data)
-            self.empty()
-            self._clear()
-
-    def empty(self) -> None:
-        """Remove what has been written so far."""
-        files.remove(self.partial)
-        files.remove(self.path / JOURNAL)
-
-    @contextmanager
-    def _folder_explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if isinstance(error, StoreError):
-                raise
-            raise StoreError(
-                f"cannot write the run folder {self.path}: {error.strerror}; {_ELSEWHERE}"
-            ) from error
-
-    def update(self, **changes: Any) -> None:
-        """Replace run.json in one go, so that a reader never sees half of it."""
-        self._still_ours()
-        self.record.update(changes, updated=_now())
-        with files.replacing(self.path / _RUN) as file:
-            file.write(json.dumps(self.record, indent=2).encode())
-
-    def _still_ours(self) -> None:
-        if self.claim is not None:
-            self.claim.check()
-
-    def _clear(self) -> None:
-        """Remove what was being written when its writer was killed."""
-        for path in (*filter(files.is_unfinished, self.path.iterdir()), *self.partial.rglob("*.partial")):
-            files.remove(path)
-
-    def reopen(self, allow_changed: bool) -> bool:
-        """Go on with the run that is in the folder; False if it is complete. `update` then says so there.
-
-        Raises
-        ------
-        ChangedRunError
-            It was begun with another configuration or other code, and `allow_changed` is not given; or it
-            is complete and was made with another configuration.
-        """
-        record = read_record(self.path)
-        changes = differences(record["configuration"], self.record["configuration"])
-        if record["status"] == "complete":
-            self._refuse_other([line for line in changes if not line.startswith(_MADE_WITH)])
-            self._drop_crutches()  # it ended before this was done
-            return False
-        if changes and not allow_changed:
-            raise ChangedRunError(
-                f"the run in {self.path} was begun differently:\n  " + "\n  ".join(changes) + "\n"
-                "go on all the same with allow_changed=True (--allow-changed); the result is then neither run"
-            )
-        configuration = self.record["configuration"]
-        self.record = {**record, **_configured(configuration), "status": "running"}
-        if changes:
-            before, now = record.get("changes"), {"resumed": _now(), "changed": changes}
-            self.record["changes"] = [*(before if isinstance(before, list) else []), now]
-        if not self.partial.exists() and (self.path / _DATA).exists():  # it ended while it was completed
-            os.replace(self.path / _DATA, self.partial)
-        if self.partial.is_symlink():
-            raise StoreError(f"{self.partial} is a link, and no part of this run; {DAMAGED}")
-        self._clear()
-        return True
-
-    def check_written(self) -> None:
-        """See that all that was written so far is there, and nothing else.
-
-        Raises
-        ------
-        StoreError
-            A file is gone, is not what was written, or is of another run.
-        """
-        journal = self._journal()
-        for path in (p for p in self.partial.rglob("*") if not p.is_dir()):
-            key = path.relative_to(self.partial).as_posix()
-            if key not in journal:
-                raise StoreError(f"{path} is no part of this run; {DAMAGED}")
-        for key, entries in journal.items():
-            path, expected = self.partial / key, [entry for entry in entries if entry is not None]
-            if None in entries and not path.exists():
-                continue
-            with reading(path):
-                data = path.read_bytes() if path.exists() else None
-            if wrong := mismatch(path, expected, data):
-                raise wrong
-
-    def _journal(self) -> dict[str, list[Entry | None]]:
-        with reading(self.path / JOURNAL):
-            return read_journal(self.path / JOURNAL)
-
-    def _drop_crutches(self) -> None:
-        """Remove what only a run that is not complete needs."""
-        for name in (CHECKPOINT, JOURNAL):
-            files.remove(self.path / name)
-
-    def _refuse_other(self, changes: list[str]) -> None:
-        """Refuse to take a complete run for one with other arguments."""
-        if changes:
-            raise ChangedRunError(
-                f"the run in {self.path} is complete, but was made differently:\n  "
-                + "\n  ".join(changes)
-                + f"\nopen it with gradsim.open_run, replace it with force=True (--force), or {_ELSEWHERE}"
-            )
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Say in run.json how the run ended, whatever ended it."""
-        try:
-            with self._trouble_explained():
-                yield
-            entries = {key: found[-1] for key, found in self._journal().items() if found[-1] is not None}
-            refuse_lost(self.partial, entries)
-        except KeyboardInterrupt:
-            self._end("interrupted")
-            raise
-        except BaseException as error:
-            self._end("failed", error=f"{type(error).__name__}: {error}")
-            raise
-        self._still_ours()
-        os.replace(self.partial, self.path / _DATA)
-        manifest = write_manifest(self.path / _MANIFEST, entries)
-        self.update(status="complete", progress=1.0, manifest=manifest)
-        self._drop_crutches()
-
-    def _end(self, status: str, **changes: Any) -> None:
-        with suppress(OSError):  # "running" says too that the run is not complete
-            self.update(status=status, **changes)
-
-    @contextmanager
-    def _trouble_explained(self) -> Iterator[None]:
-        """Say what is in the way of writing there, and how to go on."""
-        try:
-            yield
-        except OSError as error:
-            if isinstance(error, StoreError) or not self._is_of_the_disk(error):
-                raise
-            if error.errno in _FULL:
-                written = human(sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()))
-                held = f"{self.path} holds {written} of a run that is not complete"
-                what = f"the disk is full: {held}; free some space"
-            else:
-                what = f"cannot write {error.filename or self.path}: {error.strerror}; see to that"
-            raise StoreError(f"{what} and {self._how_to_go_on()}, or {_ELSEWHERE}") from error
-
-    def _is_of_the_disk(self, error: OSError) -> bool:
-        """Whether an error is about this folder: it names a file there, or none where writing fails so."""
-        name = error.filename
-        return error.errno in _OF_DISKS if name is None else str(name).startswith(str(self.path))
-
-    def _how_to_go_on(self) -> str:
-        if (self.path / CHECKPOINT).exists():
-            return f"go on with `gradsim resume {self.path}` (resume=True)"
-        return "run it again with force=True (--force)"
-
-
-def _configured(configuration: Mapping[str, Any]) -> dict[str, Any]:
+def configured(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as it is kept, and its hash."""
     text = json.dumps(configuration, sort_keys=True)
     return {
         "configuration": json.loads(text),
@@ -276,76 +43,8 @@ def _configured(configuration: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """What differs between two configurations, one line each."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted((old.keys() | new.keys()) - {REASON})
-        return [
-            line
-            for key in keys
-            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-        ]
-    return [] if old == new else [f"{where}: {old!r} is now {new!r}"]
-
-
-def folder_path(path: str | os.PathLike[str]) -> Path:
-    """A path where a run folder is or can be made, as far as its name goes.
-
-    Raises
-    ------
-    StoreError
-        No file system has such a path, or nobody knows where it begins.
-    """
-    try:
-        place = Path(path).absolute()
-        os.lstat(place)
-    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        if error.filename is None:
-            raise StoreError("the working directory is gone; change to another one") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StoreError(f"{shown(str(path))} cannot be a run folder: {reason}; {_ELSEWHERE}") from None
-    return Path(path)
-
-
-def check_folder(path: Path, force: bool) -> None:
-    """Refuse a folder that a run cannot be written into; nothing is changed.
-
-    Raises
-    ------
-    IncompleteRunError
-        A run that did not finish is there, and `force` is not given.
-    StoreError
-        Anything else is there, or nothing can be.
-    """
-    if path.exists():
-        _check_present(path, force)
-    place = nearest_folder(path)
-    if not place.is_dir():
-        raise StoreError(f"cannot write the run folder {path}: {place} is a file; {_ELSEWHERE}")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise StoreError(f"cannot write the run folder {path}: {place} is not writable; {_ELSEWHERE}")
-
-
-def _check_present(path: Path, force: bool) -> None:
-    if path.is_dir() and all(
-        files.is_unfinished(p) or is_claim(p) for p in path.iterdir()
-    ):  # no run got further
-        return
-    if not (path / _RUN).is_file():
-        raise StoreError(f"{path} exists and is not a run folder; {_ELSEWHERE}")
-    if force:
-        return
-    record = read_record(path)
-    fix = f"pass force=True (--force) to replace it, or {_ELSEWHERE}"
-    if record["status"] != "complete":
-        if (path / CHECKPOINT).exists():
-            fix = f"go on with `gradsim resume {path}` (resume=True), {fix}"
-        raise IncompleteRunError(f"{path} holds a run that is not complete: {_how_far(record)}; {fix}")
-    raise StoreError(f"{path} holds a run already; {fix}")
-
-
-def _how_far(record: Mapping[str, Any]) -> str:
+def how_far(record: Mapping[str, Any]) -> str:
+    """What a run that is not complete says of itself."""
     return f"its status is {record['status']!r} after {record['progress']:.0%}"
 
 
@@ -357,7 +56,7 @@ def _completed_by(path: str | os.PathLike[str]) -> str:
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The contents of run.json."""
-    file = Path(path) / _RUN
+    file = Path(path) / RUN
     try:
         with reading(file, FileNotFoundError, NotADirectoryError):
             record = json.loads(files.contents(file, _LARGEST_RECORD))
@@ -367,7 +66,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         found = record.get(key) if isinstance(record, dict) else None
         if not isinstance(found, kind):
             raise StoreError(f"cannot read {file}: its {key} is {shown(found)}; {DAMAGED}")
-    if record.get("configuration_hash") != _configured(record["configuration"])["configuration_hash"]:
+    if record.get("configuration_hash") != configured(record["configuration"])["configuration_hash"]:
         raise StoreError(
             f"{file} is not what was written: its configuration is not that of its hash; {DAMAGED}"
         )
@@ -414,7 +113,7 @@ def open_run(path: str | os.PathLike[str], *, allow_incomplete: bool = False) ->
     if not allow_incomplete:
         raise _incomplete(path, record, ", or pass allow_incomplete=True")
     folder = (
-        Path(path).absolute() / _PARTIAL
+        Path(path).absolute() / PARTIAL
     )  # xarray takes a leading ~ for the home folder, and nobody else does
     with reading(folder):
         return _labelled(xr.open_zarr(folder, chunks=None, consolidated=False))
@@ -431,9 +130,9 @@ def complete_data(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Entry]]
     record = _readable(path)
     if record["status"] != "complete":
         raise _incomplete(path, record, "")
-    manifest = Path(path).absolute() / _MANIFEST
+    manifest = Path(path).absolute() / MANIFEST
     with reading(manifest):
-        return manifest.with_name(_DATA), read_manifest(manifest, record["manifest"])
+        return manifest.with_name(DATA), read_manifest(manifest, record["manifest"])
 
 
 def _readable(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -447,7 +146,7 @@ def _readable(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _incomplete(path: str | os.PathLike[str], record: Mapping[str, Any], more: str) -> IncompleteRunError:
     return IncompleteRunError(
-        f"the run in {path} is not complete: {_how_far(record)}; {_completed_by(path)}{more}"
+        f"the run in {path} is not complete: {how_far(record)}; {_completed_by(path)}{more}"
     )
 
 
@@ -455,7 +154,3 @@ def _labelled(dataset: xr.Dataset) -> xr.Dataset:
     """NumPy casts its variable-length strings to fixed-length ones only by way of objects."""
     texts = {n: c.astype(object).astype(str) for n, c in dataset.coords.items() if c.dtype.kind in "TO"}
     return dataset.assign_coords(texts)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

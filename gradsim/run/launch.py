@@ -14,9 +14,10 @@ import xarray as xr
 
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
+from gradsim.data.folder import RunFolder, folder_path
 from gradsim.data.schema import Frame
 from gradsim.data.sink import MemorySink, Sink
-from gradsim.data.store import RunFolder, folder_path, open_run
+from gradsim.data.store import open_run
 from gradsim.errors import InputError
 from gradsim.machine.allocation import keep_freed_memory
 from gradsim.machine.disk import free_disk

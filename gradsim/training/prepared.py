@@ -12,8 +12,9 @@ import xarray as xr
 
 from gradsim.contracts.problem import Problem
 from gradsim.contracts.recorder import Variable
+from gradsim.data.folder import RunFolder
 from gradsim.data.schema import Frame
-from gradsim.data.store import REASON, RunFolder, read_record
+from gradsim.data.store import REASON, read_record
 from gradsim.errors import BudgetError, InputError, StoreError
 from gradsim.machine.disk import human
 from gradsim.machine.progress import Advance

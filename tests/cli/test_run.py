@@ -12,8 +12,8 @@ import xarray as xr
 
 import gradsim
 from gradsim import plot
-from gradsim.data import store
-from gradsim.data.store import RunFolder
+from gradsim.data import folder
+from gradsim.data.folder import RunFolder
 from gradsim.machine import disk
 from gradsim_cells import Elman
 from gradsim_tasks import Sunspots
@@ -174,7 +174,7 @@ def test_a_folder_that_is_something_else_is_never_replaced(gradsim_cli):
 
 def test_a_folder_that_cannot_be_written_is_refused(gradsim_cli, monkeypatch):
     # Root may write anywhere, so a folder without permission would prove nothing.
-    monkeypatch.setattr(store, "os", SimpleNamespace(access=lambda path, mode: False, W_OK=2, X_OK=1))
+    monkeypatch.setattr(folder, "os", SimpleNamespace(access=lambda path, mode: False, W_OK=2, X_OK=1))
     result = gradsim_cli("run", small())
     assert result.exit_code == 1
     assert "is not writable; choose another with store= or --out" in result.output

@@ -15,7 +15,7 @@ import xarray as xr
 import gradsim
 from gradsim import plot
 from gradsim.cli.events import Events
-from gradsim.data.store import RunFolder
+from gradsim.data.folder import RunFolder
 from gradsim.machine import disk
 from gradsim_cells import Elman
 from gradsim_mitigations import ClipNorm

@@ -39,7 +39,7 @@ def test_all_that_is_written_is_in_the_journal(written):
     array[0] = 7.0
     array.resize((4,))
     found = read_journal(written.journal.path)
-    assert len(found["x/c/0"]) == 2
+    assert len(found["x/c/0"]) == 3
     assert found["x/c/2"][-1] is None
     np.testing.assert_array_equal(zarr.open_group(checked(written), mode="r")["x"][:], [7, 1, 2, 3])
 

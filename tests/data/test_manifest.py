@@ -35,19 +35,29 @@ def test_a_manifest_comes_back_as_it_was(tmp_path):
         read_manifest(tmp_path / "manifest.json", crc ^ 1)
 
 
-def test_a_journal_holds_all_that_was_going_to_be_in_a_file(tmp_path):
+def test_a_journal_holds_all_that_may_be_in_a_file(tmp_path):
     journal = Journal(tmp_path / "written.jsonl")
     one, two = Entry.of(b"one"), Entry.of(b"other")
-    for entry in (one, two, None):
-        journal.add("x", entry)
-    journal.add("y", one)
+    journal.add("x", one)
+    journal.add("x", two)
+    assert read_journal(journal.path) == {"x": [None, one, two]}  # none of them may be there yet
     journal.sync()
-    expected = {"x": [one, two, None], "y": [one]}
-    assert read_journal(journal.path) == expected
+    assert read_journal(journal.path) == {"x": [two]}
+    journal.add("x", one)
+    journal.add("y", one)
+    journal.add("y", None)
+    assert read_journal(journal.path) == {"x": [two, one], "y": [None, one, None]}
+    assert read_journal(tmp_path / "nothing") == {}
+
+
+def test_a_line_that_was_cut_short_does_not_count(tmp_path):
+    journal, one = Journal(tmp_path / "written.jsonl"), Entry.of(b"one")
+    journal.add("x", one)
     with journal.path.open("a") as file:
         file.write('["x", 3')  # and then it was killed
-    assert read_journal(journal.path) == expected
-    assert read_journal(tmp_path / "nothing") == {}
+    assert read_journal(journal.path) == {"x": [None, one]}
+    Journal(journal.path).add("y", one)
+    assert read_journal(journal.path) == {"x": [None, one], "y": [None, one]}
 
 
 def test_what_is_wrong_with_a_file_is_said(tmp_path):

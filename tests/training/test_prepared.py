@@ -11,7 +11,8 @@ from interrupting import SETTING, gone_on, interrupted, whole
 from small import Labelled
 
 from gradsim.data import code
-from gradsim.data.store import RunFolder, read_record
+from gradsim.data.folder import RunFolder
+from gradsim.data.store import read_record
 from gradsim.errors import BudgetError, ChangedRunError, IncompleteRunError, InputError, StoreError
 from gradsim.run.launch import Running
 from gradsim.training.parameters import LiveLaunchParameters
