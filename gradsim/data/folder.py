@@ -20,6 +20,7 @@ from gradsim.data.manifest import (
     mismatch,
     read_journal,
     refuse_lost,
+    write_journal,
     write_manifest,
 )
 from gradsim.data.schema import FORMAT
@@ -183,6 +184,7 @@ class RunFolder:
             key = path.relative_to(self.partial).as_posix()
             if key not in journal:
                 raise StoreError(f"{path} is no part of this run; {DAMAGED}")
+        there = {}
         for key, entries in journal.items():
             path, expected = self.partial / key, [entry for entry in entries if entry is not None]
             if None in entries and not path.exists():
@@ -191,6 +193,10 @@ class RunFolder:
                 data = path.read_bytes() if path.exists() else None
             if wrong := mismatch(path, expected, data):
                 raise wrong
+            there[key] = Entry.of(data)
+        # What may have been written is settled: nothing that was not will be missed from now on.
+        files.sync((self.partial / key for key in there), self.partial)
+        write_journal(self.path / JOURNAL, there)
 
     def _journal(self) -> dict[str, list[Entry | None]]:
         with reading(self.path / JOURNAL):

@@ -94,6 +94,13 @@ class Journal:
             file.write(json.dumps(line) + "\n")
 
 
+def write_journal(path: Path, entries: Mapping[str, Entry]) -> None:
+    """Begin a journal anew where these files are on the disk."""
+    lines = [[key, entry.size, entry.crc] for key, entry in entries.items()]
+    with replacing(path) as file:
+        file.write("".join(json.dumps(line) + "\n" for line in [*lines, None]).encode())
+
+
 def read_journal(path: Path) -> dict[str, list[Entry | None]]:
     """For each file all that may be in it, what was written last at the end; None if it may be missing."""
     found: dict[str, list[Entry | None]] = {}

@@ -18,6 +18,7 @@ from gradsim.data.manifest import (
     read_journal,
     read_manifest,
     refuse_lost,
+    write_journal,
     write_manifest,
 )
 from gradsim.errors import StoreError
@@ -48,6 +49,12 @@ def test_a_journal_holds_all_that_may_be_in_a_file(tmp_path):
     journal.add("y", None)
     assert read_journal(journal.path) == {"x": [two, one], "y": [None, one, None]}
     assert read_journal(tmp_path / "nothing") == {}
+
+
+def test_a_journal_begins_anew_with_what_is_there(tmp_path):
+    entries = {"x": Entry.of(b"one"), "y": Entry.of(b"other")}
+    write_journal(tmp_path / "written.jsonl", entries)
+    assert read_journal(tmp_path / "written.jsonl") == {key: [entry] for key, entry in entries.items()}
 
 
 def test_a_line_that_was_cut_short_does_not_count(tmp_path):
