@@ -70,6 +70,22 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@contextmanager
+def plain(path: Path) -> Iterator[BinaryIO]:
+    """A plain file to read, and nothing else of its name.
+
+    Raises
+    ------
+    OSError
+        It is none, or cannot be read.
+    """
+    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # of a pipe nothing is waited for
+    with os.fdopen(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(f"{path.name} is no plain file")
+        yield file
+
+
 def contents(path: Path, most: int) -> bytes:
     """The bytes of a plain file.
 
@@ -78,11 +94,8 @@ def contents(path: Path, most: int) -> bytes:
     OSError
         It is none, or larger than `most` bytes, or cannot be read.
     """
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # of a pipe nothing is waited for
-    with os.fdopen(number, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{path.name} is no plain file")
-        if found.st_size > most:
-            raise OSError(f"{path.name} has {found.st_size} bytes, where {most} are enough")
+    with plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(f"{path.name} has {size} bytes, where {most} are enough")
         return file.read()

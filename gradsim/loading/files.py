@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -107,14 +108,23 @@ def _read(file: BinaryIO, start: int, first: int, kind: str, shape: tuple[int, .
 
 def _npz(path: Path) -> dict[str, Array]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            _refuse_bomb(path, (info.file_size for info in archive.infolist()))
-            members = [(info.filename.removesuffix(".npy"), info) for info in archive.infolist()]
-            return _unique((name, _npy(archive, info)) for name, info in members)
-    except InputError:
-        raise
+        with path.open("rb") as file:
+            return npz_arrays(file)
     except Exception as error:  # of many kinds, from damaged archives
         raise _broken(path, str(error)) from error
+
+
+def npz_arrays(file: BinaryIO) -> dict[str, Array]:
+    """The named arrays of an npz archive, read-only; all sizes are checked before anything is allocated.
+
+    What is raised of a damaged one is of many kinds.
+    """
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        if bomb := _bomb(size, (info.file_size for info in archive.infolist())):
+            raise ValueError(bomb)
+        members = [(info.filename.removesuffix(".npy"), info) for info in archive.infolist()]
+        return _unique((name, _npy(archive, info)) for name, info in members)
 
 
 def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
@@ -192,9 +202,14 @@ def _plain(name: str, value: Any) -> Any:
 
 def _refuse_bomb(path: Path, sizes: Iterable[int]) -> None:
     """Raise if a small file would fill the memory."""
-    total, size = sum(sizes), path.stat().st_size
-    if total > max(_ROOM, _RATIO * size):
-        raise _broken(path, f"{human(size)} would unpack to {human(total)}")
+    if bomb := _bomb(path.stat().st_size, sizes):
+        raise _broken(path, bomb)
+
+
+def _bomb(size: int, sizes: Iterable[int]) -> str:
+    """What is wrong with a file that is small and holds much; nothing with others."""
+    total = sum(sizes)
+    return f"{human(size)} would unpack to {human(total)}" if total > max(_ROOM, _RATIO * size) else ""
 
 
 def _broken(path: Path, what: str) -> InputError:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gradsim.data.files import replacing
+from gradsim.data.files import plain, replacing
 from gradsim.data.store import CHECKPOINT, reading
+from gradsim.loading.files import npz_arrays
 from gradsim.types import Array
 
 
@@ -61,12 +62,8 @@ def load(folder: Path) -> State | None:
         It cannot be read.
     """
     try:
-        with (
-            reading(folder / CHECKPOINT, FileNotFoundError),
-            (folder / CHECKPOINT).open("rb") as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            return _state(dict(arrays))
+        with reading(folder / CHECKPOINT, FileNotFoundError), plain(folder / CHECKPOINT) as file:
+            return _state({name: array.copy() for name, array in npz_arrays(file).items()})
     except FileNotFoundError:
         return None
 

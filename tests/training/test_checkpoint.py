@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -72,6 +75,38 @@ DAMAGE = {
     "text": lambda content: b"gradsim",
     "one_number": lambda content: content.replace(PI, bytes(8)),
 }
+
+
+def with_header(content, shape):
+    """An array that claims another shape."""
+    header = np.lib.format.header_data_from_array_1_0(np.ones(3)) | {"shape": shape}
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    with zipfile.ZipFile(archive := io.BytesIO(content), "a") as members:
+        members.writestr("slots/other.npy", file.getvalue() + bytes(24))
+    return archive.getvalue()
+
+
+DAMAGE |= {
+    "a_terabyte": lambda content: with_header(content, (10**12,)),
+    "negative": lambda content: with_header(content, (-3,)),
+    "too_short": lambda content: with_header(content, (4,)),
+}
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_only_a_plain_file_is_a_checkpoint(kind, tmp_path):
+    file = tmp_path / CHECKPOINT
+    checkpoint.save(tmp_path, some_state())
+    file.rename(tmp_path / "elsewhere")
+    if kind == "link":
+        file.symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    with pytest.raises(StoreError, match=r"cannot read .*checkpoint\.npz"):
+        checkpoint.load(tmp_path)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
