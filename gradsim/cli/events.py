@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -44,7 +46,18 @@ class Events:
 
 def _write(run: str, event: Mapping[str, Any]) -> None:
     values = {key: _plain(value) for key, value in event.items()}
-    click.echo(json.dumps({"event": values.pop("event"), "run": run, **values}))
+    try:
+        click.echo(json.dumps({"event": values.pop("event"), "run": run, **values}))
+    except BrokenPipeError:
+        _go_on_unheard()
+
+
+def _go_on_unheard() -> None:
+    """Let all that is still written to stdout be lost, so that the training goes on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    click.echo("nobody reads what happens any more; the training goes on", err=True)
 
 
 def _plain(value: Any) -> Any:
