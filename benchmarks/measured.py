@@ -7,6 +7,8 @@ import platform
 import statistics
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 
 def spread(values):
     """[lower quartile, median, upper quartile]."""
@@ -42,6 +44,16 @@ def _processor():
     lines = file.read_text().splitlines() if file.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def dot_figure(results, looks, xlabel, path, row=0.3):
+    """Ratios by work, see `dots`, as a figure in a file, `row` inches high for each work."""
+    figure = Figure(figsize=(6.8, row * len(results) + 1.4), layout="constrained")
+    ax = figure.subplots()
+    dots(ax, results, looks)
+    ax.set(xscale="log", xlabel=xlabel)
+    figure.legend(frameon=False, loc="outside upper center", ncols=3)
+    figure.savefig(path, dpi=200)
 
 
 def dots(ax, results, looks):

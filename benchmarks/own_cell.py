@@ -36,8 +36,7 @@ import numpy as np
 import optax
 import torch
 import training
-from matplotlib.figure import Figure
-from measured import dots, machine, middle, ratios
+from measured import dot_figure, machine, middle, ratios
 from own_cells import SHIPPED, Own
 from peers import agree, apart, cold, given, jax_run, ours, timed
 from steps import STEPS
@@ -171,12 +170,9 @@ def label(work):
 
 
 def draw(results):
-    figure = Figure(figsize=(6.8, 0.3 * len(results) + 1.4), layout="constrained")
-    ax = figure.subplots()
-    dots(ax, results, LOOKS)
-    ax.set(xscale="log", xlabel="Time over that of gradsim with nothing but the step (1)")
-    figure.legend(frameon=False, loc="outside upper center", ncols=3)
-    figure.savefig(HERE / "own_cell.png", dpi=200)
+    dot_figure(
+        results, LOOKS, "Time over that of gradsim with nothing but the step (1)", HERE / "own_cell.png"
+    )
 
 
 def line(work, row):

@@ -38,8 +38,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from measured import dots, machine, middle, ratios
+from measured import dot_figure, machine, middle, ratios
 from peers import JAX
 from steps import STEPS, elman
 from tables import TABLES, put
@@ -371,14 +370,10 @@ def table(results):
 
 
 def draw(results):
-    figure = Figure(figsize=(6.8, 0.42 * len(results) + 1.4), layout="constrained")
-    ax = figure.subplots()
     colours = ["#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00"]
     heads = [TABLES["products"][0][2][name][0] for name in PEERS]
-    dots(ax, results, {name: look for name, *look in zip(PEERS, "osD^v", colours, heads, strict=True)})
-    ax.set(xscale="log", xlabel="Time of the peer over time of gradsim (1)")
-    figure.legend(frameon=False, loc="outside upper center", ncols=3)
-    figure.savefig(HERE / "products.png", dpi=200)
+    looks = {name: look for name, *look in zip(PEERS, "osD^v", colours, heads, strict=True)}
+    dot_figure(results, looks, "Time of the peer over time of gradsim (1)", HERE / "products.png", row=0.42)
 
 
 def label(work):

@@ -34,8 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from measured import dots, machine, middle, ratios
+from measured import dot_figure, machine, middle, ratios
 from own_cells import SHIPPED
 from peers import INPUT, JAX, apart, given
 from steps import STEPS
@@ -225,12 +224,7 @@ def label(work):
 
 
 def draw(results):
-    figure = Figure(figsize=(6.8, 0.3 * len(results) + 1.4), layout="constrained")
-    ax = figure.subplots()
-    dots(ax, results, LOOKS)
-    ax.set(xscale="log", xlabel="Time over that of gradsim (1)")
-    figure.legend(frameon=False, loc="outside upper center", ncols=3)
-    figure.savefig(HERE / "rules.png", dpi=200)
+    dot_figure(results, LOOKS, "Time over that of gradsim (1)", HERE / "rules.png")
 
 
 def main():
